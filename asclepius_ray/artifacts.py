@@ -1,0 +1,248 @@
+"""Folders of a run, here or in a bucket, and the manifest that makes each of them an artefact.
+
+A folder is whole if and only if its `manifest.json` is there: it is written last, atomically.
+The same code serves a local path and a URI (s3://, gs://), through pyarrow's file systems.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow.fs
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from asclepius_ray.errors import ArtifactError, ConfigError
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+_PACKAGES = ("asclepius-ray", "ray", "torch", "deepspeed", "transformers", "openai", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One folder: `uri` as the user wrote it (a path or scheme://bucket/prefix)."""
+
+    uri: str
+
+    @property
+    def is_local(self) -> bool:
+        return "://" not in self.uri or self.uri.startswith("file://")
+
+    @property
+    def local_path(self) -> Path:
+        """The path of a local folder; an ArtifactError for one in a bucket."""
+        if not self.is_local:
+            raise ArtifactError(f"{self.uri} is in a bucket; this needs a local folder")
+        return Path(self.uri.removeprefix("file://"))
+
+    def child(self, name: str) -> "Folder":
+        return Folder(f"{self.uri.rstrip('/')}/{name}")
+
+    def absolute(self) -> "Folder":
+        """The same folder with a path that holds in every process of this machine."""
+        return Folder(str(self.local_path.absolute())) if self.is_local else self
+
+    def _open(self) -> tuple[pyarrow.fs.FileSystem, str]:
+        if self.is_local:
+            return pyarrow.fs.LocalFileSystem(), str(self.local_path.absolute())
+        try:
+            found: tuple[pyarrow.fs.FileSystem, str] = pyarrow.fs.FileSystem.from_uri(self.uri)
+        except (pyarrow.ArrowInvalid, OSError) as error:
+            raise ConfigError(f"{self.uri} cannot be opened as a file system: {error}") from error
+        return found
+
+    def filesystem(self) -> tuple[pyarrow.fs.FileSystem, str]:
+        """pyarrow's file system and the path in it, for readers and writers of tables.
+
+        A query string of a URI (endpoint_override=…) belongs to the file system, not to the path.
+        """
+        return self._open()
+
+    def exists(self, name: str = "") -> bool:
+        filesystem, path = self._open()
+        info = filesystem.get_file_info(f"{path}/{name}" if name else path)
+        return bool(info.type != pyarrow.fs.FileType.NotFound)
+
+    def names(self) -> list[str]:
+        """Every file below the folder, as sorted names relative to it; none if it is not there."""
+        filesystem, path = self._open()
+        selector = pyarrow.fs.FileSelector(path, recursive=True, allow_not_found=True)
+        prefix = path.rstrip("/") + "/"
+        return sorted(
+            info.path.removeprefix(prefix)
+            for info in filesystem.get_file_info(selector)
+            if info.type == pyarrow.fs.FileType.File
+        )
+
+    def read_bytes(self, name: str) -> bytes:
+        filesystem, path = self._open()
+        with filesystem.open_input_stream(f"{path}/{name}") as stream:
+            return bytes(stream.read())
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Writes one small file so that a reader sees all of it or nothing of it."""
+        filesystem, path = self._open()
+        if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+            _replace_file(Path(path) / name, content)
+            return
+        with filesystem.open_output_stream(f"{path}/{name}") as stream:
+            stream.write(content)
+
+    def open_output(self, name: str) -> IO[bytes]:
+        """A stream to a new file, for content that is not held in memory at once."""
+        filesystem, path = self._open()
+        target = f"{path}/{name}"
+        if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+        stream: IO[bytes] = filesystem.open_output_stream(target)
+        return stream
+
+    def open_input(self, name: str) -> IO[bytes]:
+        """A stream of a file, for content that is not held in memory at once."""
+        filesystem, path = self._open()
+        stream: IO[bytes] = filesystem.open_input_stream(f"{path}/{name}")
+        return stream
+
+    def make(self) -> None:
+        """Makes the folder; a new local one is readable by its owner alone (mode 0700)."""
+        if self.is_local:
+            self.local_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def clear(self) -> None:
+        """Removes the folder's manifest first and then the rest, so that no half of it looks whole."""
+        filesystem, path = self._open()
+        if self.exists(MANIFEST_NAME):
+            filesystem.delete_file(f"{path}/{MANIFEST_NAME}")
+        if self.is_local:
+            shutil.rmtree(path, ignore_errors=False) if Path(path).exists() else None
+            return
+        for name in self.names():
+            filesystem.delete_file(f"{path}/{name}")
+
+    def upload(self, source: Path) -> None:
+        """Copies every file below a local folder into this one."""
+        for file in _files_below(source):
+            with file.open("rb") as reader, self.open_output(file.relative_to(source).as_posix()) as writer:
+                shutil.copyfileobj(reader, writer, 1 << 22)
+
+    def download(self, target: Path) -> None:
+        """Copies every file of this folder below a local folder."""
+        for name in self.names():
+            file = target / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with self.open_input(name) as reader, file.open("wb") as writer:
+                shutil.copyfileobj(reader, writer, 1 << 22)
+
+    def sha256(self, name: str) -> str:
+        digest = hashlib.sha256()
+        with self.open_input(name) as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+        return digest.hexdigest()
+
+
+class Manifest(BaseModel):
+    """What an artefact is: how many, which files, what it was made from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int = FORMAT_VERSION
+    artifact: str
+    """The folder's name in the run: "dataset", "model", …"""
+    counts: dict[str, Any]
+    files: dict[str, str]
+    """File name → sha256."""
+    made_from: dict[str, Any]
+    """The fingerprint: every setting and input artefact that the content depends on."""
+    details: dict[str, Any] = {}
+    """What else a reader wants to know: times, tokens, costs, prompts' hashes."""
+    packages: dict[str, str]
+
+    @property
+    def identity(self) -> str:
+        """A sha256 over what the artefact holds and was made from; goes into what is made of it."""
+        content = {"files": self.files, "made_from": self.made_from}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def write_manifest(
+    folder: Folder,
+    artifact: str,
+    counts: dict[str, Any],
+    made_from: dict[str, Any],
+    details: dict[str, Any] | None = None,
+) -> Manifest:
+    """Hashes every file of the folder and writes its manifest: from then on the artefact is whole."""
+    manifest = Manifest(
+        artifact=artifact,
+        counts=counts,
+        files={name: folder.sha256(name) for name in folder.names() if name != MANIFEST_NAME},
+        made_from=made_from,
+        details=details or {},
+        packages=_installed_packages(),
+    )
+    folder.write_bytes(MANIFEST_NAME, (manifest.model_dump_json(indent=2) + "\n").encode())
+    return manifest
+
+
+def read_manifest(folder: Folder) -> Manifest:
+    """Reads a folder's manifest; an ArtifactError if there is none or it is of another format."""
+    if not folder.exists(MANIFEST_NAME):
+        raise ArtifactError(f"{folder.uri} is not finished: it has no {MANIFEST_NAME}")
+    try:
+        values = json.loads(folder.read_bytes(MANIFEST_NAME))
+    except ValueError as error:
+        raise ArtifactError(
+            f"{folder.uri}/{MANIFEST_NAME} is not readable JSON ({error}); remove the folder and rerun"
+        ) from None
+    found = values.get("format_version") if isinstance(values, dict) else None
+    if found != FORMAT_VERSION:
+        raise ArtifactError(
+            f"{folder.uri} has format version {found!r}, this program reads {FORMAT_VERSION}; "
+            "use the version that wrote it, or another root"
+        )
+    try:
+        return Manifest.model_validate(values)
+    except ValidationError as error:
+        raise ArtifactError(
+            f"{folder.uri}/{MANIFEST_NAME} is damaged in {error.error_count()} place(s); "
+            "remove the folder and rerun"
+        ) from None
+
+
+def is_finished(folder: Folder) -> bool:
+    return folder.exists(MANIFEST_NAME)
+
+
+def _installed_packages() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    return (file for file in sorted(folder.rglob("*")) if file.is_file())
+
+
+def _replace_file(target: Path, content: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with partial.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)

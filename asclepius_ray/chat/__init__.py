@@ -1,0 +1,1 @@
+"""Asking a chat endpoint, and the offline teacher, which is one."""

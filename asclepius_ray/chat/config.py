@@ -1,0 +1,60 @@
+"""The sections `[teacher]` and `[judge]`: a chat endpoint, how it is asked, what it costs."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from asclepius_ray.config import Operational, Section
+
+OFFLINE = "offline"
+
+
+class SamplingConfig(Section):
+    """How one step is sampled: `[teacher.sampling.note]`, `.question`, `.answer`, `[judge.sampling.judge]`."""
+
+    temperature: float = Field(default=1.0, ge=0, le=2)
+    """1 for the teacher's three steps in the paper; a judge wants 0."""
+    max_tokens: int = Field(default=1024, gt=0)
+    """The longest reply, in tokens."""
+
+
+class PriceConfig(Section):
+    """`[teacher.price]`: without it the report says that the cost is unknown, not that it is 0."""
+
+    input_usd_per_million_tokens: float = Field(ge=0)
+    output_usd_per_million_tokens: float = Field(ge=0)
+
+
+class EndpointConfig(Section):
+    """One OpenAI-compatible chat endpoint."""
+
+    base_url: Annotated[str, Operational()] = ""
+    """"offline" for the rules that ship with the package, or an address that ends in /v1."""
+    model: str = "offline-rules"
+    """The name that goes into the requests."""
+    api_key_env: Annotated[str, Operational()] = "OPENAI_API_KEY"
+    """The environment variable with the key; the key itself never stands in a run file."""
+    max_in_flight: Annotated[int, Operational(), Field(ge=0)] = 64
+    """Requests at the same time over all workers; 0 = unlimited."""
+    timeout_seconds: Annotated[float, Operational(), Field(gt=0)] = 120.0
+    """One attempt of one request."""
+    max_attempts: Annotated[int, Operational(), Field(ge=1)] = 6
+    """Attempts of one request on timeouts, broken connections and 5xx; a 429 is waited out and counts for none."""
+    trusted_hosts: Annotated[tuple[str, ...], Operational()] = ()
+    """Hosts that real notes may be sent to, besides loopback and what the run itself started."""
+    extra_body: dict[str, object] = Field(default_factory=dict)
+    """Further fields of each request's body."""
+    headers: Annotated[dict[str, str], Operational()] = Field(default_factory=dict)
+    """Further headers of each request."""
+    price: Annotated[PriceConfig | None, Operational()] = None
+    sampling: dict[str, SamplingConfig] = Field(default_factory=dict)
+    """By step: note, question, answer, judge."""
+
+    @property
+    def is_offline(self) -> bool:
+        return self.base_url == OFFLINE
+
+    def sampling_of(self, step: str) -> SamplingConfig:
+        """The step's own table, or the defaults (a judge's temperature is 0, as in the paper)."""
+        default = SamplingConfig(temperature=0.0) if step == "judge" else SamplingConfig()
+        return self.sampling.get(step, default)

@@ -1,0 +1,64 @@
+"""The frame of every section of a run file: frozen, unknown keys refused, two kinds of settings.
+
+A setting either makes an artefact (it is part of that artefact's fingerprint) or only says how the
+work is done (`Operational`: limits, workers, ports), and may change on a rerun.
+"""
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from asclepius_ray.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Operational:
+    """Marks a field that may change on a rerun: `workers: Annotated[int, Operational()] = 2`."""
+
+
+class Section(BaseModel):
+    """One table of a run file."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The settings that make an artefact, as plain JSON values, nested sections included."""
+        values = self.model_dump(mode="json")
+        kept: dict[str, Any] = {}
+        for name, field in type(self).model_fields.items():
+            if any(isinstance(mark, Operational) for mark in field.metadata):
+                continue
+            value = getattr(self, name)
+            kept[name] = value.fingerprint() if isinstance(value, Section) else values[name]
+        return kept
+
+
+SectionKind = TypeVar("SectionKind", bound=Section)
+
+
+def parse_section(kind: type[SectionKind], values: object, where: str) -> SectionKind:
+    """Checks `values` against `kind`; a ConfigError names every wrong key with its full path.
+
+    The value itself is repeated only where it is short and scalar: a header may hold a key.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        lines = [f"  {_describe(problem)}" for problem in error.errors(include_url=False)]
+        raise ConfigError(f"{where} has {len(lines)} wrong setting(s):\n" + "\n".join(lines)) from None
+
+
+def _describe(problem: ErrorDetails) -> str:
+    path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{path}: there is no such setting; check its spelling and its section"
+    if problem["type"] == "missing":
+        return f"{path}: this setting is required"
+    value = problem["input"]
+    secret = "header" in path or "key" in path
+    shown = f" (found {value!r})" if isinstance(value, str | int | float) and not secret else ""
+    return f"{path}: {problem['msg']}{shown}"

@@ -1,0 +1,1 @@
+"""Endpoint → scores, with a judge."""

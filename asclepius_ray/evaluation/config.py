@@ -1,0 +1,20 @@
+"""The section `[evaluation]`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from asclepius_ray.config import Operational, Section
+
+
+class EvaluationConfig(Section):
+    models: tuple[Literal["trained", "untrained"], ...] = ("trained", "untrained")
+    """The models under evaluation: the run's own `model/` and `base_model/`."""
+    test_set: Literal["validation"] = "validation"
+    """The held-out rows of the run's own dataset."""
+    limit: int = Field(default=0, ge=0)
+    """The first so many held-out rows; 0 = all."""
+    max_new_tokens: int = Field(default=400, ge=1)
+    """The longest answer asked for; the paper's 400."""
+    max_in_flight: Annotated[int, Operational(), Field(ge=1)] = 16
+    """Items that are answered at the same time."""

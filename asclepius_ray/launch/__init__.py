@@ -1,0 +1,1 @@
+"""Sending the job package to a cluster, and the manifests of one."""

@@ -1,0 +1,1 @@
+"""Every prompt of the project, one file each beside this one."""

@@ -1,0 +1,1 @@
+"""The page over all stages, read from their artefacts."""

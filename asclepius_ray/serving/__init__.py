@@ -1,0 +1,1 @@
+"""Model → endpoint, on Ray Serve."""

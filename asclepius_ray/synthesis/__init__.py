@@ -1,0 +1,1 @@
+"""Case reports → notes → questions → answers → dataset, with a teacher, on Ray Data."""

@@ -1,0 +1,42 @@
+"""The sections `[input]` and `[synthesis]`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from asclepius_ray.config import Operational, Section
+
+
+class ColumnsConfig(Section):
+    """`[input.columns]`: the names that one's own table uses; empty = recognised by the usual names."""
+
+    patient_id: str = ""
+    patient_uid: str = ""
+    text: str = ""
+    age: str = ""
+    gender: str = ""
+
+
+class InputConfig(Section):
+    """Where the case reports come from."""
+
+    path: str = ""
+    """A file, a folder or a URI: CSV, a JSON array, JSON lines or Parquet."""
+    kind: Literal["case_reports", "notes"] = "case_reports"
+    """"notes": the text is a real note already, and leaves this machine only for trusted hosts."""
+    limit: int = Field(default=0, ge=0)
+    """The first so many rows; 0 = all."""
+    columns: ColumnsConfig = ColumnsConfig()
+
+
+class SynthesisConfig(Section):
+    """How the dataset is made."""
+
+    workers: Annotated[int, Operational(), Field(ge=1)] = 2
+    """Ray actors that ask the teacher."""
+    validation_share: float = Field(default=0.05, gt=0, lt=1)
+    """Share of the articles (not of the rows) that is held out; at least one article."""
+    min_note_words: int = Field(default=30, ge=1)
+    """A shorter note is rejected (the paper dropped extremely short ones)."""
+    max_failed_share: Annotated[float, Operational(), Field(ge=0, le=1)] = 0.05
+    """More failed rows than this share end the run with an error."""

@@ -1,0 +1,1 @@
+"""Examples → token ids and loss mask → rows of the sequence length."""

@@ -1,0 +1,1 @@
+"""Token blocks → checkpoints → model, with DeepSpeed on Ray Train."""
