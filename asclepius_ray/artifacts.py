@@ -43,7 +43,9 @@ class Folder:
         return Path(self.uri.removeprefix("file://"))
 
     def child(self, name: str) -> "Folder":
-        return Folder(f"{self.uri.rstrip('/')}/{name}")
+        # A URI may end in a query (endpoint_override=…) that belongs to the file system.
+        base, mark, query = (self.uri, "", "") if self.is_local else self.uri.partition("?")
+        return Folder(f"{base.rstrip('/')}/{name}{mark}{query}")
 
     def absolute(self) -> "Folder":
         """The same folder with a path that holds in every process of this machine."""
@@ -121,7 +123,8 @@ class Folder:
         if self.exists(MANIFEST_NAME):
             filesystem.delete_file(f"{path}/{MANIFEST_NAME}")
         if self.is_local:
-            shutil.rmtree(path, ignore_errors=False) if Path(path).exists() else None
+            if Path(path).exists():
+                shutil.rmtree(path)
             return
         for name in self.names():
             filesystem.delete_file(f"{path}/{name}")

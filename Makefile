@@ -1,0 +1,49 @@
+# One environment, in .venv. `make quickstart` and `make test` make it when it is not there.
+
+PYTHON ?= python3
+# The build of torch: empty = what pip finds by itself; else the address of an index of wheels,
+# for a GPU or a closed network. PIP_ARGS goes to every call of pip (another index, a proxy).
+TORCH_INDEX ?=
+PIP_ARGS ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+RUNTIME := .venv/.runtime-installed
+TOOLS := .venv/.tools-installed
+
+.PHONY: quickstart test drills check bench clean
+.DELETE_ON_ERROR:
+
+quickstart: $(RUNTIME)
+	$(BIN)/asclepius run pipeline jobs/runs/quickstart.toml
+
+test: $(TOOLS)
+	$(BIN)/pytest tests --ignore=tests/drills --ignore=tests/benchmarks
+
+drills: $(TOOLS)
+	$(BIN)/pytest tests/drills --timeout 900
+
+bench: $(TOOLS)
+	$(BIN)/pytest tests/benchmarks --timeout 1800 -s
+
+check: $(TOOLS)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
+
+$(RUNTIME): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $$($(PYTHON) --version) is too old; Python 3.11 or newer is needed: make PYTHON=python3.11" >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing the pinned stack into .venv (a few minutes, once)"
+	$(PIP) install $(PIP_ARGS) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	$(PIP) install $(PIP_ARGS) -c constraints.txt -e .
+	touch $@
+
+$(TOOLS): $(RUNTIME)
+	$(PIP) install $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,104 @@
+"""What each stage's artefact is made from, and whether a finished one still fits the run file."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from asclepius_ray.artifacts import Folder, Manifest, is_finished, read_manifest
+from asclepius_ray.chat.config import EndpointConfig
+from asclepius_ray.errors import StageChangedError
+from asclepius_ray.prompts.rendering import prompt_hash
+from asclepius_ray.run import Run
+from asclepius_ray.synthesis.case_reports import input_identity
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the pipeline: its name in `--redo`, and the artefacts that it writes, the last one last."""
+
+    name: str
+    artifacts: tuple[str, ...]
+
+    def finished(self, root: Folder) -> Manifest | None:
+        """The manifest of the stage's last artefact, None if the stage is not finished."""
+        folder = root.child(self.artifacts[-1])
+        return read_manifest(folder) if is_finished(folder) else None
+
+
+SYNTHESIZE = Stage("synthesize", ("rejected", "notes", "dataset"))
+TRAIN = Stage("train", ("base_model", "tokens", "training", "model"))
+EVALUATE = Stage("evaluate", ("evaluation",))
+STAGES = (SYNTHESIZE, TRAIN, EVALUATE)
+
+
+def made_from(stage: Stage, run: Run, root: Folder) -> dict[str, Any]:
+    """Every setting and input that the stage's artefact depends on; its inputs must be finished."""
+    if stage is SYNTHESIZE:
+        return _synthesize(run)
+    if stage is TRAIN:
+        return _train(run, root)
+    return _evaluate(run, root)
+
+
+def check_unchanged(stage: Stage, finished: Manifest, expected: dict[str, Any]) -> None:
+    """A StageChangedError says what changed since the stage was finished, and what to do."""
+    changes = _differences(finished.made_from, expected)
+    if not changes:
+        return
+    lines = "\n".join(f"  {change}" for change in changes)
+    raise StageChangedError(
+        f"the stage {stage.name} is finished, but with other settings:\n{lines}\n"
+        f"use --redo {stage.name} to make it (and what was made from it) anew, or another root to keep both"
+    )
+
+
+def _synthesize(run: Run) -> dict[str, Any]:
+    return {
+        "seed": run.seed,
+        "input": run.input.fingerprint() | {"content": input_identity(run.input)},
+        "teacher": _endpoint(run.teacher),
+        "synthesis": run.synthesis.fingerprint(),
+        "prompts": {name: prompt_hash(name) for name in ("note", "question", "answer")},
+    }
+
+
+def _train(run: Run, root: Folder) -> dict[str, Any]:
+    return {
+        "seed": run.seed,
+        "dataset": read_manifest(root.child("dataset")).identity,
+        "notes": read_manifest(root.child("notes")).identity,
+        "tokens": run.tokens.fingerprint(),
+        "training": run.training.fingerprint(),
+        "prompts": {"instruction": prompt_hash("instruction")},
+    }
+
+
+def _evaluate(run: Run, root: Folder) -> dict[str, Any]:
+    return {
+        "seed": run.seed,
+        "dataset": read_manifest(root.child("dataset")).identity,
+        "model": read_manifest(root.child("model")).identity,
+        "judge": _endpoint(run.judge),
+        "evaluation": run.evaluation.fingerprint(),
+        "prompts": {name: prompt_hash(name) for name in ("instruction", "judge")},
+    }
+
+
+def _endpoint(config: EndpointConfig) -> dict[str, Any]:
+    return config.fingerprint() | {"offline": config.is_offline}
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any], path: str = "") -> list[str]:
+    found: list[str] = []
+    for key in sorted(before.keys() | now.keys()):
+        old, new = before.get(key), now.get(key)
+        where = f"{path}{key}"
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _differences(old, new, f"{where}.")
+        elif old != new:
+            found.append(f"{where}: was {_short(old)}, is {_short(new)}")
+    return found
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,268 @@
+"""The order of the stages and what joins them: the lease, skipping what is finished, the endpoints.
+
+Reads a run, writes every artefact of its root. Nothing else joins two stages.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import pyarrow.parquet
+
+from asclepius_ray.artifacts import Folder, Manifest, read_manifest
+from asclepius_ray.chat.clinical import ask_clinical
+from asclepius_ray.chat.config import EndpointConfig
+from asclepius_ray.chat.endpoint import Endpoint
+from asclepius_ray.endpoints import check_endpoint_config, open_endpoint
+from asclepius_ray.errors import ConfigError
+from asclepius_ray.fingerprints import (
+    EVALUATE,
+    STAGES,
+    SYNTHESIZE,
+    TRAIN,
+    Stage,
+    check_unchanged,
+    made_from,
+)
+from asclepius_ray.lease import acquire, follow
+from asclepius_ray.progress import Progress
+from asclepius_ray.ray_session import is_submitted_job, ray_session
+from asclepius_ray.run import Run, read_secret, resolved_json
+
+JOBS = ("synthesize", "train", "evaluate", "serve", "pipeline")
+ASKED_NAME = "asked.json"
+_MODEL_FOLDERS = {"trained": "model", "untrained": "base_model"}
+
+
+@dataclass
+class Work:
+    """One job on one run: what it needs at hand, and what it did."""
+
+    run: Run
+    root: Folder
+    progress: Progress
+    made: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    _session: ExitStack = field(default_factory=ExitStack)
+    _connected: bool = False
+
+    def connect(self) -> None:
+        """Connects to Ray unless that is done: no job starts Ray twice, or for nothing."""
+        if not self._connected:
+            self._session.enter_context(ray_session(self.progress))
+            self._connected = True
+
+    def close(self) -> None:
+        self._session.close()
+
+
+@contextmanager
+def _holding(run: Run, job: str, progress: Progress) -> Iterator[Work]:
+    """The root, made and leased; gives it back with the result, whatever happens."""
+    root = run.folder
+    make_root(root)
+    lease = acquire(root, _purpose(run, job))
+    work = Work(run, root, progress)
+    exit_code = 1
+    try:
+        root.write_bytes("run.json", resolved_json(run).encode())
+        yield work
+        exit_code = 0
+    finally:
+        # The lease first: `ray job stop` leaves three seconds, and Ray's own end may take longer.
+        lease.release(exit_code)
+        work.close()
+
+
+def run_job(job: str, run: Run, redo: str, progress: Progress) -> Work | None:
+    """Runs a job of `JOBS` except "serve"; None if it followed another run of the same job to its end."""
+    _check_redo(redo)
+    if is_submitted_job() and (code := follow(run.folder, _purpose(run, job), progress.say)) is not None:
+        raise SystemExit(code)
+    stages = STAGES if job == "pipeline" else tuple(stage for stage in STAGES if stage.name == job)
+    with _holding(run, job, progress) as work:
+        if redo:
+            _clear_from(work, redo)
+        _check_settings(work, stages)
+        for stage in stages:
+            _run_stage(work, stage)
+        if job == "pipeline":
+            _ask_once(work)
+        _write_report(work)
+    return work
+
+
+def serve(run: Run, progress: Progress) -> None:
+    """Serves the run's model, or `serving.model`, until a signal."""
+    from asclepius_ray.serving.stage import serve_until_stopped
+
+    model = run.serving.model or run.folder.child("model").uri
+    if not run.serving.model:
+        read_manifest(run.folder.child("model"))
+    with ray_session(progress):
+        serve_until_stopped({run.name: model}, run.serving, _serving_key(run), progress)
+
+
+def _serving_key(run: Run) -> str:
+    return read_secret(run.serving.api_key_env)
+
+
+def make_root(root: Folder) -> None:
+    """Makes the run's folder and proves that it can be written; a ConfigError says why it cannot."""
+    probe = ".writable"
+    try:
+        root.make()
+        root.write_bytes(probe, b"")
+        filesystem, path = root.filesystem()
+        filesystem.delete_file(f"{path}/{probe}")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(
+            f"the root {root.uri} cannot be written ({reason}); choose another with --set root=FOLDER"
+        ) from None
+
+
+def _purpose(run: Run, job: str) -> str:
+    return f"{job}:{sha256(resolved_json(run).encode()).hexdigest()[:16]}"
+
+
+def _check_redo(redo: str) -> None:
+    names = [stage.name for stage in STAGES]
+    if redo and redo not in names:
+        raise ConfigError(f"--redo {redo!r}: there is no such stage; the stages are {', '.join(names)}")
+
+
+def _clear_from(work: Work, redo: str) -> None:
+    """Removes a stage's artefacts and those made from them; the last first, so none outlives its source."""
+    first = [stage.name for stage in STAGES].index(redo)
+    for stage in reversed(STAGES[first:]):
+        for artifact in reversed(stage.artifacts):
+            work.root.child(artifact).clear()
+
+
+def _check_settings(work: Work, stages: tuple[Stage, ...]) -> None:
+    """Finds what would stop the job later, before anything is started or paid for."""
+    run = work.run
+    unfinished = [stage for stage in stages if stage.finished(work.root) is None]
+    for stage in STAGES:
+        finished = stage.finished(work.root)
+        if finished is None:
+            break
+        if stage in stages:
+            check_unchanged(stage, finished, made_from(stage, run, work.root))
+    if SYNTHESIZE in unfinished:
+        check_endpoint_config(run.teacher, "teacher", sends_real_notes=run.input.kind == "notes")
+        made_from(SYNTHESIZE, run, work.root)
+    if EVALUATE in unfinished:
+        check_endpoint_config(run.judge, "judge", sends_real_notes=run.input.kind == "notes")
+    if TRAIN in unfinished:
+        _check_base_model(run)
+
+
+def _check_base_model(run: Run) -> None:
+    from asclepius_ray.training.base_model import check_base_model
+
+    check_base_model(run.training.base_model)
+
+
+def _run_stage(work: Work, stage: Stage) -> None:
+    finished = stage.finished(work.root)
+    expected = made_from(stage, work.run, work.root)
+    if finished is not None:
+        check_unchanged(stage, finished, expected)
+        work.skipped.append(stage.name)
+        work.progress.say(f"{stage.name}: finished already, skipped")
+        return
+    work.connect()
+    started = time.monotonic()
+    _MAKERS[stage](work, expected)
+    work.made.append(stage.name)
+    work.progress.say(f"{stage.name}: done in {time.monotonic() - started:.0f} s")
+
+
+def _synthesize(work: Work, expected: dict[str, Any]) -> Manifest:
+    from asclepius_ray.synthesis.stage import synthesize
+
+    run = work.run
+    with open_endpoint(run.teacher) as teacher:
+        return synthesize(work.root, run.input, run.synthesis, teacher, run.seed, work.progress, expected)
+
+
+def _train(work: Work, expected: dict[str, Any]) -> Manifest:
+    from asclepius_ray.training.stage import train
+
+    run = work.run
+    return train(work.root, run.tokens, run.training, run.seed, work.progress, expected)
+
+
+def _evaluate(work: Work, expected: dict[str, Any]) -> Manifest:
+    from asclepius_ray.evaluation.stage import evaluate
+
+    run = work.run
+    folders = {name: work.root.child(_MODEL_FOLDERS[name]) for name in run.evaluation.models}
+    with open_endpoint(run.judge) as judge, _served(work, folders) as models:
+        manifest = evaluate(work.root, run.evaluation, models, judge, run.seed, work.progress, expected)
+        if "trained" in models:
+            _ask(work, models["trained"])
+    return manifest
+
+
+@contextmanager
+def _served(work: Work, folders: dict[str, Folder]) -> Iterator[dict[str, Endpoint]]:
+    """Serves the run's own models for a while, on loopback, with a key that nobody else has."""
+    from asclepius_ray.serving.stage import open_models
+
+    api_key = secrets.token_urlsafe(32)
+    serving = work.run.serving.model_copy(update={"host": "127.0.0.1", "port": 0})
+    models = {name: folder.uri for name, folder in folders.items()}
+    with open_models(models, serving, api_key, work.progress) as base_urls:
+        yield {
+            name: Endpoint.from_config(
+                EndpointConfig(
+                    base_url=base_url, model=name, max_in_flight=work.run.evaluation.max_in_flight
+                ),
+                base_url,
+                api_key,
+            )
+            for name, base_url in base_urls.items()
+        }
+
+
+def _ask_once(work: Work) -> None:
+    """Asks the served model one question, unless the evaluation did so already."""
+    if work.root.child("evaluation").exists(ASKED_NAME):
+        return
+    work.connect()
+    with _served(work, {"trained": work.root.child("model")}) as models:
+        _ask(work, models["trained"])
+
+
+def _ask(work: Work, model: Endpoint) -> None:
+    """Sends the first held-out note and its question to the clinical route, and keeps the answer."""
+    work.progress.begin("asking the served model")
+    dataset = work.root.child("dataset")
+    filesystem, path = dataset.filesystem()
+    name = next(name for name in dataset.names() if name.startswith("validation-"))
+    row = pyarrow.parquet.read_table(f"{path}/{name}", filesystem=filesystem).slice(0, 1).to_pylist()[0]
+    answer = ask_clinical(model.base_url, model.api_key, row["note"], row["question"])
+    asked = {"question": row["question"], "answer": answer, "task": row["task"], "asked_unix": time.time()}
+    work.root.child("evaluation").write_bytes(ASKED_NAME, json.dumps(asked, indent=2).encode())
+
+
+def _write_report(work: Work) -> None:
+    from asclepius_ray.report.page import write_report
+
+    work.progress.begin("writing the report")
+    write_report(work.root)
+
+
+_MAKERS: dict[Stage, Callable[[Work, dict[str, Any]], Manifest]] = {
+    SYNTHESIZE: _synthesize,
+    TRAIN: _train,
+    EVALUATE: _evaluate,
+}

@@ -1,0 +1,11 @@
+"""Case reports → dataset → model → scores → report: all stages, skipping what is finished.
+
+python jobs/pipeline.py RUN.toml [--set section.key=value]... [--redo STAGE]
+"""
+
+import sys
+
+from asclepius_ray.cli import run_job_page
+
+if __name__ == "__main__":
+    sys.exit(run_job_page("pipeline", sys.argv[1:]))

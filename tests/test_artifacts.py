@@ -1,0 +1,100 @@
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from asclepius_ray.artifacts import Folder, is_finished, read_manifest, write_manifest
+from asclepius_ray.errors import ArtifactError
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    os.environ["AWS_ACCESS_KEY_ID"] = os.environ["AWS_SECRET_ACCESS_KEY"] = "testing"
+    endpoint = f"http://{host}:{port}"
+    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket="runs")
+    yield f"s3://runs/{{}}?scheme=http&endpoint_override={host}:{port}&region=us-east-1"
+    server.stop()
+
+
+@pytest.fixture(params=["local", "s3"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
+    if request.param == "local":
+        return Folder(str(tmp_path / "run" / "dataset"))
+    bucket = request.getfixturevalue("bucket")
+    return Folder(bucket.format(f"{tmp_path.name}/dataset"))
+
+
+def test_a_folder_is_whole_only_with_its_manifest(folder: Folder) -> None:
+    folder.make()
+    with folder.open_output("train-00000.parquet") as stream:
+        stream.write(b"rows")
+    assert not is_finished(folder)
+    written = write_manifest(folder, "dataset", {"ok": 1}, {"seed": 1})
+    assert is_finished(folder)
+    assert read_manifest(folder) == written
+    assert list(written.files) == ["train-00000.parquet"]
+
+
+def test_clearing_leaves_nothing_behind(folder: Folder) -> None:
+    folder.make()
+    folder.write_bytes("part/a", b"a")
+    write_manifest(folder, "dataset", {}, {})
+    folder.clear()
+    assert folder.names() == []
+    assert not is_finished(folder)
+
+
+def test_a_folder_goes_to_the_store_and_back_unchanged(folder: Folder, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "deep").mkdir(parents=True)
+    (source / "deep" / "file").write_bytes(os.urandom(100_000))
+    folder.upload(source)
+    folder.download(tmp_path / "back")
+    assert (tmp_path / "back" / "deep" / "file").read_bytes() == (source / "deep" / "file").read_bytes()
+
+
+def test_the_child_of_a_uri_keeps_its_query(bucket: str) -> None:
+    root = Folder(bucket.format("root"))
+    root.child("notes").write_bytes("x", b"1")
+    assert root.names() == ["notes/x"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "not readable JSON"),
+        (b'{"format_version": 99}', "format version 99"),
+        (b'{"format_version": 1}', "damaged"),
+        (b"[]", "format version None"),
+    ],
+    ids=["torn", "other format", "fields missing", "not an object"],
+)
+def test_a_foreign_manifest_is_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "manifest.json").write_bytes(content)
+    with pytest.raises(ArtifactError, match=message):
+        read_manifest(Folder(str(tmp_path)))
+
+
+def test_a_new_root_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path / "root"))
+    folder.make()
+    assert stat.S_IMODE(folder.local_path.stat().st_mode) == 0o700
+
+
+def test_an_identity_follows_content_and_origin(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    folder.write_bytes("a", b"1")
+    first = write_manifest(folder, "x", {}, {"seed": 1})
+    again = write_manifest(folder, "x", {}, {"seed": 1})
+    other_origin = write_manifest(folder, "x", {}, {"seed": 2})
+    folder.write_bytes("a", b"2")
+    other_content = write_manifest(folder, "x", {}, {"seed": 1})
+    assert first.identity == again.identity
+    assert len({first.identity, other_origin.identity, other_content.identity}) == 3

@@ -1,0 +1,135 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from asclepius_ray import lease
+from asclepius_ray.artifacts import Folder
+from asclepius_ray.errors import LeaseError
+
+HOLD = """
+import sys, time
+from asclepius_ray.artifacts import Folder
+from asclepius_ray.lease import acquire
+held = acquire(Folder(sys.argv[1]), "pipeline:1")
+print("held", flush=True)
+time.sleep(float(sys.argv[2]))
+held.release(int(sys.argv[3]))
+"""
+
+
+def hold_elsewhere(root: Path, seconds: float, exit_code: int = 0) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(root), str(seconds), str(exit_code)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_live_holder_is_refused_by_name(tmp_path: Path) -> None:
+    process = hold_elsewhere(tmp_path, 60)
+    try:
+        with pytest.raises(LeaseError, match=f"process {process.pid} on "):
+            lease.acquire(Folder(str(tmp_path)), "pipeline:2")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_killed_holder_is_taken_over_at_once(tmp_path: Path) -> None:
+    process = hold_elsewhere(tmp_path, 60)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    started = time.monotonic()
+    lease.acquire(Folder(str(tmp_path)), "pipeline:2").release(0)
+    assert time.monotonic() - started < 2
+
+
+def test_a_process_that_reuses_the_number_of_a_dead_holder_is_not_the_holder(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    lease.acquire(folder, "x").release(0)
+    holder = json.loads(folder.read_bytes("lease")) | {"exit_code": None, "process_started_unix": 1.0}
+    assert holder["pid"] == os.getpid()
+    folder.write_bytes("lease", json.dumps(holder).encode())
+    lease.acquire(folder, "y").release(0)
+
+
+def test_of_many_that_start_at_once_exactly_one_holds(tmp_path: Path) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(tmp_path), "4", "0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(6)
+    ]
+    ends = [process.communicate() for process in processes]
+    held = [out for out, _ in ends if out == "held\n"]
+    refused = [error for _, error in ends if "LeaseError" in error]
+    assert len(held) == 1
+    assert len(refused) == 5
+
+
+def foreign_lease(folder: Folder, heartbeat_age_seconds: float) -> None:
+    lease.acquire(folder, "pipeline:1").release(0)
+    holder = json.loads(folder.read_bytes("lease")) | {
+        "exit_code": None,
+        "host": "another-host",
+        "heartbeat_unix": time.time() - heartbeat_age_seconds,
+    }
+    folder.write_bytes("lease", json.dumps(holder).encode())
+
+
+def test_a_holder_on_another_host_is_believed_while_its_heartbeat_is_fresh(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    foreign_lease(folder, heartbeat_age_seconds=30)
+    with pytest.raises(LeaseError, match="another-host"):
+        lease.acquire(folder, "pipeline:1")
+
+
+def test_a_silent_holder_on_another_host_is_taken_over(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    foreign_lease(folder, heartbeat_age_seconds=61)
+    lease.acquire(folder, "pipeline:1").release(0)
+    holder = lease.read_holder(folder)
+    assert holder is not None
+    assert holder.host != "another-host"
+
+
+def test_a_follower_ends_with_the_result_of_the_run_it_followed(tmp_path: Path) -> None:
+    process = hold_elsewhere(tmp_path, 3, exit_code=7)
+    lines: list[str] = []
+    assert lease.follow(Folder(str(tmp_path)), "pipeline:1", lines.append) == 7
+    assert str(process.pid) in lines[0]
+    assert process.wait() == 0
+
+
+def test_a_follower_takes_over_from_a_run_that_died(tmp_path: Path) -> None:
+    process = hold_elsewhere(tmp_path, 60)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert lease.follow(Folder(str(tmp_path)), "pipeline:1", lambda line: None) is None
+
+
+def test_another_job_is_not_followed(tmp_path: Path) -> None:
+    process = hold_elsewhere(tmp_path, 60)
+    try:
+        assert lease.follow(Folder(str(tmp_path)), "train:1", lambda line: None) is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_an_unreadable_lease_is_never_taken_for_a_free_root(tmp_path: Path) -> None:
+    (tmp_path / "lease").write_bytes(b"{")
+    with pytest.raises(LeaseError, match="not readable"):
+        lease.acquire(Folder(str(tmp_path)), "pipeline:1")
