@@ -7,6 +7,7 @@ The same code serves a local path and a URI (s3://, gs://), through pyarrow's fi
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -57,7 +58,12 @@ class Folder:
         try:
             found: tuple[pyarrow.fs.FileSystem, str] = pyarrow.fs.FileSystem.from_uri(self.uri)
         except (pyarrow.ArrowInvalid, OSError) as error:
-            raise ConfigError(f"{self.uri} cannot be opened as a file system: {error}") from error
+            # Neither the address nor the library's words are repeated whole: both may hold a key.
+            shown = re.sub(r"//[^/@]*@", "//***@", self.uri.partition("?")[0])
+            raise ConfigError(
+                f"{shown} cannot be opened as a file system ({type(error).__name__}); local paths, s3:// "
+                "and gs:// addresses are known"
+            ) from None
         return found
 
     def filesystem(self) -> tuple[pyarrow.fs.FileSystem, str]:

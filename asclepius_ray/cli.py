@@ -4,14 +4,14 @@ Only what `--help` needs is imported here, so that it answers at once.
 """
 
 import errno
+import functools
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, ParamSpec
 
-import click
 import typer
 from rich.console import Console
 
@@ -28,11 +28,60 @@ Job = Annotated[str, typer.Argument(metavar="JOB", help="synthesize, train, eval
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="a.b=c", help="Changes one setting; may be repeated.")
 ]
+Arguments = ParamSpec("Arguments")
+STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
 output = Console()
 errors = Console(stderr=True)
 
 
+def guarded(command: Callable[Arguments, object]) -> Callable[Arguments, None]:
+    """Turns every error of the user's into one message and a non-zero exit code.
+
+    Ctrl-C and SIGTERM end the same way: in order, with what is finished kept.
+    """
+
+    @functools.wraps(command)
+    def run_command(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except AsclepiusError as error:
+            raise _fail(str(error), error.exit_code) from None
+        except KeyboardInterrupt:
+            raise _fail(str(_interrupted("Ctrl-C")), Interrupted.exit_code) from None
+        except OSError as error:
+            if error.errno not in STORAGE_ERRORS:
+                raise
+            raise _fail(_storage_message(error), 1) from None
+
+    return run_command
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise _interrupted("SIGTERM")
+
+
+def _interrupted(cause: str) -> Interrupted:
+    return Interrupted(
+        f"stopped by {cause}; what is finished is kept: run the same command again to go on from there"
+    )
+
+
+def _storage_message(error: OSError) -> str:
+    where = f" ({error.filename})" if error.filename else ""
+    reason = error.strerror or "a file cannot be written"
+    return (
+        f"{reason}{where}; make room (or fix the folder's rights) and run the same command again: "
+        "what is finished is kept"
+    )
+
+
+def _fail(message: str, exit_code: int) -> typer.Exit:
+    errors.print(f"error: {message}", markup=False, highlight=False, soft_wrap=True)
+    return typer.Exit(exit_code)
+
+
 @app.command()
+@guarded
 def run(
     job: Job,
     run_file: RunFile,
@@ -59,6 +108,7 @@ def run(
 
 
 @app.command()
+@guarded
 def submit(
     job: Job,
     run_file: RunFile,
@@ -74,12 +124,12 @@ def submit(
     from asclepius_ray.launch.submit import Submission, submit_job
 
     _check_job(job)
-    raise typer.Exit(
-        submit_job(Submission(job, run_file, tuple(overrides or ()), address, dry_run), output.print)
-    )
+    submission = Submission(job, run_file, address, tuple(overrides or ()), dry_run)
+    raise typer.Exit(submit_job(submission, _say))
 
 
 @app.command()
+@guarded
 def status(root: Annotated[str, typer.Argument(metavar="ROOT", help="The run's folder or URI.")]) -> None:
     """Shows which stages of a run are finished, and who is working on it."""
     from asclepius_ray.artifacts import Folder
@@ -89,6 +139,7 @@ def status(root: Annotated[str, typer.Argument(metavar="ROOT", help="The run's f
 
 
 @app.command()
+@guarded
 def report(root: Annotated[str, typer.Argument(metavar="ROOT", help="The run's folder or URI.")]) -> None:
     """Writes report.html anew from the run's artefacts."""
     from asclepius_ray.artifacts import Folder
@@ -101,6 +152,7 @@ def report(root: Annotated[str, typer.Argument(metavar="ROOT", help="The run's f
 
 
 @app.command()
+@guarded
 def ask(
     question: Annotated[str, typer.Argument(help="What to ask about the note.")],
     note: Annotated[Path, typer.Option(metavar="FILE", help="The note, as a text file.")],
@@ -122,60 +174,46 @@ def ask(
     output.print(answer, markup=False, highlight=False, soft_wrap=True)
 
 
+@app.command()
+@guarded
+def teacher(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 = any free port.")] = 8001,
+    api_key_env: Annotated[
+        str, typer.Option(help="The environment variable with the key that clients must send; empty = none.")
+    ] = "",
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=NUMBER", help="Misbehaves, for tests: see the README's list of faults."),
+    ] = None,
+) -> None:
+    """Serves the offline teacher: rules behind an OpenAI-compatible address, and no language model."""
+    from asclepius_ray.chat.offline.faults import parse_faults
+    from asclepius_ray.chat.offline.server import serve_forever
+    from asclepius_ray.run import read_secret
+
+    key = read_secret(api_key_env)
+    if api_key_env and not key:
+        raise ConfigError(f"the environment variable {api_key_env} is not set; put the key there")
+    serve_forever(host, port, key, parse_faults(fault or []), _say)
+
+
+def _say(line: str) -> None:
+    output.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def _check_job(job: str) -> None:
     jobs = ("synthesize", "train", "evaluate", "serve", "pipeline")
     if job not in jobs:
         raise ConfigError(f"there is no job {job!r}; the jobs are {', '.join(jobs)}")
 
 
-def main() -> NoReturn:
-    """The entry point: every error of the user's ends in one message and a non-zero exit."""
-    sys.exit(run_guarded(lambda: app(standalone_mode=False)))
-
-
-def run_job_page(job: str, arguments: list[str]) -> int:
-    """What the pages of jobs/ do: `asclepius run JOB` with the rest of the command line; the exit code."""
-    return run_guarded(lambda: app(["run", job, *arguments], standalone_mode=False))
-
-
-def run_guarded(work: Callable[[], object]) -> int:
-    """Runs `work`; the exit code. SIGTERM ends it as Ctrl-C does: in order, with what is finished kept."""
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """The entry point of the command, and of the pages of jobs/."""
     signal.signal(signal.SIGTERM, _terminate)
-    try:
-        result = work()
-    except AsclepiusError as error:
-        return _fail(str(error), error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        return _fail(str(_interrupted("Ctrl-C")), Interrupted.exit_code)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
-            raise
-        return _fail(_storage_message(error), 1)
-    return result if isinstance(result, int) else 0
+    app(arguments)
+    sys.exit(0)
 
 
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise _interrupted("SIGTERM")
-
-
-def _interrupted(cause: str) -> Interrupted:
-    return Interrupted(
-        f"stopped by {cause}; what is finished is kept: run the same command again to go on from there"
-    )
-
-
-def _storage_message(error: OSError) -> str:
-    where = f" ({error.filename})" if error.filename else ""
-    reason = error.strerror or "a file cannot be written"
-    return (
-        f"{reason}{where}; make room (or fix the folder's rights) and run the same command again: "
-        "what is finished is kept"
-    )
-
-
-def _fail(message: str, exit_code: int) -> int:
-    errors.print(f"error: {message}", markup=False, highlight=False, soft_wrap=True)
-    return exit_code
+if __name__ == "__main__":
+    main()

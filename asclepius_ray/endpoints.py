@@ -1,9 +1,11 @@
 """Opens the chat endpoints of a run: an address as it is, or the offline teacher on the cluster."""
 
+import asyncio
 import contextlib
 import secrets
 from collections.abc import Iterator
 
+from asclepius_ray.chat.client import check_endpoint
 from asclepius_ray.chat.config import EndpointConfig
 from asclepius_ray.chat.endpoint import Endpoint, check_trusted, is_loopback
 from asclepius_ray.chat.offline.server import MODEL_NAME, OfflineTeacher
@@ -53,11 +55,17 @@ def check_endpoint_config(config: EndpointConfig, role: str, sends_real_notes: b
         )
 
 
+def reach_endpoint(config: EndpointConfig) -> None:
+    """Asks the endpoint for its models: an EndpointError if it cannot be reached or refuses the key."""
+    if not config.is_offline:
+        asyncio.run(check_endpoint(_as_it_is(config)))
+
+
 @contextlib.contextmanager
 def open_endpoint(config: EndpointConfig) -> Iterator[Endpoint]:
     """Yields an endpoint that answers; starts the offline teacher and ends it afterwards."""
     if not config.is_offline:
-        yield Endpoint.from_config(config, config.base_url, read_secret(config.api_key_env))
+        yield _as_it_is(config)
         return
     import ray
 
@@ -67,3 +75,7 @@ def open_endpoint(config: EndpointConfig) -> Iterator[Endpoint]:
         yield Endpoint.from_config(config, ray.get(actor.base_url.remote()), api_key)
     finally:
         ray.kill(actor)
+
+
+def _as_it_is(config: EndpointConfig) -> Endpoint:
+    return Endpoint.from_config(config, config.base_url, read_secret(config.api_key_env))

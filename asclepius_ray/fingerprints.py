@@ -5,7 +5,7 @@ from typing import Any
 
 from asclepius_ray.artifacts import Folder, Manifest, is_finished, read_manifest
 from asclepius_ray.chat.config import EndpointConfig
-from asclepius_ray.errors import StageChangedError
+from asclepius_ray.errors import ArtifactError, StageChangedError
 from asclepius_ray.prompts.rendering import prompt_hash
 from asclepius_ray.run import Run
 from asclepius_ray.synthesis.case_reports import input_identity
@@ -64,8 +64,8 @@ def _synthesize(run: Run) -> dict[str, Any]:
 def _train(run: Run, root: Folder) -> dict[str, Any]:
     return {
         "seed": run.seed,
-        "dataset": read_manifest(root.child("dataset")).identity,
-        "notes": read_manifest(root.child("notes")).identity,
+        "dataset": _identity(root, "dataset", "synthesize"),
+        "notes": _identity(root, "notes", "synthesize"),
         "tokens": run.tokens.fingerprint(),
         "training": run.training.fingerprint(),
         "prompts": {"instruction": prompt_hash("instruction")},
@@ -75,12 +75,19 @@ def _train(run: Run, root: Folder) -> dict[str, Any]:
 def _evaluate(run: Run, root: Folder) -> dict[str, Any]:
     return {
         "seed": run.seed,
-        "dataset": read_manifest(root.child("dataset")).identity,
-        "model": read_manifest(root.child("model")).identity,
+        "dataset": _identity(root, "dataset", "synthesize"),
+        "model": _identity(root, "model", "train"),
         "judge": _endpoint(run.judge),
         "evaluation": run.evaluation.fingerprint(),
         "prompts": {name: prompt_hash(name) for name in ("instruction", "judge")},
     }
+
+
+def _identity(root: Folder, artifact: str, job: str) -> str:
+    folder = root.child(artifact)
+    if not is_finished(folder):
+        raise ArtifactError(f"{folder.uri} is not finished; run the job {job} on this root first")
+    return read_manifest(folder).identity
 
 
 def _endpoint(config: EndpointConfig) -> dict[str, Any]:

@@ -72,9 +72,14 @@ class Lease:
         """Gives the root back, with the result that followers end with."""
         self._ended.set()
         self._thread.join()
-        with _lock_of(self._folder):
-            if _holds(self._folder, self._holder.token):
-                _write(self._folder, replace(self._holder, exit_code=exit_code, heartbeat_unix=time.time()))
+        ended = replace(self._holder, exit_code=exit_code, heartbeat_unix=time.time())
+        try:
+            with _lock_of(self._folder):
+                if _holds(self._folder, self._holder.token):
+                    _write(self._folder, ended)
+        except OSError as error:
+            # A full disk, most likely what ended the run: our death gives the root back as well.
+            logger.warning("the lease could not be given back: %s", error.strerror)
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):

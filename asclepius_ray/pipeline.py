@@ -18,8 +18,9 @@ from asclepius_ray.artifacts import Folder, Manifest, read_manifest
 from asclepius_ray.chat.clinical import ask_clinical
 from asclepius_ray.chat.config import EndpointConfig
 from asclepius_ray.chat.endpoint import Endpoint
-from asclepius_ray.endpoints import check_endpoint_config, open_endpoint
-from asclepius_ray.errors import ConfigError
+from asclepius_ray.endpoints import check_endpoint_config, open_endpoint, reach_endpoint
+from asclepius_ray.errors import ConfigError, Interrupted, LeaseError
+from asclepius_ray.evaluation.config import MODEL_FOLDERS
 from asclepius_ray.fingerprints import (
     EVALUATE,
     STAGES,
@@ -29,14 +30,13 @@ from asclepius_ray.fingerprints import (
     check_unchanged,
     made_from,
 )
-from asclepius_ray.lease import acquire, follow
+from asclepius_ray.lease import acquire, follow, read_holder
 from asclepius_ray.progress import Progress
 from asclepius_ray.ray_session import is_submitted_job, ray_session
 from asclepius_ray.run import Run, read_secret, resolved_json
 
 JOBS = ("synthesize", "train", "evaluate", "serve", "pipeline")
 ASKED_NAME = "asked.json"
-_MODEL_FOLDERS = {"trained": "model", "untrained": "base_model"}
 
 
 @dataclass
@@ -73,6 +73,10 @@ def _holding(run: Run, job: str, progress: Progress) -> Iterator[Work]:
         root.write_bytes("run.json", resolved_json(run).encode())
         yield work
         exit_code = 0
+    except Interrupted:
+        if lease.lost:
+            raise LeaseError(f"{root.uri} was taken over by {read_holder(root)}: this run ends") from None
+        raise
     finally:
         # The lease first: `ray job stop` leaves three seconds, and Ray's own end may take longer.
         lease.release(exit_code)
@@ -147,25 +151,31 @@ def _clear_from(work: Work, redo: str) -> None:
 
 def _check_settings(work: Work, stages: tuple[Stage, ...]) -> None:
     """Finds what would stop the job later, before anything is started or paid for."""
-    run = work.run
-    unfinished = [stage for stage in stages if stage.finished(work.root) is None]
     for stage in STAGES:
         finished = stage.finished(work.root)
         if finished is None:
             break
         if stage in stages:
-            check_unchanged(stage, finished, made_from(stage, run, work.root))
+            check_unchanged(stage, finished, made_from(stage, work.run, work.root))
+    unfinished = [stage for stage in stages if stage.finished(work.root) is None]
+    endpoints = _endpoints_of(work.run, unfinished)
+    for role, config in endpoints.items():
+        check_endpoint_config(config, role, sends_real_notes=work.run.input.kind == "notes")
     if SYNTHESIZE in unfinished:
-        check_endpoint_config(run.teacher, "teacher", sends_real_notes=run.input.kind == "notes")
-        made_from(SYNTHESIZE, run, work.root)
-    if EVALUATE in unfinished:
-        check_endpoint_config(run.judge, "judge", sends_real_notes=run.input.kind == "notes")
+        made_from(SYNTHESIZE, work.run, work.root)
     if TRAIN in unfinished:
-        _check_base_model(run)
+        _check_base_model(work.run)
+    for config in endpoints.values():
+        reach_endpoint(config)
+
+
+def _endpoints_of(run: Run, stages: list[Stage]) -> dict[str, EndpointConfig]:
+    asked = {"teacher": (SYNTHESIZE, run.teacher), "judge": (EVALUATE, run.judge)}
+    return {role: config for role, (stage, config) in asked.items() if stage in stages}
 
 
 def _check_base_model(run: Run) -> None:
-    from asclepius_ray.training.base_model import check_base_model
+    from asclepius_ray.training.base_model_source import check_base_model
 
     check_base_model(run.training.base_model)
 
@@ -182,6 +192,7 @@ def _run_stage(work: Work, stage: Stage) -> None:
     started = time.monotonic()
     _MAKERS[stage](work, expected)
     work.made.append(stage.name)
+    work.progress.end()
     work.progress.say(f"{stage.name}: done in {time.monotonic() - started:.0f} s")
 
 
@@ -201,12 +212,13 @@ def _train(work: Work, expected: dict[str, Any]) -> Manifest:
 
 
 def _evaluate(work: Work, expected: dict[str, Any]) -> Manifest:
-    from asclepius_ray.evaluation.stage import evaluate
+    from asclepius_ray.evaluation.stage import EvaluationPlan, evaluate
 
     run = work.run
-    folders = {name: work.root.child(_MODEL_FOLDERS[name]) for name in run.evaluation.models}
+    folders: dict[str, Folder] = {name: work.root.child(MODEL_FOLDERS[name]) for name in run.evaluation.models}
     with open_endpoint(run.judge) as judge, _served(work, folders) as models:
-        manifest = evaluate(work.root, run.evaluation, models, judge, run.seed, work.progress, expected)
+        plan = EvaluationPlan(run.evaluation, models, judge, run.seed, run.tokens.sequence_length)
+        manifest = evaluate(work.root, plan, expected, work.progress)
         if "trained" in models:
             _ask(work, models["trained"])
     return manifest

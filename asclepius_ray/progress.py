@@ -75,6 +75,11 @@ class Progress:
             task = self._bars.task_ids[-1]
             self._bars.update(task, completed=done, total=shown_total or None, detail=detail)
 
+    def end(self) -> None:
+        """Ends the step; until the next one begins, nothing is said by itself."""
+        with self._lock:
+            self._step = ""
+
     def say(self, line: str) -> None:
         """Prints one line at once."""
         self._say(line)

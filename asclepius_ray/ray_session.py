@@ -1,4 +1,4 @@
-"""One connection to Ray for a whole job: to RAY_ADDRESS, to the cluster of this job, or to a new local one."""
+"""One connection to Ray for a whole job: RAY_ADDRESS, the cluster of a submitted job, or a new local one."""
 
 import contextlib
 import logging
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import asclepius_ray
+from asclepius_ray.errors import AsclepiusError
 from asclepius_ray.progress import Progress
 
 # A laptop with two cores still has to hold two training workers and a data task at once; they
@@ -48,8 +49,20 @@ def ray_session(progress: Progress) -> Iterator[None]:
     signal.signal(signal.SIGTERM, on_sigterm)
     try:
         yield
+    except ray.exceptions.RayError as error:
+        raise _cause_of(error) from error
     finally:
         ray.shutdown()
+
+
+def _cause_of(error: BaseException) -> BaseException:
+    """The error that a worker met, without Ray's wrapping; Ray's own where there is none below."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, AsclepiusError | OSError) and type(found).__module__ != "ray.exceptions":
+            return found
+        found = getattr(found, "cause", None) or found.__cause__
+    return error
 
 
 def _own_code() -> dict[str, object]:
@@ -59,6 +72,11 @@ def _own_code() -> dict[str, object]:
 
 def _quieten() -> None:
     """Leaves Ray's warnings and errors, and takes its progress reports: ours replace them."""
+    # Its import sets up its own logging, which would undo the levels below.
+    import ray.data  # noqa: F401
+
     os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
-    for name in ("ray", "ray.data", "ray.train", "ray.serve", "ray.tune"):
+    for name in ("ray", "ray.data", "ray.train", "ray.serve"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Says that token authentication is on, which is what we want.
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)

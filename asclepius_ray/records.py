@@ -1,9 +1,12 @@
 """The records on the arrows between the stages: one frozen type each, and nothing that does work."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
+
+_UID_OF_AN_ARTICLE = re.compile(r"([^-]*\d)-\d+")
 
 
 class Task(StrEnum):
@@ -42,8 +45,12 @@ class CaseReport:
 
     @property
     def article(self) -> str:
-        """The article that the patient comes from: the part of patient_uid before the dash."""
-        return self.patient_uid.split("-", 1)[0]
+        """The article that the patient comes from: a uid's part before the dash, as PMC-Patients has it.
+
+        A uid of another form ("CASE-1" of one's own table) stands for an article of its own.
+        """
+        match = _UID_OF_AN_ARTICLE.fullmatch(self.patient_uid)
+        return match[1] if match else self.patient_uid
 
     def to_row(self) -> dict[str, Any]:
         return asdict(self)

@@ -5,7 +5,7 @@ python jobs/evaluate.py RUN.toml [--set section.key=value]... [--redo evaluate]
 
 import sys
 
-from asclepius_ray.cli import run_job_page
+from asclepius_ray.cli import main
 
 if __name__ == "__main__":
-    sys.exit(run_job_page("evaluate", sys.argv[1:]))
+    main(["run", "evaluate", *sys.argv[1:]])

@@ -5,7 +5,7 @@ python jobs/synthesize.py RUN.toml [--set section.key=value]... [--redo synthesi
 
 import sys
 
-from asclepius_ray.cli import run_job_page
+from asclepius_ray.cli import main
 
 if __name__ == "__main__":
-    sys.exit(run_job_page("synthesize", sys.argv[1:]))
+    main(["run", "synthesize", *sys.argv[1:]])

@@ -5,7 +5,7 @@ python jobs/train.py RUN.toml [--set section.key=value]... [--redo train]
 
 import sys
 
-from asclepius_ray.cli import run_job_page
+from asclepius_ray.cli import main
 
 if __name__ == "__main__":
-    sys.exit(run_job_page("train", sys.argv[1:]))
+    main(["run", "train", *sys.argv[1:]])

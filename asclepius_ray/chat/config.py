@@ -10,7 +10,7 @@ OFFLINE = "offline"
 
 
 class SamplingConfig(Section):
-    """How one step is sampled: `[teacher.sampling.note]`, `.question`, `.answer`, `[judge.sampling.judge]`."""
+    """One step's sampling: `[teacher.sampling.note]`, `.question`, `.answer`, `[judge.sampling.judge]`."""
 
     temperature: float = Field(default=1.0, ge=0, le=2)
     """1 for the teacher's three steps in the paper; a judge wants 0."""
@@ -39,7 +39,7 @@ class EndpointConfig(Section):
     timeout_seconds: Annotated[float, Operational(), Field(gt=0)] = 120.0
     """One attempt of one request."""
     max_attempts: Annotated[int, Operational(), Field(ge=1)] = 6
-    """Attempts of one request on timeouts, broken connections and 5xx; a 429 is waited out and counts for none."""
+    """Attempts of one request on timeouts, broken connections and 5xx; waiting out a 429 is none."""
     trusted_hosts: Annotated[tuple[str, ...], Operational()] = ()
     """Hosts that real notes may be sent to, besides loopback and what the run itself started."""
     extra_body: dict[str, object] = Field(default_factory=dict)

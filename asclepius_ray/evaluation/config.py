@@ -6,9 +6,14 @@ from pydantic import Field
 
 from asclepius_ray.config import Operational, Section
 
+MODEL_FOLDERS = {"trained": "model", "untrained": "base_model"}
+"""A model's name in `evaluation.models` → its folder in the run."""
+
 
 class EvaluationConfig(Section):
-    models: tuple[Literal["trained", "untrained"], ...] = ("trained", "untrained")
+    models: tuple[Literal["trained", "untrained"], ...] = Field(
+        default=("trained", "untrained"), min_length=1
+    )
     """The models under evaluation: the run's own `model/` and `base_model/`."""
     test_set: Literal["validation"] = "validation"
     """The held-out rows of the run's own dataset."""
@@ -18,3 +23,5 @@ class EvaluationConfig(Section):
     """The longest answer asked for; the paper's 400."""
     max_in_flight: Annotated[int, Operational(), Field(ge=1)] = 16
     """Items that are answered at the same time."""
+    use_gpu: Annotated[bool, Operational()] = False
+    """Whether the answer loss is computed on a GPU."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from asclepius_ray.config import Operational, Section
 
@@ -28,14 +28,20 @@ class TinyConfig(Section):
     layers: int = Field(default=4, ge=1)
     heads: int = Field(default=4, ge=1)
 
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "TinyConfig":
+        if self.hidden_size % (2 * self.heads):
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of 2 x heads ({self.heads})")
+        return self
+
 
 class TrainingConfig(Section):
     """What is trained, how and on how many workers."""
 
-    base_model: str = TINY
+    base_model: str = Field(default=TINY, min_length=1)
     """"tiny" (made from scratch, tokenizer included), or a Hugging Face id, folder or URI."""
     tiny: TinyConfig = TinyConfig()
-    phases: tuple[PhaseConfig, ...] = (
+    phases: Annotated[tuple[PhaseConfig, ...], Field(min_length=1)] = (
         PhaseConfig(kind="notes", epochs=1),
         PhaseConfig(kind="instructions", epochs=3),
     )

@@ -1,0 +1,99 @@
+"""A chat endpoint as a value that travels to the workers, and the rule on where real notes may go."""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, urlsplit
+
+from asclepius_ray.chat.config import EndpointConfig, PriceConfig, SamplingConfig
+from asclepius_ray.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where and how to ask. The key and the headers never show in its repr or in a message."""
+
+    base_url: str
+    model: str
+    api_key: str = field(default="", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    extra_body: Mapping[str, object] = field(default_factory=dict)
+    timeout_seconds: float = 120.0
+    """One attempt of one request, from sending to the last byte."""
+    max_attempts: int = 6
+    """Attempts on timeouts, broken connections and 5xx; waiting out a 429 is no attempt."""
+    max_in_flight: int = 64
+    """Over all workers together; 0 = unlimited."""
+    price: PriceConfig | None = None
+    is_offline: bool = False
+    sampling: Mapping[str, SamplingConfig] = field(default_factory=dict)
+
+    @classmethod
+    def from_config(cls, config: EndpointConfig, base_url: str, api_key: str) -> "Endpoint":
+        """The endpoint of a section, at the address that was opened for it."""
+        _host(base_url)
+        return cls(
+            base_url=base_url.rstrip("/"),
+            model=config.model,
+            api_key=api_key,
+            headers=dict(config.headers),
+            extra_body=dict(config.extra_body),
+            timeout_seconds=config.timeout_seconds,
+            max_attempts=config.max_attempts,
+            max_in_flight=config.max_in_flight,
+            price=config.price,
+            is_offline=config.is_offline,
+            sampling=dict(config.sampling),
+        )
+
+    def sampling_of(self, step: str) -> SamplingConfig:
+        """The step's own table, or the defaults (a judge's temperature is 0)."""
+        return EndpointConfig(sampling=dict(self.sampling)).sampling_of(step)
+
+    @property
+    def host(self) -> str:
+        """Host and port for messages; a user name or password in the address is left out."""
+        parts = _split(self.base_url)
+        return _host(self.base_url) if parts.port is None else f"{_host(self.base_url)}:{parts.port}"
+
+
+def is_loopback(base_url: str) -> bool:
+    """True where the address is this machine's own and no other machine sees what is sent."""
+    host = _host(base_url)
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_trusted(config: EndpointConfig, started_by_run: bool) -> None:
+    """Refuses to send real notes to a host that nobody allowed; call it where the input is notes."""
+    if config.is_offline or started_by_run or is_loopback(config.base_url):
+        return
+    host = _host(config.base_url)
+    if host in {trusted.strip().rstrip(".").lower() for trusted in config.trusted_hosts}:
+        return
+    raise ConfigError(
+        f"real notes would be sent to the host {host}, which is neither this machine nor started by the run; "
+        f'if they may go there, add it by name: trusted_hosts = ["{host}"]'
+    )
+
+
+def _split(base_url: str) -> SplitResult:
+    try:
+        parts = urlsplit(base_url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        # The address may hold a password, so it is not repeated.
+        raise ConfigError(
+            "base_url is not an address of a chat endpoint; give one such as http://localhost:8000/v1"
+        )
+    return parts
+
+
+def _host(base_url: str) -> str:
+    return (_split(base_url).hostname or "").rstrip(".").lower()

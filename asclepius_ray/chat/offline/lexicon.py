@@ -1,0 +1,116 @@
+"""The word lists of clinical entities: drugs, tests, laboratory values, procedures, problems, anatomy."""
+
+DRUGS = (
+    "acetaminophen", "acetylcysteine", "acyclovir", "adalimumab", "adrenaline", "albumin", "albuterol",
+    "allopurinol", "alprazolam", "alteplase", "amiodarone", "amitriptyline", "amlodipine",
+    "amoxicillin", "amphotericin B", "ampicillin", "anticoagulants", "antibiotics", "antihistamines",
+    "apixaban", "aripiprazole", "aspirin", "atropine", "azathioprine", "baclofen", "betamethasone",
+    "bleomycin", "bromocriptine", "budesonide", "buprenorphine", "calcium gluconate", "capecitabine",
+    "carbamazepine", "carboplatin", "cefazolin", "cefepime", "cefotaxime", "ceftazidime", "ceftriaxone",
+    "cefuroxime", "chloroquine", "cisplatin", "clonazepam", "clonidine", "clopidogrel", "clozapine",
+    "codeine", "colchicine", "corticosteroid", "corticosteroids", "cotrimoxazole", "cyclophosphamide",
+    "cyclosporine", "cytarabine", "dabigatran", "dapsone", "desmopressin", "dexamethasone",
+    "dexmedetomidine", "diazepam", "diclofenac", "digoxin", "diltiazem", "diphenhydramine",
+    "dobutamine", "docetaxel", "dopamine", "doxorubicin", "entecavir", "ephedrine", "epinephrine",
+    "ertapenem", "etoposide", "everolimus", "famotidine", "fentanyl", "ferrous sulfate", "filgrastim",
+    "fluorouracil", "fluoxetine", "folic acid", "furosemide", "gabapentin", "gemcitabine",
+    "glucocorticoids", "glucose", "haloperidol", "heparin", "hydralazine", "hydrochlorothiazide",
+    "hydrocortisone", "hydroxychloroquine", "hydroxyurea", "ibuprofen", "imatinib", "imipenem",
+    "immunoglobulin", "insulin", "interferon", "ipratropium", "isoniazid", "isotretinoin",
+    "itraconazole", "IVIG", "ivermectin", "ketamine", "ketorolac", "labetalol", "lamotrigine",
+    "leucovorin", "levetiracetam", "levodopa", "levothyroxine", "lidocaine", "linezolid", "lithium",
+    "loratadine", "lorazepam", "magnesium sulfate", "mannitol", "meropenem", "mesalamine", "metformin",
+    "methimazole", "methotrexate", "methylprednisolone", "metoclopramide", "metronidazole", "midazolam",
+    "mifepristone", "misoprostol", "morphine", "mycophenolate mofetil", "naloxone", "naproxen",
+    "nifedipine", "nitroglycerin", "noradrenaline", "norepinephrine", "octreotide", "olanzapine",
+    "ondansetron", "oxaliplatin", "oxytocin", "paclitaxel", "paracetamol", "paroxetine",
+    "phenobarbital", "phenylephrine", "phenytoin", "piperacillin-tazobactam", "piperacillin/tazobactam",
+    "potassium chloride", "prednisolone", "prednisone", "pregabalin", "progesterone", "propofol",
+    "propranolol", "prostaglandin", "protamine", "pyrazinamide", "quetiapine", "remifentanil",
+    "rifampicin", "rifampin", "risperidone", "rivaroxaban", "rocuronium", "ropivacaine", "salbutamol",
+    "sertraline", "sevoflurane", "sildenafil", "sirolimus", "sodium bicarbonate", "spironolactone",
+    "steroid", "steroids", "succinylcholine", "sulfasalazine", "tacrolimus", "tamoxifen", "teicoplanin",
+    "temozolomide", "testosterone", "thalidomide", "thiamine", "tigecycline", "timolol", "topiramate",
+    "tramadol", "tranexamic acid", "triamcinolone", "trimethoprim-sulfamethoxazole", "valproate",
+    "valproic acid", "vancomycin", "vasopressin", "verapamil", "vincristine", "vitamin B12",
+    "vitamin C", "vitamin D", "vitamin K", "warfarin", "zinc",
+)  # fmt: skip
+
+DRUG_ENDINGS = (
+    "afil", "azepam", "azole", "caine", "cillin", "conazole", "curonium", "cycline", "dipine",
+    "floxacin", "gliflozin", "gliptin", "lukast", "mab", "micin", "mycin", "olol", "parin", "penem",
+    "platin", "prazole", "rubicin", "sartan", "setron", "tinib", "triptan", "vaptan", "vastatin",
+)  # fmt: skip
+
+TESTS = (
+    "angiogram", "angiography", "arthroscopy", "autopsy", "biopsy", "blood culture", "blood cultures",
+    "blood tests", "bone marrow aspiration", "bone marrow biopsy", "bone scan", "bronchoscopy",
+    "chest X-ray", "colonoscopy", "colposcopy", "complete blood count", "computed tomography",
+    "cystoscopy", "duplex scan", "echocardiogram", "echocardiography", "electrocardiogram",
+    "electrocardiography", "electroencephalography", "electromyography", "endoscopy", "fundoscopy",
+    "gastroscopy", "genetic testing", "histology", "histopathology", "immunohistochemistry",
+    "laboratory tests", "laparoscopy", "laryngoscopy", "lumbar puncture", "magnetic resonance imaging",
+    "mammography", "microscopy", "nerve conduction study", "ophthalmoscopy", "pathology",
+    "physical examination", "polysomnography", "pulmonary function test", "radiograph", "radiographs",
+    "scintigraphy", "sigmoidoscopy", "spirometry", "tomography", "ultrasonography", "ultrasound",
+    "urinalysis", "urine culture", "venography", "X-ray", "X-rays", "CT angiography", "CT scan",
+    "CT scans", "MRI scan", "PET/CT", "PET-CT", "PET scan", "ABG", "CBC", "CT", "CXR", "ECG", "EEG",
+    "EKG", "EMG", "EUS", "FNAC", "MRA", "MRCP", "MRI", "OCT", "PCR", "RT-PCR", "TEE", "TTE",
+)  # fmt: skip
+
+LABORATORY_VALUES = (
+    "albumin", "alkaline phosphatase", "ALP", "ALT", "ammonia", "amylase", "AST", "bilirubin", "BUN",
+    "C-reactive protein", "calcium", "CEA", "cholesterol", "creatine kinase", "creatinine", "CRP",
+    "D-dimer", "eosinophils", "ESR", "ferritin", "glucose", "Hb", "HbA1c", "hematocrit", "hemoglobin",
+    "INR", "lactate", "LDH", "leukocytes", "lipase", "lymphocytes", "neutrophils", "phosphate",
+    "platelet count", "platelets", "potassium", "procalcitonin", "prolactin", "PSA", "sodium",
+    "troponin", "troponin I", "TSH", "urea", "uric acid", "WBC", "white blood cell count",
+    "blood pressure", "BP", "heart rate", "HR", "pulse rate", "respiratory rate", "RR",
+    "oxygen saturation", "SpO2", "temperature",
+)  # fmt: skip
+
+PROCEDURES = (
+    "ablation", "amputation", "anastomosis", "angioplasty", "appendectomy", "arthrodesis",
+    "arthroplasty", "bypass", "cardiopulmonary resuscitation", "catheterization", "cesarean section",
+    "chemotherapy", "cholecystectomy", "colectomy", "CPR", "craniotomy", "debridement", "decompression",
+    "defibrillation", "dialysis", "drainage", "ECMO", "embolization", "ERCP", "excision", "fasciotomy",
+    "fixation", "fusion", "gastrectomy", "grafting", "hemodialysis", "hepatectomy", "hysterectomy",
+    "implantation", "intubation", "laminectomy", "laparoscopy", "laparotomy", "ligation", "lobectomy",
+    "mastectomy", "mechanical ventilation", "nephrectomy", "orchiectomy", "PCI", "pericardiocentesis",
+    "plasma exchange", "plasmapheresis", "radiation therapy", "radiotherapy", "reconstruction",
+    "resection", "splenectomy", "stenting", "suturing", "thoracentesis", "thoracotomy", "thrombectomy",
+    "thrombolysis", "thyroidectomy", "tracheostomy", "transfusion", "transplantation", "vitrectomy",
+)  # fmt: skip
+
+PROBLEMS = (
+    "abscess", "acidosis", "adenocarcinoma", "anemia", "aneurysm", "anxiety", "arrhythmia", "arthritis",
+    "ascites", "asthma", "ataxia", "atrial fibrillation", "back pain", "abdominal pain", "chest pain",
+    "bleeding", "bradycardia", "cancer", "carcinoma", "cardiac arrest", "cardiomyopathy", "chills",
+    "cirrhosis", "coma", "confusion", "constipation", "cough", "CKD", "COPD", "cyst", "dementia",
+    "depression", "diabetes", "diabetes mellitus", "diarrhea", "diplopia", "dizziness", "DM", "DVT",
+    "dysphagia", "dyspnea", "dysuria", "edema", "effusion", "embolism", "encephalopathy", "erythema",
+    "fatigue", "fever", "fibrosis", "fistula", "fracture", "gastritis", "headache", "heart failure",
+    "hematoma", "hematuria", "hemorrhage", "hemoptysis", "hepatitis", "hernia", "high blood sugar",
+    "high cholesterol", "HTN", "hydrocephalus", "hypertension", "hypotension", "hypothyroidism",
+    "hypoxia", "infarction", "infection", "ischemia", "itching", "jaundice", "leukemia",
+    "low blood pressure", "lymphadenopathy", "lymphoma", "malaise", "melanoma", "meningitis",
+    "metastases", "metastasis", "myalgia", "nausea", "necrosis", "nephritis", "neuropathy", "numbness",
+    "obesity", "obstruction", "pain", "palpitations", "pancreatitis", "paralysis", "perforation",
+    "peritonitis", "pneumonia", "pneumothorax", "psychosis", "rash", "sarcoma", "seizure", "seizures",
+    "sepsis", "septic shock", "shock", "shortness of breath", "SLE", "SOB", "stenosis", "stroke",
+    "sweating", "swelling", "syncope", "tachycardia", "tenderness", "thrombocytopenia", "thrombosis",
+    "tuberculosis", "tumor", "ulcer", "ulcers", "UTI", "vasculitis", "vertigo", "vomiting", "weakness",
+    "weight loss",
+)  # fmt: skip
+
+ANATOMY = (
+    "abdomen", "ankle", "aorta", "appendix", "arm", "artery", "bladder", "bone", "bowel", "brain",
+    "breast", "bronchus", "cerebellum", "cheek", "chest", "clavicle", "colon", "cornea", "duodenum",
+    "ear", "elbow", "esophagus", "eye", "eyes", "face", "femur", "finger", "foot", "forearm",
+    "gallbladder", "hand", "heart", "hip", "humerus", "ileum", "jaw", "jejunum", "kidney", "kidneys",
+    "knee", "larynx", "leg", "legs", "lip", "liver", "lung", "lungs", "lymph nodes", "mandible",
+    "maxilla", "mediastinum", "mouth", "neck", "nose", "optic nerve", "orbit", "ovary", "palate",
+    "pancreas", "pelvis", "pericardium", "prostate", "rectum", "retina", "scalp", "shoulder", "skin",
+    "skull", "spine", "spinal cord", "spleen", "stomach", "testis", "thigh", "thyroid", "tibia",
+    "tongue", "tooth", "trachea", "ureter", "uterus", "vagina", "vein", "ventricle", "wrist",
+)  # fmt: skip

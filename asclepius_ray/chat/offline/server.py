@@ -1,0 +1,150 @@
+"""Runs the offline teacher: beside other work in a thread of its own, or as a process until a signal."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable
+from types import TracebackType
+
+from aiohttp import web
+
+from asclepius_ray.chat.offline.faults import Faults
+from asclepius_ray.chat.offline.service import MODEL_NAME, TeacherService
+from asclepius_ray.errors import EndpointError
+
+__all__ = ["MODEL_NAME", "OfflineTeacher", "serve_forever"]
+
+START_TIMEOUT_SECONDS = 30.0
+STOP_TIMEOUT_SECONDS = 10.0
+
+
+class OfflineTeacher:
+    """The server in a thread with its own event loop; port 0 takes a free one.
+
+    Use it as a context manager, or call start() and stop(). base_url holds from start() on.
+    """
+
+    def __init__(
+        self, host: str = "127.0.0.1", port: int = 0, api_key: str = "", faults: Faults | None = None
+    ) -> None:
+        self.host = host
+        self.port = port
+        self._service = TeacherService(api_key, faults or Faults())
+        self._loop = asyncio.new_event_loop()
+        self._stopping = asyncio.Event()
+        self._started = threading.Event()
+        self._problem: OSError | None = None
+        self._thread = threading.Thread(target=self._run, name="offline-teacher", daemon=True)
+
+    def start(self) -> "OfflineTeacher":
+        """Returns when the server listens; an EndpointError where it cannot."""
+        self._thread.start()
+        if not self._started.wait(START_TIMEOUT_SECONDS):
+            raise EndpointError(f"the offline teacher did not start within {START_TIMEOUT_SECONDS:.0f} s")
+        if self._problem is not None:
+            raise _cannot_listen(self.host, self.port, self._problem)
+        return self
+
+    def stop(self) -> None:
+        """Ends the server; requests in flight end with a broken connection."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(STOP_TIMEOUT_SECONDS)
+
+    @property
+    def base_url(self) -> str:
+        """The address for clients, ending in /v1; on all interfaces it is that of this machine itself."""
+        return f"http://{_reachable(self.host)}:{self.port}/v1"
+
+    @property
+    def requests_answered(self) -> dict[str, int]:
+        """By step: requests that got a completion, whatever is in it."""
+        return dict(self._service.answered)
+
+    @property
+    def requests_received(self) -> dict[str, int]:
+        """By step: all requests with a known prompt, those refused or broken off included."""
+        return dict(self._service.received)
+
+    @property
+    def most_in_flight(self) -> int:
+        """The most requests that were open at the same time."""
+        return self._service.most_in_flight
+
+    @property
+    def faults_met(self) -> dict[str, int]:
+        """By fault: how often it struck."""
+        return dict(self._service.faults_met)
+
+    def __enter__(self) -> "OfflineTeacher":
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(
+                _serve(self._service, self.host, self.port, self._stopping, self._note)
+            )
+        except OSError as error:
+            self._problem = error
+        finally:
+            self._loop.close()
+            self._started.set()
+
+    def _note(self, port: int) -> None:
+        self.port = port
+        self._started.set()
+
+
+def serve_forever(
+    host: str, port: int, api_key: str, faults: Faults, announce: Callable[[str], None]
+) -> None:
+    """Serves until SIGINT or SIGTERM; `announce` is called with the base_url as soon as it listens."""
+
+    async def serve() -> None:
+        stopping = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        service = TeacherService(api_key, faults)
+        await _serve(
+            service, host, port, stopping, lambda bound: announce(f"http://{_reachable(host)}:{bound}/v1")
+        )
+
+    try:
+        asyncio.run(serve())
+    except OSError as error:
+        raise _cannot_listen(host, port, error) from None
+
+
+async def _serve(
+    service: TeacherService, host: str, port: int, stopping: asyncio.Event, listening: Callable[[int], None]
+) -> None:
+    runner = web.AppRunner(
+        service.application(), handle_signals=False, access_log=None, handler_cancellation=True,
+        shutdown_timeout=0.2,
+    )  # fmt: skip
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port, backlog=1024)
+        await site.start()
+        listening(runner.addresses[0][1])
+        await stopping.wait()
+    finally:
+        await runner.cleanup()
+
+
+def _reachable(host: str) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+    return f"[{host}]" if ":" in host else host
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> EndpointError:
+    return EndpointError(
+        f"the offline teacher cannot listen on {host}:{port} ({error.strerror or type(error).__name__}); "
+        "choose another port, or 0 for a free one"
+    )

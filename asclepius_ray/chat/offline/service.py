@@ -1,0 +1,238 @@
+"""The offline teacher over HTTP: /v1/models and /v1/chat/completions as OpenAI has them, answered by rules.
+
+The rules need no sampling, so temperature, top_p and seed change nothing; what they do not know
+(tools, several choices) is refused by name.
+"""
+
+import asyncio
+import hmac
+import json
+import math
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from aiohttp import web
+
+from asclepius_ray.chat.offline.faults import Fault, Faults, RateLimit
+from asclepius_ray.chat.offline.prompt_reading import PromptParts, read_prompt
+from asclepius_ray.chat.offline.rules import reply_to
+from asclepius_ray.chat.prices import CHARACTERS_PER_TOKEN, estimate_tokens
+
+MODEL_NAME = "offline-rules"
+DESCRIPTION = (
+    "Rules that ship with asclepius-ray. Not a language model: it rearranges the text of the prompt."
+)
+REFUSAL_TEXT = "I'm sorry, but as an AI language model I cannot help with that."
+
+_KNOWN_FIELDS = {
+    "model", "messages", "max_tokens", "max_completion_tokens", "stream", "stream_options", "n",
+    "temperature", "top_p", "seed", "user",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the rules say to one request."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+
+    @property
+    def usage(self) -> dict[str, int]:
+        completion_tokens = estimate_tokens(self.text)
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": self.prompt_tokens + completion_tokens,
+        }
+
+
+class TeacherService:
+    """The handlers, and what they count. Counts are by step; `received` has every request of the route."""
+
+    def __init__(self, api_key: str, faults: Faults) -> None:
+        self.answered: Counter[str] = Counter()
+        self.received: Counter[str] = Counter()
+        self.faults_met: Counter[str] = Counter()
+        self.most_in_flight = 0
+        self._in_flight = 0
+        self._api_key = api_key
+        self._faults = faults
+        self._limit = RateLimit(faults.requests_per_minute, time.monotonic())
+        # Attempts are counted by the hash of the prompt, so that a doubled max_tokens is the same request.
+        self._attempts: Counter[int] = Counter()
+
+    def application(self) -> web.Application:
+        application = web.Application(client_max_size=16 * 2**20)
+        application.router.add_get("/v1/models", self.list_models)
+        application.router.add_post("/v1/chat/completions", self.complete_chat)
+        return application
+
+    async def list_models(self, request: web.Request) -> web.Response:
+        if not self._is_authorized(request):
+            return _error(401, "invalid_api_key", "the API key is missing or wrong")
+        model = {"id": MODEL_NAME, "object": "model", "created": 0, "owned_by": "asclepius-ray"}
+        return web.json_response({"object": "list", "data": [{**model, "description": DESCRIPTION}]})
+
+    async def complete_chat(self, request: web.Request) -> web.StreamResponse:
+        if not self._is_authorized(request):
+            return _error(401, "invalid_api_key", "the API key is missing or wrong")
+        body = _read_json(await request.read())
+        problem = _find_problem(body)
+        if problem is not None:
+            return problem
+        prompt = _text_of(body["messages"])
+        parts = read_prompt(prompt)
+        if parts is None:
+            message = (
+                "the rules know only the prompts of asclepius-ray; this one has none of the tags "
+                "<case_report>, <examples>, <question> and <answer label=...>"
+            )
+            return _error(400, "unknown_prompt", message, "messages")
+        self.received[parts.step] += 1
+        self._in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self._in_flight)
+        try:
+            return await self._serve(request, body, prompt, parts)
+        finally:
+            self._in_flight -= 1
+
+    async def _serve(
+        self, request: web.Request, body: dict[str, object], prompt: str, parts: PromptParts
+    ) -> web.StreamResponse:
+        if self._faults.requests_per_minute and (wait := self._limit.take(time.monotonic())) > 0:
+            headers = {"Retry-After": str(math.ceil(wait))}
+            return _error(429, "rate_limit_exceeded", "too many requests", headers=headers)
+        self._attempts[hash(prompt)] += 1
+        fault = self._faults.draw(prompt, self._attempts[hash(prompt)])
+        if fault is not Fault.NONE:
+            self.faults_met[fault.value] += 1
+        if self._faults.latency_seconds:
+            await asyncio.sleep(self._faults.latency_seconds)
+        broken = await _break(request, fault)
+        if broken is not None:
+            return broken
+        served = _limit_length(_answer(prompt, parts, fault), body)
+        self.answered[parts.step] += 1
+        if body.get("stream"):
+            return await _stream(request, served, body)
+        message = {"role": "assistant", "content": served.text}
+        choice = {"index": 0, "message": message, "finish_reason": served.finish_reason}
+        return web.json_response({**_frame("chat.completion"), "choices": [choice], "usage": served.usage})
+
+    def _is_authorized(self, request: web.Request) -> bool:
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        return not self._api_key or hmac.compare_digest(given.encode(), self._api_key.encode())
+
+
+def _answer(prompt: str, parts: PromptParts, fault: Fault) -> Served:
+    prompt_tokens = estimate_tokens(prompt)
+    if fault is Fault.EMPTY:
+        return Served("", "stop", prompt_tokens)
+    if fault is Fault.REFUSAL:
+        return Served(REFUSAL_TEXT, "stop", prompt_tokens)
+    if fault is Fault.CONTENT_FILTER:
+        return Served("", "content_filter", prompt_tokens)
+    text = reply_to(parts)
+    if fault is Fault.TRUNCATION:
+        return Served(text[: len(text) // 2], "length", prompt_tokens)
+    return Served(text, "stop", prompt_tokens)
+
+
+async def _break(request: web.Request, fault: Fault) -> web.StreamResponse | None:
+    """The reply of the faults that give no completion; None for the others."""
+    match fault:
+        case Fault.SERVER_ERROR:
+            return _error(500, "server_error", "the server met an error, as it was told to")
+        case Fault.BAD_REQUEST:
+            return _error(
+                400, "invalid_request", "the request is refused, as the server was told to", "messages"
+            )
+        case Fault.CONTEXT_TOO_LONG:
+            return _error(400, "context_length_exceeded", "the prompt is too long", "messages")
+        case Fault.NO_QUOTA:
+            return _error(429, "insufficient_quota", "the quota is used up")
+        case Fault.MALFORMED:
+            return web.Response(body=b'{"choices": [{"mess', content_type="application/json")
+        case Fault.HANG:
+            await asyncio.Event().wait()
+        case Fault.DISCONNECT if request.transport is not None:
+            request.transport.close()
+            return web.Response()
+    return None
+
+
+def _limit_length(served: Served, body: dict[str, object]) -> Served:
+    limit = body.get("max_completion_tokens", body.get("max_tokens"))
+    if not isinstance(limit, int) or estimate_tokens(served.text) <= limit:
+        return served
+    return replace(served, text=served.text[: limit * CHARACTERS_PER_TOKEN], finish_reason="length")
+
+
+async def _stream(request: web.Request, served: Served, body: dict[str, object]) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+    await response.prepare(request)
+    frame = _frame("chat.completion.chunk")
+    options = body.get("stream_options")
+    deltas: list[dict[str, str]] = [{"role": "assistant", "content": ""}]
+    deltas += [{"content": word} for word in served.text.splitlines(keepends=True)]
+    for delta in deltas:
+        await _send_event(
+            response, {**frame, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+        )
+    end = {"index": 0, "delta": {}, "finish_reason": served.finish_reason}
+    await _send_event(response, {**frame, "choices": [end]})
+    if isinstance(options, dict) and options.get("include_usage"):
+        await _send_event(response, {**frame, "choices": [], "usage": served.usage})
+    await response.write(b"data: [DONE]\n\n")
+    return response
+
+
+async def _send_event(response: web.StreamResponse, event: dict[str, object]) -> None:
+    await response.write(b"data: " + json.dumps(event).encode() + b"\n\n")
+
+
+def _frame(kind: str) -> dict[str, object]:
+    return {"id": "chatcmpl-offline", "object": kind, "created": int(time.time()), "model": MODEL_NAME}
+
+
+def _read_json(raw: bytes) -> dict[str, object]:
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _find_problem(body: dict[str, object]) -> web.Response | None:
+    for name in ("model", "messages"):
+        if not body.get(name):
+            return _error(400, "missing_required_parameter", f"{name} is required", name)
+    if body["model"] != MODEL_NAME:
+        return _error(404, "model_not_found", f"the only model here is {MODEL_NAME}", "model")
+    for name in body:
+        if name not in _KNOWN_FIELDS or (name == "n" and body["n"] != 1):
+            return _error(400, "unsupported_parameter", f"the rules do not support {name} as it is set", name)
+    if not _text_of(body["messages"]):
+        return _error(400, "invalid_type", "messages must hold at least one turn with text", "messages")
+    return None
+
+
+def _text_of(messages: object) -> str:
+    turns = messages if isinstance(messages, list) else []
+    texts = []
+    for turn in turns:
+        content = turn.get("content") if isinstance(turn, dict) else None
+        parts = content if isinstance(content, list) else [{"text": content}]
+        texts += [str(part["text"]) for part in parts if isinstance(part, dict) and part.get("text")]
+    return "\n".join(texts)
+
+
+def _error(
+    status: int, code: str, message: str, parameter: str | None = None, headers: dict[str, str] | None = None
+) -> web.Response:
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    error = {"message": message, "type": kind, "param": parameter, "code": code}
+    return web.json_response({"error": error}, status=status, headers=headers)

@@ -1,0 +1,140 @@
+"""Reads a model folder and held-out items → the loss of the reference answers, row by row, in a Ray task.
+
+The loss needs no judge and no sampling: it says how surprised a model is by the teacher's answer.
+"""
+
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from scipy import stats
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from asclepius_ray.artifacts import Folder
+from asclepius_ray.errors import EvaluationError
+from asclepius_ray.evaluation.config import MODEL_FOLDERS
+from asclepius_ray.evaluation.test_set import Item
+from asclepius_ray.tokens.rendering import TokenizedExample, render_example
+
+CONFIDENCE = 0.95
+RESAMPLES = 5000
+
+
+@dataclass(frozen=True)
+class RowLoss:
+    """Mean loss over the answer tokens of one row, in nats; None where the row does not fit the model."""
+
+    mean_nats: float | None
+    num_tokens: int
+
+
+def measure_answer_loss(
+    root: Folder, models: Sequence[str], items: Sequence[Item], sequence_length: int, use_gpu: bool
+) -> dict[str, list[RowLoss]]:
+    """The loss of each model's folder on each item's reference answer, one Ray task a model."""
+    # No CPU is asked for: the models that are being served hold theirs meanwhile, and on a small
+    # machine a task that wants one more would wait for ever.
+    measure = ray.remote(num_cpus=0, num_gpus=1 if use_gpu else 0)(_measure_model)
+    shared_items = ray.put(list(items))
+    tasks = {
+        model: measure.remote(root.child(MODEL_FOLDERS[model]).uri, shared_items, sequence_length)
+        for model in models
+    }
+    return {model: ray.get(task) for model, task in tasks.items()}
+
+
+def summarize_loss(losses: Mapping[str, Sequence[RowLoss]], seed: int) -> dict[str, Any]:
+    """Mean per model, and trained − untrained over the rows that both have, with its interval."""
+    models = {model: _summarize_model(rows) for model, rows in losses.items()}
+    difference = None
+    if {"trained", "untrained"} <= losses.keys():
+        pairs = zip(losses["trained"], losses["untrained"], strict=True)
+        difference = paired_difference(
+            [
+                trained.mean_nats - untrained.mean_nats
+                for trained, untrained in pairs
+                if trained.mean_nats is not None and untrained.mean_nats is not None
+            ],
+            seed,
+        )
+    return {"unit": "nats per answer token, mean of rows", "models": models, "difference": difference}
+
+
+def paired_difference(differences: Sequence[float], seed: int) -> dict[str, Any]:
+    """The mean of paired differences with a bootstrap interval; no interval for fewer than two pairs."""
+    num_pairs = len(differences)
+    mean = float(np.mean(differences)) if num_pairs else None
+    summary: dict[str, Any] = {"of": "trained - untrained", "n": num_pairs, "mean": mean}
+    if num_pairs < 2:
+        return {**summary, "low": None, "high": None}
+    if min(differences) == max(differences):  # the bootstrap of a constant has no width
+        return {**summary, "low": mean, "high": mean, "confidence": CONFIDENCE}
+    interval = stats.bootstrap(
+        (np.asarray(differences),),
+        np.mean,
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return {
+        **summary,
+        "low": float(interval.low),
+        "high": float(interval.high),
+        "confidence": CONFIDENCE,
+        "method": f"percentile bootstrap over rows, {RESAMPLES} resamples",
+    }
+
+
+def _summarize_model(rows: Sequence[RowLoss]) -> dict[str, Any]:
+    measured = [row.mean_nats for row in rows if row.mean_nats is not None]
+    return {
+        "mean": float(np.mean(measured)) if measured else None,
+        "rows": len(measured),
+        "rows_too_long": len(rows) - len(measured),
+        "answer_tokens": sum(row.num_tokens for row in rows),
+    }
+
+
+def _measure_model(model_uri: str, items: Sequence[Item], sequence_length: int) -> list[RowLoss]:
+    transformers_logging.disable_progress_bar()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with _local_folder(Folder(model_uri)) as path:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype="auto").to(device).eval()
+    rows = []
+    for item in items:
+        example = render_example(tokenizer, item.note, item.question, item.reference, sequence_length)
+        rows.append(RowLoss(None, 0) if example is None else _row_loss(model, example, device))
+    bad = sum(1 for row in rows if row.mean_nats is not None and not math.isfinite(row.mean_nats))
+    if bad:
+        raise EvaluationError(f"{model_uri} gives a loss that is not a number on {bad} row(s); train it anew")
+    return rows
+
+
+@torch.inference_mode()
+def _row_loss(model: Any, example: TokenizedExample, device: str) -> RowLoss:  # noqa: ANN401
+    ids = torch.tensor([list(example.input_ids)], device=device)
+    mask = torch.tensor(list(example.loss_mask)[1:], dtype=torch.bool, device=device)
+    logits = model(input_ids=ids, use_cache=False).logits[0, :-1][mask].float()
+    loss = torch.nn.functional.cross_entropy(logits, ids[0, 1:][mask])
+    return RowLoss(float(loss), int(mask.sum()))
+
+
+@contextmanager
+def _local_folder(folder: Folder) -> Iterator[Path]:
+    """The folder itself, or a copy of one in a bucket for as long as it is needed."""
+    if folder.is_local:
+        yield folder.local_path
+        return
+    with tempfile.TemporaryDirectory(prefix="asclepius-model-") as copy:
+        folder.download(Path(copy))
+        yield Path(copy)

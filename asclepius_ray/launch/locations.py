@@ -1,0 +1,86 @@
+"""Which places named in a run file hold on the cluster too. Pure.
+
+A job starts in an unpacked copy of its package that Ray deletes afterwards, so a relative path means
+nothing there. On a cluster of one node it is made absolute; where the work
+runs on several nodes a local place is refused, because each node would see its own.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from asclepius_ray.artifacts import Folder
+from asclepius_ray.chat.config import EndpointConfig
+from asclepius_ray.errors import SubmitError
+from asclepius_ray.run import Run
+from asclepius_ray.training.config import TINY
+
+STAGES_OF_JOB = {
+    "synthesize": ("synthesis",),
+    "train": ("training",),
+    "evaluate": ("evaluation",),
+    "serve": ("serving",),
+    "pipeline": ("synthesis", "training", "evaluation", "serving"),
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """One path of the run file, as the job shall see it."""
+
+    setting: str
+    path: str
+
+
+def place_on_cluster(
+    job: str, run: Run, spread: str, packaged: frozenset[Path], project: Path
+) -> list[Place]:
+    """The settings to override so that they mean the same in the job; a SubmitError refuses a local one.
+
+    `spread` says why local paths do not hold, "" where all work runs on one node. A file that travels
+    in the package (`packaged`) is named by its place in it.
+    """
+    local = [place for place in _places(job, run) if Folder(place.path).is_local]
+    if spread and local:
+        raise SubmitError(
+            f"{local[0].setting} = {local[0].path!r} is a local path, and {spread}; each node would see "
+            "another folder there: use a bucket that all of them reach (s3://, gs://)"
+        )
+    moved: list[Place] = []
+    for place in local:
+        path = Folder(place.path).local_path.absolute().resolve()
+        if path in packaged:
+            moved.append(Place(place.setting, path.relative_to(project).as_posix()))
+        elif not Path(place.path).is_absolute():
+            moved.append(Place(place.setting, str(path)))
+    return moved
+
+
+def expected_variables(job: str, run: Run) -> dict[str, str]:
+    """The environment variables that the cluster's nodes must hold for this job, and what for."""
+    stages = STAGES_OF_JOB[job]
+    wanted: dict[str, str] = {}
+    if "synthesis" in stages and _asks_with_key(run.teacher):
+        wanted[run.teacher.api_key_env] = "the teacher's key"
+    if "evaluation" in stages and _asks_with_key(run.judge):
+        wanted.setdefault(run.judge.api_key_env, "the judge's key")
+    if "serving" in stages and run.serving.api_key_env:
+        wanted[run.serving.api_key_env] = "the key that clients of the served model must send"
+    if "training" in stages and run.training.base_model != TINY:
+        wanted["HF_TOKEN"] = "a base model that asks for a licence, else not needed"
+    return wanted
+
+
+def _places(job: str, run: Run) -> list[Place]:
+    places = [Place("root", run.root)]
+    if "synthesis" in STAGES_OF_JOB[job] and run.input.path:
+        places.append(Place("input.path", run.input.path))
+    # A name that is no folder here is one of the Hugging Face hub, or a folder of the cluster's image.
+    if "training" in STAGES_OF_JOB[job] and Path(run.training.base_model).is_dir():
+        places.append(Place("training.base_model", run.training.base_model))
+    if "serving" in STAGES_OF_JOB[job] and run.serving.model and Path(run.serving.model).is_dir():
+        places.append(Place("serving.model", run.serving.model))
+    return places
+
+
+def _asks_with_key(endpoint: EndpointConfig) -> bool:
+    return bool(endpoint.base_url) and not endpoint.is_offline and bool(endpoint.api_key_env)

@@ -1,0 +1,190 @@
+"""Sends a run file and the code as one Ray job, follows its log and ends with its exit code.
+
+Everything that can be refused is refused before anything is sent: the run file, the size of the
+package, the cluster's versions, and places that only this machine sees.
+"""
+
+import asyncio
+import shlex
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from asclepius_ray.errors import ConfigError, Interrupted, SubmitError
+from asclepius_ray.launch.locations import STAGES_OF_JOB, Place, expected_variables, place_on_cluster
+from asclepius_ray.launch.package import (
+    RUN_FILE_NAME,
+    Package,
+    build_package,
+    find_project,
+    has_jobs,
+    list_files,
+)
+from asclepius_ray.launch.remote import (
+    check_versions,
+    connect,
+    describe_spread,
+    list_nodes,
+    own_versions,
+    read_versions,
+)
+from asclepius_ray.run import Run, load_run
+
+Say = Callable[[str], None]
+
+LOST_LOG_SECONDS = 120.0
+"""So long a broken connection to the log is taken up again."""
+RETRY_SECONDS = 2.0
+STOP_SECONDS = 60
+"""So long `ray job stop` lets a job flush and save; Ray kills it after 3 s unless it is told otherwise."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What the user asked for."""
+
+    job: str
+    run_file: str
+    address: str
+    """The dashboard's, http://HOST:8265."""
+    overrides: tuple[str, ...] = ()
+    dry_run: bool = False
+
+
+def submit_job(submission: Submission, say: Say, project: Path | None = None) -> int:
+    """Submits the job, says its log line by line and returns its exit code.
+
+    An Interrupted on Ctrl-C says that the job goes on and how it is stopped. `project` is the folder
+    that holds `asclepius_ray/` and `jobs/`; by default the one that this package runs from.
+    """
+    if submission.job not in STAGES_OF_JOB:
+        raise ConfigError(f"there is no job {submission.job!r}; the jobs are {', '.join(STAGES_OF_JOB)}")
+    run = load_run(submission.run_file, list(submission.overrides))
+    _refuse_headers(submission.overrides)
+    folder = (project or find_project()).resolve()
+    with tempfile.TemporaryDirectory(prefix="asclepius-submit-") as temporary:
+        package = build_package(folder, Path(submission.run_file), Path(temporary) / "package.zip")
+        client = connect(submission.address)
+        versions = read_versions(client, submission.address)
+        check_versions(own_versions(), versions, submission.address)
+        nodes = list_nodes(client, submission.address)
+        packaged = frozenset(list_files(folder).values())
+        places = place_on_cluster(submission.job, run, describe_spread(nodes), packaged, folder)
+        entrypoint = build_entrypoint(submission.job, submission.overrides, places, has_jobs(folder))
+        say(f"package: {package.num_files} files, {package.size_bytes / 1e6:.2f} MB")
+        say(f"cluster: {len(nodes)} node(s), Ray {versions.ray}, Python {versions.python}")
+        _say_secrets(submission.job, run, say)
+        for place in places:
+            say(f"{place.setting} is {place.path} in the job")
+        if submission.dry_run:
+            say(f"would run: {entrypoint}")
+            say("nothing was sent (--dry-run)")
+            return 0
+        job_id = _send(client, entrypoint, package)
+    say(f"job {job_id}: {entrypoint}")
+    return follow_job(client, job_id, submission.address, say)
+
+
+def build_entrypoint(job: str, overrides: tuple[str, ...], places: list[Place], with_jobs: bool) -> str:
+    """The command that the cluster runs in the unpacked package."""
+    page = f"python jobs/{job}.py" if with_jobs else f"python -m asclepius_ray.cli run {job}"
+    settings = [*overrides, *(f"{place.setting}={place.path}" for place in places)]
+    return " ".join([page, RUN_FILE_NAME, *(f"--set {shlex.quote(setting)}" for setting in settings)])
+
+
+def follow_job(client: JobSubmissionClient, job_id: str, address: str, say: Say) -> int:
+    """Says the job's log until it ends; its exit code."""
+    try:
+        asyncio.run(_say_log(client, job_id, address, say))
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"the job {job_id} goes on without us; its log: {_command('logs --follow', job_id, address)}; "
+            f"to stop it: {_command('stop', job_id, address)}"
+        ) from None
+    try:
+        info = client.get_job_info(job_id)
+    except (RuntimeError, OSError) as error:
+        raise SubmitError(
+            f"the job {job_id} has ended, and {address} does not say how; ask later with: "
+            f"{_command('status', job_id, address)}"
+        ) from error
+    if info.status == JobStatus.SUCCEEDED:
+        say(f"job {job_id} has succeeded")
+        return 0
+    code: int | None = info.driver_exit_code
+    if code is None and info.status == JobStatus.FAILED:
+        say(f"job {job_id} did not start: {info.message}")
+    else:
+        say(f"job {job_id} was stopped" if info.status == JobStatus.STOPPED else f"job {job_id} has failed")
+    if code is not None and code < 0:
+        return 128 - code
+    return code or 1
+
+
+async def _say_log(client: JobSubmissionClient, job_id: str, address: str, say: Say) -> None:
+    """Says every line once, over as many connections as it takes."""
+    said_characters, pending, broken_since = 0, "", 0.0
+    while True:
+        skipped = 0
+        try:
+            async for text in client.tail_job_logs(job_id):
+                # A new connection starts at the log's first character again.
+                new = text[max(0, said_characters - skipped) :]
+                skipped += len(text)
+                said_characters = max(said_characters, skipped)
+                *lines, pending = (pending + new).split("\n")
+                for line in lines:
+                    say(line)
+                broken_since = 0.0 if new else broken_since
+            if client.get_job_status(job_id).is_terminal():
+                break
+        except (RuntimeError, OSError, aiohttp.ClientError) as error:
+            broken_since = broken_since or time.monotonic()
+            if time.monotonic() - broken_since > LOST_LOG_SECONDS:
+                raise SubmitError(
+                    f"the connection to {address} is lost and the job {job_id} goes on; look for it later "
+                    f"with: {_command('logs --follow', job_id, address)}"
+                ) from error
+        await asyncio.sleep(RETRY_SECONDS)
+    if pending:
+        say(pending)
+
+
+def _send(client: JobSubmissionClient, entrypoint: str, package: Package) -> str:
+    runtime_env = {
+        "working_dir": str(package.path),
+        "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
+    }
+    try:
+        job_id: str = client.submit_job(entrypoint=entrypoint, runtime_env=runtime_env)
+    except (RuntimeError, OSError) as error:
+        raise SubmitError(f"the cluster did not take the job: {' '.join(str(error).split())}") from error
+    return job_id
+
+
+def _say_secrets(job: str, run: Run, say: Say) -> None:
+    for variable, purpose in expected_variables(job, run).items():
+        say(f"{variable} is read from the environment of the cluster's nodes ({purpose}); no key is sent")
+    for name, endpoint in (("teacher", run.teacher), ("judge", run.judge)):
+        if endpoint.headers:
+            names = ", ".join(sorted(endpoint.headers))
+            say(f"the headers of [{name}] are sent within the run file: {names}")
+
+
+def _refuse_headers(overrides: tuple[str, ...]) -> None:
+    for override in overrides:
+        setting = override.partition("=")[0].strip()
+        if ".headers" in setting:
+            raise ConfigError(
+                f"--set {setting} would be shown to everybody who sees the cluster's dashboard, and a header "
+                "may hold a key; write it into the run file"
+            )
+
+
+def _command(verb: str, job_id: str, address: str) -> str:
+    return f"ray job {verb} --address {address} {job_id}"

@@ -1,0 +1,85 @@
+"""Reply of a teacher → None, or the reason why it does not belong in a dataset.
+
+Each check looks for one fault that a language model has and a clinical text has not; none of them judges
+medicine. The patterns are narrow on purpose: on published case reports and transcribed notes none fires.
+"""
+
+import re
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """The codes under which rejected rows are counted."""
+
+    EMPTY = "empty"
+    REFUSAL = "refusal"
+    PROMPT_ECHO = "prompt_echo"
+    PLACEHOLDER = "placeholder"
+    SHORT_NOTE = "short_note"
+    ANSWER_IS_QUESTION = "answer_is_question"
+
+
+# "the model", "AI" (aortic insufficiency) and "unable to" are everyday clinical text: none of them is here.
+_REFUSAL = re.compile(
+    r"""
+    \bas\ an?\ (?:\w+\ )?(?:AI|artificial\ intelligence)\b
+    | \blanguage\ models?\b
+    | \bAI\ (?:model|assistant)\b
+    | \b(?:openai|chatgpt)\b
+    | \bmy\ (?:training\ data|knowledge\ cut-?off)\b
+    | \b(?:sorry|apologi[sz]e)\b[^.!?\n]{0,40}\bI\ ?(?:'m|am|can|could|do|don't|was|have|will|must)
+    | \bI\ (?:cannot|can't|can\ not|am\ unable\ to|am\ not\ able\ to|won't)[ ]
+      (?:assist|help|comply|fulfil{1,2}|(?:provide|give|offer)\ (?:any\ )?medical\ (?:advice|information))
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_PROMPT_TAG = re.compile(r"</?(?:case_report|note|question|task|examples|answer)(?:\s[^<>]*)?>")
+_PLACEHOLDER = re.compile(
+    r"""
+    \[ (?:[\w'/.-]+\ ){0,4}
+    (?:name|names|date|dates|redacted|insert|your|number|hospital|physician|doctor|provider|signature
+      |address|phone|mrn|dob|id|age|gender|sex|time|duration|location|facility|title|specialty|x{2,})
+    (?:\ [\w'/.-]+){0,4} \]
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def find_note_fault(note: str, min_words: int) -> Reason | None:
+    """What is wrong with a synthetic note; the paper dropped refusals and extremely short notes."""
+    fault = _find_fault(note)
+    if fault is None and _PLACEHOLDER.search(note):
+        return Reason.PLACEHOLDER
+    if fault is None and len(note.split()) < min_words:
+        return Reason.SHORT_NOTE
+    return fault
+
+
+def find_question_fault(question: str, note: str) -> Reason | None:
+    """What is wrong with an instruction about `note`."""
+    return _find_fault(question) or _find_new_placeholder(question, note)
+
+
+def find_answer_fault(answer: str, note: str) -> Reason | None:
+    """What is wrong with an answer about `note`; one that asks back does not answer."""
+    fault = _find_fault(answer) or _find_new_placeholder(answer, note)
+    if fault is None and answer.rstrip().endswith("?"):
+        return Reason.ANSWER_IS_QUESTION
+    return fault
+
+
+def _find_fault(text: str) -> Reason | None:
+    if not text.strip():
+        return Reason.EMPTY
+    # Teachers write curly apostrophes as often as straight ones.
+    if _REFUSAL.search(text.replace("\u2019", "'")):
+        return Reason.REFUSAL
+    if _PROMPT_TAG.search(text):
+        return Reason.PROMPT_ECHO
+    return None
+
+
+def _find_new_placeholder(text: str, note: str) -> Reason | None:
+    """A placeholder that the note holds as well is a quotation (real notes have them), not a fault."""
+    found = (match.group() for match in _PLACEHOLDER.finditer(text))
+    return Reason.PLACEHOLDER if any(placeholder not in note for placeholder in found) else None

@@ -1,0 +1,167 @@
+"""Artefacts → what each part of the page shows, as pure functions; the template only lays it out."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from markupsafe import Markup
+
+from asclepius_ray.report.plots import Curve, draw_curves, draw_histogram
+
+GRADE_NAMES = {"1": "unacceptable", "2": "poor", "3": "satisfactory", "4": "excellent"}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One row of a table with a bar; `share` of the whole, 0 to 1. kind is a CSS class."""
+
+    label: str
+    count: int
+    share: float
+    kind: str = "ok"
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How long one column's texts are, in words."""
+
+    column: str
+    rows: int
+    smallest: int
+    median: float
+    percentile_95: int
+    largest: int
+    plot: Markup
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase of the training."""
+
+    name: str
+    steps: int
+    tokens: int | None
+    seconds: float | None
+    first_loss: float
+    last_loss: float
+    validation: tuple[tuple[int, float], ...]
+    plot: Markup
+
+
+def funnel_bars(counts: Mapping[str, Any]) -> list[Bar]:
+    """input, ok, then each reason of rejection and each class of failure; they add up to the input."""
+    total = counts["input"]
+    bars = [Bar("case reports read", total, 1.0, "input"), _bar("in the dataset", counts["ok"], total, "ok")]
+    for state, verb in (("rejected", "rejected"), ("failed", "failed")):
+        reasons = sorted(counts.get(state, {}).items(), key=lambda entry: (-entry[1], entry[0]))
+        bars += [_bar(f"{verb}: {_spoken(reason)}", count, total, state) for reason, count in reasons]
+    return bars
+
+
+def task_bars(tasks: Mapping[str, int]) -> list[Bar]:
+    total = sum(tasks.values())
+    return [
+        _bar(task, count, total, "ok")
+        for task, count in sorted(tasks.items(), key=lambda entry: (-entry[1], entry[0]))
+    ]
+
+
+def describe_lengths(lengths_words: Mapping[str, Sequence[int]]) -> list[Lengths]:
+    return [_lengths(column, sorted(words)) for column, words in lengths_words.items() if words]
+
+
+def describe_phases(metrics: Sequence[Mapping[str, Any]]) -> list[Phase]:
+    """The phases in the order in which they were trained."""
+    stretches = [list(lines) for _, lines in groupby(metrics, key=lambda line: line["phase"])]
+    found = (_phase(index, lines) for index, lines in enumerate(stretches))
+    return [phase for phase in found if phase is not None]
+
+
+def grade_bars(shares: Mapping[str, float], judged: int) -> list[Bar]:
+    """The shares of the grades, best first."""
+    return [
+        Bar(
+            f"{grade} {GRADE_NAMES[grade]}",
+            round(shares.get(grade, 0.0) * judged),
+            shares.get(grade, 0.0),
+            grade,
+        )
+        for grade in sorted(GRADE_NAMES, reverse=True)
+    ]
+
+
+def loss_sentence(difference: Mapping[str, Any] | None) -> str:
+    """What the paired difference of the answer loss says, and what it does not."""
+    if difference is None:
+        return "Only one model was evaluated: there is no difference to state."
+    if difference["mean"] is None:
+        return "No held-out row fits into the sequence length: there is no difference to state."
+    if difference["low"] is None:
+        return "One row alone allows no interval."
+    if difference["high"] < 0:
+        return (
+            "The interval lies below zero: training lowered the loss on answers that the model had not seen."
+        )
+    if difference["low"] > 0:
+        return (
+            "The interval lies above zero: training raised the loss on answers that the model had not seen."
+        )
+    return "The interval holds zero: a difference is not shown."
+
+
+def _bar(label: str, count: int, total: int, kind: str) -> Bar:
+    return Bar(label, count, count / total if total else 0.0, kind)
+
+
+def _spoken(code: str) -> str:
+    return code.replace("_", " ").replace(".", " · ")
+
+
+def _lengths(column: str, words: Sequence[int]) -> Lengths:
+    median = statistics.median(words)
+    percentile_95 = words[min(len(words) - 1, round(0.95 * (len(words) - 1)))]
+    description = (
+        f"Histogram of the words per {column} over {len(words)} rows: smallest {words[0]}, "
+        f"median {median:g}, 95th percentile {percentile_95}, largest {words[-1]}."
+    )
+    plot = draw_histogram(f"length-{column}", words, f"words per {column}", description)
+    return Lengths(column, len(words), words[0], median, percentile_95, words[-1], plot)
+
+
+def _phase(index: int, lines: Sequence[Mapping[str, Any]]) -> Phase | None:
+    name = lines[0]["phase"]
+    steps = [line for line in lines if "loss" in line]
+    if not steps:
+        return None
+    validation = tuple(
+        (int(line["step"]), float(line["validation_loss"]))
+        for line in lines
+        if line.get("validation_loss") is not None
+    )
+    losses = [float(line["loss"]) for line in steps]
+    curves = [Curve("training", tuple(float(line["step"]) for line in steps), tuple(losses))]
+    if validation:
+        places, values = zip(*validation, strict=True)
+        curves.append(Curve("validation", places, values, marked=True))
+    description = (
+        f"Loss over {len(steps)} optimizer steps of the phase {name}: "
+        f"from {losses[0]:.3f} to {losses[-1]:.3f}"
+        + (f"; validation from {validation[0][1]:.3f} to {validation[-1][1]:.3f}." if validation else ".")
+    )
+    return Phase(
+        name=name,
+        steps=len(steps),
+        tokens=_sum_of(steps, "tokens"),
+        seconds=_sum_of(steps, "seconds"),
+        first_loss=losses[0],
+        last_loss=losses[-1],
+        validation=validation,
+        plot=draw_curves(f"loss-{index}", curves, ("optimizer step", "loss (nats per token)"), description),
+    )
+
+
+def _sum_of(lines: Sequence[Mapping[str, Any]], key: str) -> Any:  # noqa: ANN401
+    found = [line[key] for line in lines if key in line]
+    return sum(found) if found else None

@@ -1,0 +1,51 @@
+"""Errors of the HTTP surface in OpenAI's shape; none repeats what the client sent."""
+
+from typing import Any
+
+from fastapi.responses import JSONResponse
+
+RETRY_AFTER_SECONDS = 1
+
+
+class ApiError(Exception):
+    """One refused request: its status, what is wrong, and the parameter that it is about."""
+
+    def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.param = param
+
+    @property
+    def kind(self) -> str:
+        if self.status == 429:
+            return "rate_limit_error"
+        return "server_error" if self.status >= 500 else "invalid_request_error"
+
+    @property
+    def body(self) -> dict[str, Any]:
+        fields = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+        return {"error": fields}
+
+    def response(self) -> JSONResponse:
+        headers = {}
+        if self.status in (429, 503):
+            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return JSONResponse(self.body, status_code=self.status, headers=headers)
+
+
+def invalid_value(param: str | None, message: str) -> ApiError:
+    return ApiError(400, "invalid_value", message, param)
+
+
+def context_length_exceeded(param: str, limit: int, prompt_tokens: int, answer_tokens: int) -> ApiError:
+    return ApiError(
+        400,
+        "context_length_exceeded",
+        f"This model's context length is {limit} tokens; the request needs {prompt_tokens + answer_tokens} "
+        f"({prompt_tokens} of the prompt, {answer_tokens} for the answer).",
+        param,
+    )

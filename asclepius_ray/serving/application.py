@@ -1,0 +1,133 @@
+"""The Ray Serve application of one model: the engine and its HTTP surface in the same replica.
+
+A request goes from Serve's proxy straight to the replica that generates: there is no router between.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from ray import serve
+from ray.serve.schema import LoggingConfig
+from transformers import AutoTokenizer
+
+from asclepius_ray.errors import ConfigError, ServingError
+from asclepius_ray.serving.config import ServingConfig
+from asclepius_ray.serving.engine import GenerationRequest
+from asclepius_ray.serving.gate import hash_key
+from asclepius_ray.serving.model_source import fetch_model, locate_model
+from asclepius_ray.serving.openai_surface import ServedModel, build_surface
+from asclepius_ray.serving.transformers_engine import TransformersEngine
+from asclepius_ray.tokens.chat_template import ensure_chat_template
+from asclepius_ray.tokens.rendering import end_token_id
+
+DEPLOYMENT_NAME = "model"
+# Serve itself must not hold back what our own 429 answers; refusing takes a millisecond.
+REFUSALS_AT_A_TIME = 1000
+SHUTDOWN_SECONDS = 30.0
+
+
+class ApplicationSettings(BaseModel):
+    """What a replica needs; also the arguments of a Serve configuration file with `import_path:
+    asclepius_ray.serving.application:build_application`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    name: str
+    """The model's name in requests."""
+    model: str
+    """A folder that every node sees, a URI or a Hugging Face id."""
+    serving: ServingConfig = ServingConfig()
+    api_key_sha256: str = ""
+    """Empty = the hash of the environment variable `serving.api_key_env`."""
+    gpu_share: float = 1.0
+    """The part of a GPU that one replica gets."""
+
+
+def build_application(settings: ApplicationSettings) -> serve.Application:
+    """The application to run; the replicas never see the key itself."""
+    config = settings.serving
+    key_hash = settings.api_key_sha256 or hash_key(
+        require_key(config, os.environ.get(config.api_key_env, ""))
+    )
+    deployment: Any = ModelReplica
+    configured = deployment.options(
+        num_replicas=config.replicas,
+        max_ongoing_requests=config.max_concurrent_requests + REFUSALS_AT_A_TIME,
+        ray_actor_options={"num_cpus": 1, "num_gpus": settings.gpu_share if config.use_gpu else 0},
+    )
+    application: serve.Application = configured.bind(settings.model_copy(update={"api_key_sha256": key_hash}))
+    return application
+
+
+def require_key(config: ServingConfig, api_key: str) -> str:
+    """The key, or a ConfigError that says how to make one."""
+    if api_key.strip():
+        return api_key.strip()
+    raise ConfigError(
+        f"serving.api_key_env: the environment variable {config.api_key_env} is empty, and a model is never "
+        f"served without a key; make one: export {config.api_key_env}="
+        "$(python -c 'import secrets; print(secrets.token_urlsafe(32))')"
+    )
+
+
+@serve.deployment(
+    name=DEPLOYMENT_NAME,
+    graceful_shutdown_timeout_s=SHUTDOWN_SECONDS,
+    graceful_shutdown_wait_loop_s=0.5,
+    max_constructor_retry_count=1,
+    # The proxy's and the replica's access lines hold no text, but they are not counted out per request
+    # either; the audit line is, and it goes to the same file.
+    logging_config=LoggingConfig(enable_access_log=False),
+)
+@serve.ingress()
+class ModelReplica:
+    """Loads the model, answers one request with it, and only then is ready."""
+
+    def __init__(self, settings: ApplicationSettings) -> None:
+        self._settings = settings
+        folder = fetch_model(locate_model(settings.model))
+        self._tokenizer = _load_tokenizer(folder)
+        config = settings.serving
+        end_ids = frozenset({end_token_id(self._tokenizer), self._tokenizer.eos_token_id})
+        self._engine = TransformersEngine(folder, end_ids, config.use_gpu, settings.gpu_share)
+        self._check_vocabulary(folder)
+
+    def __serve_build_asgi_app__(self) -> Any:  # noqa: ANN401 - the name and the type are Serve's
+        config = self._settings.serving
+        model = ServedModel(self._settings.name, self._engine, self._tokenizer, config.max_new_tokens)
+        application = build_surface(model, self._settings.api_key_sha256, config.max_concurrent_requests)
+        application.router.lifespan_context = self._lifespan
+        return application
+
+    @asynccontextmanager
+    async def _lifespan(self, _: object) -> AsyncIterator[None]:
+        first = GenerationRequest("warm-up", [self._tokenizer.eos_token_id], max_new_tokens=1)
+        async for _ in self._engine.stream(first):
+            pass
+        yield
+        self._engine.stop()
+
+    async def check_health(self) -> None:
+        """Serve replaces a replica whose engine has ended."""
+        self._engine.check()
+
+    def _check_vocabulary(self, folder: str) -> None:
+        if len(self._tokenizer) > self._engine.num_embeddings:
+            raise ServingError(
+                f"{folder}: its tokenizer has {len(self._tokenizer)} tokens, its model knows "
+                f"{self._engine.num_embeddings}; they do not belong together"
+            )
+
+
+def _load_tokenizer(folder: str) -> Any:  # noqa: ANN401
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ServingError(f"{folder} has no tokenizer that can be loaded ({type(error).__name__})") from None
+    ensure_chat_template(tokenizer)
+    if tokenizer.eos_token_id is None:
+        raise ServingError(f"{folder}: its tokenizer has no token that ends a text (eos_token)")
+    return tokenizer

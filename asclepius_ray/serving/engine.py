@@ -1,0 +1,66 @@
+"""The seam to an engine: token ids in, a stream of token ids out; nothing here knows of text or HTTP."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Protocol
+
+from asclepius_ray.errors import ServingError
+
+GREEDY_BELOW_TEMPERATURE = 0.01
+"""A smaller temperature is greedy: dividing the logits by it would overflow before it changed a choice."""
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """What an engine is asked for; temperature 0 is greedy."""
+
+    request_id: str
+    prompt_ids: list[int]
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+
+    @property
+    def is_greedy(self) -> bool:
+        return self.temperature < GREEDY_BELOW_TEMPERATURE
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """What an engine is doing now, and all tokens that it has made since it started."""
+
+    running_requests: int
+    generated_tokens: int
+
+
+class EngineError(ServingError):
+    """The engine failed while it answered; the message holds no text of the request."""
+
+
+class Engine(Protocol):
+    """A loaded model that answers many requests at the same time."""
+
+    @property
+    def max_context_tokens(self) -> int:
+        """Positions of one request: its prompt and its answer together."""
+
+    @property
+    def end_token_ids(self) -> frozenset[int]:
+        """The ids that end an answer; the engine yields the one that it stopped at."""
+
+    def stream(self, request: GenerationRequest) -> AsyncGenerator[list[int], None]:
+        """Yields new ids as they come, several at once when the reader lags; closing it cancels.
+
+        Raises EngineError when the engine fails or no longer takes requests.
+        """
+
+    def cancel(self, request_id: str) -> None:
+        """Frees what a request holds; its stream yields nothing more."""
+
+    def stats(self) -> EngineStats: ...
+
+    def check(self) -> None:
+        """Raises EngineError when the engine can answer nothing any more."""
+
+    def stop(self) -> None:
+        """Ends the engine at once; running requests fail."""

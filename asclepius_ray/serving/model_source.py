@@ -1,0 +1,127 @@
+"""Where a model lies → a folder on this node, checked to be what the training exported.
+
+A model is a local folder, a URI (fetched once per node) or a Hugging Face id.
+"""
+
+import hashlib
+import os
+import re
+import tempfile
+from pathlib import Path
+
+import httpx2
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from asclepius_ray.artifacts import MANIFEST_NAME, Folder, is_finished, read_manifest
+from asclepius_ray.errors import ServingError
+from asclepius_ray.prompts.rendering import prompt_hash
+
+CONFIG_NAME = "config.json"
+PROMPT_NAME = "instruction_prompt.txt"
+HUB_TIMEOUT_SECONDS = 5.0
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
+_HUGGING_FACE_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+def locate_model(model: str) -> str:
+    """The model as every node finds it; a ServingError if it is neither a folder, a URI nor an id."""
+    if "://" in model:
+        return _located_folder(model, Folder(model))
+    if Path(model).expanduser().is_dir():
+        return _located_folder(model, Folder(str(Path(model).expanduser().absolute())))
+    if not _HUGGING_FACE_ID.fullmatch(model):
+        raise ServingError(f"the model {model!r} is not there: no such folder, and no Hugging Face id")
+    try:
+        if not _is_cached(model):
+            # Without the retries of a download: a misspelt name is to be reported at once.
+            HfApi().model_info(model, timeout=HUB_TIMEOUT_SECONDS)
+    except (HfHubHTTPError, HFValidationError, httpx2.HTTPError, OSError) as error:
+        raise ServingError(
+            f"the model {model!r} is neither a folder here nor a Hugging Face model that can be read "
+            f"({type(error).__name__}); check its spelling, the network, and HF_TOKEN if it is private"
+        ) from None
+    return model
+
+
+def fetch_model(located: str) -> str:
+    """A folder on this node, or the Hugging Face id as it is; what differs from its manifest is refused."""
+    if _is_hugging_face_id(located):
+        return located
+    folder = Folder(located)
+    if not folder.is_local:
+        folder = Folder(str(_fetch_to_cache(folder)))
+    elif not folder.exists(CONFIG_NAME):
+        raise ServingError(f"{located} is not on the node of the replica; use a shared folder or a URI")
+    check_parity(folder)
+    return str(folder.local_path)
+
+
+def check_parity(folder: Folder) -> None:
+    """Refuses a model that was trained with another instruction prompt, or changed since its export.
+
+    The weights are left out, their hashes would take minutes.
+    """
+    if folder.exists(PROMPT_NAME):
+        found = hashlib.sha256(folder.read_bytes(PROMPT_NAME)).hexdigest()
+        if found != prompt_hash("instruction"):
+            raise ServingError(
+                f"{folder.uri} was trained with another instruction prompt than this version serves "
+                f"({found[:12]}, here {prompt_hash('instruction')[:12]}); serve it with the version that "
+                "trained it, or train it again"
+            )
+    if not is_finished(folder):
+        return
+    for name, digest in read_manifest(folder).files.items():
+        if not name.endswith(WEIGHT_SUFFIXES) and (not folder.exists(name) or folder.sha256(name) != digest):
+            raise ServingError(
+                f"{folder.uri}/{name} is not what the training exported; restore it, or train again"
+            )
+
+
+def _located_folder(model: str, folder: Folder) -> str:
+    try:
+        found = folder.exists(CONFIG_NAME)
+    except OSError as error:
+        raise ServingError(f"the model {model!r} cannot be reached: {error}") from None
+    if not found:
+        raise ServingError(f"the model {model!r} is not a Hugging Face folder: it has no {CONFIG_NAME}")
+    return folder.uri
+
+
+def _is_cached(model: str) -> bool:
+    try:
+        hf_hub_download(model, CONFIG_NAME, local_files_only=True)
+    except LocalEntryNotFoundError:
+        return False
+    return True
+
+
+def _is_hugging_face_id(located: str) -> bool:
+    return "://" not in located and not Path(located).is_absolute()
+
+
+def _fetch_to_cache(folder: Folder) -> Path:
+    """Downloads a folder once per node; a changed one in the bucket gets another place in the cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asclepius-ray" / "models"
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    target = cache / _identity(folder)
+    if target.is_dir():
+        return target
+    with tempfile.TemporaryDirectory(dir=cache, prefix=".partial-") as partial:
+        download = Path(partial) / "model"
+        folder.download(download)
+        try:
+            download.rename(target)
+        except OSError:
+            if not target.is_dir():  # else another replica of this node was first
+                raise
+    return target
+
+
+def _identity(folder: Folder) -> str:
+    content = folder.read_bytes(MANIFEST_NAME if is_finished(folder) else CONFIG_NAME)
+    filesystem, path = folder.filesystem()
+    files = [filesystem.get_file_info(f"{path}/{name}") for name in folder.names()]
+    state = [(info.path, info.size, info.mtime_ns) for info in files]
+    return hashlib.sha256(f"{folder.uri}{state}".encode() + content).hexdigest()[:32]

@@ -1,0 +1,226 @@
+"""Models → endpoints: puts each model on the cluster as a Serve application, and takes it away again.
+
+Reads model folders; writes nothing. `open_models` is for the stages that ask models, `serve_until_stopped`
+for the job that stays.
+"""
+
+import hashlib
+import logging
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve.context import _get_global_client
+from ray.serve.schema import ApplicationStatus, LoggingConfig
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from asclepius_ray.errors import ConfigError, ServingError
+from asclepius_ray.progress import Progress
+from asclepius_ray.serving.application import ApplicationSettings, build_application, require_key
+from asclepius_ray.serving.config import ServingConfig
+from asclepius_ray.serving.gate import hash_key
+from asclepius_ray.serving.model_source import locate_model
+
+POLL_SECONDS = 0.2
+START_TIMEOUT_SECONDS = 3600.0
+WATCH_SECONDS = 10.0
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+_OUR_REASON = re.compile(r"asclepius_ray\.[\w.]+Error: (.+)")
+_ANY_REASON = re.compile(r"^\s*((?:\w+\.)*\w*(?:Error|Exception)): (.+)$", re.MULTILINE)
+
+
+@contextmanager
+def open_models(
+    models: Mapping[str, str], config: ServingConfig, api_key: str, progress: Progress
+) -> Iterator[dict[str, str]]:
+    """Serves each model under its name and yields name → base URL (…/v1); afterwards they are gone.
+
+    Ray is already connected. A single model stands at /v1, several at /NAME/v1. A Serve instance that
+    already runs on the cluster is used and kept, if other applications remain on it.
+    """
+    key = require_key(config, api_key)
+    located = {name: locate_model(model) for name, model in models.items()}
+    gpu_share = _gpu_share(len(located) * config.replicas) if config.use_gpu else 1.0
+    progress.begin("starting Ray Serve")
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    address = _start_serve(config)
+    names = {name: _application_name(name, model) for name, model in located.items()}
+    prefixes = _route_prefixes(names)
+    try:
+        settings = {
+            name: ApplicationSettings(
+                name=name, model=model, serving=config, api_key_sha256=hash_key(key), gpu_share=gpu_share
+            )
+            for name, model in located.items()
+        }
+        targets = [
+            serve.RunTarget(build_application(settings[name]), name=names[name], route_prefix=prefixes[name])
+            for name in located
+        ]
+        serve.run_many(
+            targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
+        )
+        _wait_until_running(names, progress)
+        yield {name: f"{address}{prefixes[name].rstrip('/')}/v1" for name in located}
+    finally:
+        _close(list(names.values()))
+
+
+def serve_until_stopped(
+    models: Mapping[str, str], config: ServingConfig, api_key: str, progress: Progress
+) -> None:
+    """Serves until SIGTERM or Ctrl-C raises in this thread; says the addresses and every change of state."""
+    with open_models(models, config, api_key, progress) as base_urls:
+        progress.begin("serving")
+        for name, base_url in base_urls.items():
+            progress.say(f"{name} is served at {base_url} (the key is that of {config.api_key_env})")
+        state = ""
+        while not threading.Event().wait(WATCH_SECONDS):
+            found = ", ".join(
+                f"{name} {app.status.value}" for name, app in serve.status().applications.items()
+            )
+            if found != state and state:
+                progress.say(found)
+            state = found
+
+
+def _start_serve(config: ServingConfig) -> str:
+    """Starts Serve with one proxy on the head node, or finds the one that runs; its address."""
+    head = _head_node()
+    client = _get_global_client(raise_if_no_controller_running=False)
+    if client is not None:
+        options = client.http_config
+        if options.host != config.host or config.port not in (0, options.port):
+            raise ServingError(
+                f"Ray Serve already listens on {options.host}:{options.port} on this cluster, not on "
+                f"{config.host}:{config.port}; set serving.host and serving.port to it, or end it with "
+                "`serve shutdown`"
+            )
+        return _address(config.host, options.port, head)
+    if config.host in LOOPBACK_HOSTS and head["NodeID"] != ray.get_runtime_context().get_node_id():
+        raise ConfigError(
+            f"serving.host = {config.host} can be reached from the cluster's head node alone, and this "
+            'process is on another one; set serving.host = "0.0.0.0"'
+        )
+    port = config.port or _free_port(head["NodeID"], config.host)
+    try:
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options={"host": config.host, "port": port},
+            logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
+        )
+    except (RuntimeError, ray.exceptions.RayError) as error:
+        raise ServingError(
+            f"Ray Serve cannot listen on {config.host}:{port}: {_reason(str(error))}; choose another "
+            "serving.port, or 0 for any free one"
+        ) from None
+    return _address(config.host, port, head)
+
+
+def _head_node() -> dict[str, Any]:
+    heads = [node for node in ray.nodes() if node["Alive"] and "node:__internal_head__" in node["Resources"]]
+    if not heads:
+        raise ServingError("the cluster has no living head node to listen on")
+    found: dict[str, Any] = heads[0]
+    return found
+
+
+def _address(host: str, port: int, head: dict[str, Any]) -> str:
+    name = head["NodeManagerAddress"] if host in ("0.0.0.0", "::") else host
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+
+
+def _free_port(node_id: str, host: str) -> int:
+    on_head = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    task = ray.remote(num_cpus=0, scheduling_strategy=on_head)(_find_free_port)
+    port: int = ray.get(task.remote(host))
+    return port
+
+
+def _find_free_port(host: str) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _gpu_share(num_replicas: int) -> float:
+    """What each replica gets of a GPU: a whole one, or a part where there are fewer GPUs than replicas."""
+    num_gpus = int(ray.cluster_resources().get("GPU", 0))
+    if num_gpus == 0:
+        raise ServingError("serving.use_gpu = true, but the cluster has no GPU; set it to false")
+    on_one_gpu = -(-num_replicas // num_gpus)
+    return 1.0 if on_one_gpu == 1 else int(100 / on_one_gpu) / 100
+
+
+def _application_name(name: str, located: str) -> str:
+    """The same model gets the same name: a rerun replaces what a killed run left on the cluster."""
+    return f"{_in_a_path(name)}-{hashlib.sha256(located.encode()).hexdigest()[:8]}"
+
+
+def _in_a_path(name: str) -> str:
+    """A model may be called anything; routes and log files may not."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", name)
+
+
+def _route_prefixes(names: Mapping[str, str]) -> dict[str, str]:
+    if len(names) > 1:
+        return {name: f"/{_in_a_path(name)}" for name in names}
+    others = set(serve.status().applications) - set(names.values())
+    return {name: f"/{application}" if others else "/" for name, application in names.items()}
+
+
+def _wait_until_running(names: Mapping[str, str], progress: Progress) -> None:
+    step = f"serving {', '.join(names)}: loading"
+    progress.begin(step, total=len(names))
+    give_up = time.monotonic() + START_TIMEOUT_SECONDS
+    while True:
+        found = serve.status().applications
+        states = {name: found[application] for name, application in names.items() if application in found}
+        for name, state in states.items():
+            if state.status in (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY):
+                raise ServingError(f"{name} cannot be served: {_reason(_messages(state))}")
+        num_running = sum(state.status == ApplicationStatus.RUNNING for state in states.values())
+        progress.update(num_running)
+        if num_running == len(names):
+            return
+        if time.monotonic() > give_up:
+            raise ServingError(
+                f"{', '.join(names)} did not start within {START_TIMEOUT_SECONDS:.0f} s; "
+                "`serve status` and `ray status` say what they wait for"
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _messages(state: Any) -> str:  # noqa: ANN401 - Serve's own record
+    return "\n".join([*(deployment.message for deployment in state.deployments.values()), state.message])
+
+
+def _reason(text: str) -> str:
+    """The one sentence of a stack of errors that says what is wrong."""
+    ours = _OUR_REASON.findall(text)
+    if ours:
+        return str(ours[-1]).strip()
+    others = _ANY_REASON.findall(text)
+    if others:
+        return f"{others[-1][0]}: {others[-1][1]}".strip()
+    return text.strip().splitlines()[0] if text.strip() else "Ray Serve gave no reason"
+
+
+def _close(applications: list[str]) -> None:
+    """Takes our applications away, and Serve with them if nobody else is on it."""
+    ours = set(applications)
+    running = set(serve.status().applications)
+    for name in sorted(running & ours):
+        serve.delete(name, _blocking=False)
+    if not running - ours:
+        serve.shutdown()
+        return
+    while ours & set(serve.status().applications):
+        time.sleep(POLL_SECONDS)

@@ -1,0 +1,124 @@
+"""What the command prints at the end of a job and for `status`: read from the artefacts, changing nothing."""
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from asclepius_ray.artifacts import Folder
+from asclepius_ray.errors import ConfigError
+from asclepius_ray.fingerprints import STAGES
+from asclepius_ray.lease import is_live, read_holder
+from asclepius_ray.pipeline import ASKED_NAME
+from asclepius_ray.ray_session import is_submitted_job
+from asclepius_ray.run import Run
+
+
+def print_summary(console: Console, run: Run, job: str, run_file: str) -> None:
+    """Prints where the report is and, after the whole pipeline, the scores, one answer and how to go on."""
+    root = run.folder
+    console.print()
+    _print_rows(console, root)
+    if job == "pipeline":
+        _print_scores(console, root)
+        _print_asked(console, run, root)
+    console.print(f"report  {root.child('report.html').uri}", highlight=False, soft_wrap=True)
+    if job == "pipeline" and not is_submitted_job():
+        _print_next_steps(console, run, run_file)
+
+
+def print_status(console: Console, root: Folder) -> None:
+    """Prints the state of each stage and the holder of the root; a ConfigError if it is no run's folder."""
+    if not root.exists("run.json"):
+        raise ConfigError(f"{root.uri} is not the folder of a run: it has no run.json")
+    table = Table("stage", "state", "counts", box=None)
+    for stage in STAGES:
+        finished = stage.finished(root)
+        counts = json.dumps(finished.counts) if finished else ""
+        table.add_row(stage.name, "finished" if finished else "not finished", counts)
+    console.print(table)
+    holder = read_holder(root)
+    live = holder is not None and is_live(holder, root)
+    console.print(f"in use by {holder}" if live else "in use by nobody", highlight=False, soft_wrap=True)
+
+
+def _print_rows(console: Console, root: Folder) -> None:
+    finished = STAGES[0].finished(root)
+    if finished is None:
+        return
+    counts = finished.counts
+    lost = {**counts["rejected"], **counts["failed"]}
+    reasons = f" ({', '.join(f'{reason} {number}' for reason, number in lost.items())})" if lost else ""
+    console.print(
+        f"dataset {counts['ok']} rows of {counts['input']} reports; "
+        f"{sum(counts['rejected'].values())} rejected, {sum(counts['failed'].values())} failed{reasons}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if finished.details["teacher"]["is_offline"]:
+        console.print("teacher offline rules, not a language model: good for trying the system, not for use")
+
+
+def _print_scores(console: Console, root: Folder) -> None:
+    scores = json.loads(root.child("evaluation").read_bytes("scores.json"))
+    judge = scores["judge"]
+    table = Table("model", "mean grade (1-4)", "judged", "unjudged", "failed", box=None)
+    for name, model in scores["models"].items():
+        total = model["over_all"]
+        mean = "-" if total["mean"] is None else f"{total['mean']:.2f}"
+        table.add_row(name, mean, str(total["judged"]), str(total["unjudged"]), str(total["failed"]))
+    console.print(f"scores  by {judge['model']} ({judge['kind']})", highlight=False, soft_wrap=True)
+    console.print(table)
+    _print_loss(console, scores["answer_loss"])
+
+
+def _print_loss(console: Console, loss: dict[str, Any]) -> None:
+    difference = loss["difference"]
+    if not difference or difference["mean"] is None:
+        return
+    interval = ""
+    if "low" in difference:
+        interval = f"95 % interval {difference['low']:+.3f} to {difference['high']:+.3f}, "
+    console.print(
+        f"loss    of the reference answers, trained - untrained: {difference['mean']:+.3f} "
+        f"({interval}{difference['n']} rows)",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _print_asked(console: Console, run: Run, root: Folder) -> None:
+    """Shows the text only of published case reports and only here: a job's log is no place for a note."""
+    asked = json.loads(root.child("evaluation").read_bytes(ASKED_NAME))
+    if run.input.kind == "notes" or is_submitted_job():
+        console.print(f"asked   kept in {root.child('evaluation').uri}/{ASKED_NAME}", soft_wrap=True)
+        return
+    for label, text in (("asked   ", asked["question"]), ("answer  ", asked["answer"])):
+        console.print(label + " ".join(text.split()), markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_next_steps(console: Console, run: Run, run_file: str) -> None:
+    key = run.serving.api_key_env
+    root = " --set root=runs/mine"
+    steps = (
+        (
+            "serve it",
+            f"export {key}=$(python3 -c 'import secrets; print(secrets.token_urlsafe(32))'); "
+            f"asclepius run serve {run_file} --set serving.port=8000",
+        ),
+        ("own reports", f"asclepius run pipeline {run_file}{root} --set input.path=PMC-Patients.csv"),
+        (
+            "own teacher",
+            f"asclepius run pipeline {run_file}{root} --set teacher.base_url=https://HOST/v1 "
+            "--set teacher.model=NAME, with its key in OPENAI_API_KEY",
+        ),
+        (
+            "a cluster",
+            f"asclepius submit pipeline {run_file} --address http://HEAD:8265 --set root=s3://BUCKET/run "
+            "--set input.path=s3://BUCKET/PMC-Patients.csv",
+        ),
+    )
+    console.print("\nhow to go on")
+    for label, command in steps:
+        console.print(f"  {label:<12}{command}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,133 @@
+"""Reads the input (tables of case reports, or of notes) and yields one CaseReport or Rejection a row.
+
+Streams: memory holds one row at a time and the keys of the patients seen. A row is rejected as
+`unreadable_row`, `missing_patient_uid`, `empty_text` or `duplicate` (the first usable row of a patient
+counts); what is wrong with the input as a whole is an InputError before the first record, except
+for a file that turns out to be torn in its middle.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain, islice
+
+from asclepius_ray.errors import InputError
+from asclepius_ray.records import CaseReport, Rejection
+from asclepius_ray.synthesis.cleaning import age_years, clean_note, clean_text
+from asclepius_ray.synthesis.columns import Columns, resolve_columns
+from asclepius_ray.synthesis.config import InputConfig
+from asclepius_ray.synthesis.rows import Row, column_names, read_rows
+from asclepius_ray.synthesis.tables import BROKEN_TEXT, Table, content_sha256, find_tables
+
+# A lone half of a pair cannot be written as UTF-8.
+_NOT_UNICODE = re.compile(f"[\ud800-\udfff{BROKEN_TEXT}]")
+_LARGEST_INTEGER = 2**63
+
+
+def read_case_reports(config: InputConfig) -> Iterator[CaseReport | Rejection]:
+    """Yields one record for every row of the input, in its order; the first `limit` rows if set.
+
+    A row's text is cleaned: a case report into prose, a note (kind "notes") with its lines kept.
+    """
+    tables = find_tables(config.path)
+    rows = _rows_of([(table, _columns_of(table, config)) for table in tables])
+    first = next(rows, None)
+    if first is None:
+        raise InputError(f"{tables[0].name} has no rows; at least one is needed")
+    return _records(chain([first], rows), config)
+
+
+def input_identity(config: InputConfig) -> str:
+    """A sha256 over the content of the input's files; an InputError where there is nothing to read."""
+    return content_sha256(find_tables(config.path))
+
+
+def _columns_of(table: Table, config: InputConfig) -> Columns | None:
+    names = column_names(table)
+    return resolve_columns(names, config, table.name) if names else None
+
+
+def _rows_of(tables: list[tuple[Table, Columns | None]]) -> Iterator[tuple[Row | None, Columns]]:
+    for table, columns in tables:
+        if columns is not None:
+            for row in read_rows(table, columns.names):
+                yield row, columns
+
+
+def _records(
+    rows: Iterator[tuple[Row | None, Columns]], config: InputConfig
+) -> Iterator[CaseReport | Rejection]:
+    clean = clean_note if config.kind == "notes" else clean_text
+    seen: set[str] = set()
+    num_notes_of: Counter[str] = Counter()
+    for index, (row, columns) in enumerate(islice(rows, config.limit or None)):
+        uid = "" if row is None else _patient_uid(row, columns, index, num_notes_of)
+        text = None if row is None else _text(row.get(columns.text))
+        if row is None or text is None or _NOT_UNICODE.search(uid):
+            yield _rejection(index, "", "unreadable_row")
+        elif not uid:
+            yield _rejection(index, "", "missing_patient_uid")
+        elif not (cleaned := clean(text)):
+            yield _rejection(index, uid, "empty_text")
+        elif uid in seen:
+            yield _rejection(index, uid, "duplicate")
+        else:
+            seen.add(uid)
+            yield _report(index, uid, cleaned, row, columns)
+
+
+def _report(index: int, uid: str, text: str, row: Row, columns: Columns) -> CaseReport:
+    gender = row.get(columns.gender)
+    return CaseReport(
+        row_index=index,
+        row_id=uid,
+        patient_id=_patient_id(row.get(columns.patient_id), index),
+        patient_uid=uid,
+        text=text,
+        age_years=age_years(row.get(columns.age)),
+        gender=gender.strip() if isinstance(gender, str) and not _NOT_UNICODE.search(gender) else "",
+    )
+
+
+def _rejection(index: int, uid: str, reason: str) -> Rejection:
+    return Rejection(index, uid or f"row {index + 1}", "rejected", "input", reason)
+
+
+def _patient_uid(row: Row, columns: Columns, index: int, num_notes_of: Counter[str]) -> str:
+    """The key of the row, empty where its cell is.
+
+    Notes need no such column. A patient has many of them, so they are counted: `<patient_id>-1`,
+    `<patient_id>-2`, ... (the part before the dash keeps a patient on one side of the split), and
+    without a patient_id the row's place is its key.
+    """
+    if columns.patient_uid:
+        return _key(row.get(columns.patient_uid))
+    patient = _key(row.get(columns.patient_id)).replace("-", "_")
+    if not patient:
+        return f"row{index + 1}"
+    num_notes_of[patient] += 1
+    return f"{patient}-{num_notes_of[patient]}"
+
+
+def _key(value: object) -> str:
+    """A cell as a key, the same for 17, 17.0 and "17"; empty for what cannot be one."""
+    if isinstance(value, float):
+        value = int(value) if math.isfinite(value) and value.is_integer() else value
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return ""
+    return str(value).strip()
+
+
+def _text(value: object) -> str | None:
+    """The cell's text, "" for an empty one, None for one that is not text."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) and not _NOT_UNICODE.search(value) else None
+
+
+def _patient_id(value: object, index: int) -> int:
+    """The table's number of the patient; the row's place where it has none that fits 64 bits."""
+    match = re.fullmatch(r"(-?[0-9]{1,19})(?:\.0*)?", _key(value))
+    number = int(match.group(1)) if match else index
+    return number if -_LARGEST_INTEGER <= number < _LARGEST_INTEGER else index

@@ -1,0 +1,77 @@
+"""Which column of a table holds what: the usual names, or those of `[input.columns]`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from asclepius_ray.errors import InputError
+from asclepius_ray.synthesis.config import InputConfig
+
+# In the order in which they are tried; a table of notes may use `patient` for a name.
+_TEXT_NAMES = {"case_reports": ("patient", "text"), "notes": ("note", "text", "patient")}
+_OPTIONAL = ("patient_id", "age", "gender")
+_LONGEST_NAME_CHARACTERS = 40
+_MOST_NAMES_SHOWN = 30
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names that one table uses; an empty one is not in the table."""
+
+    text: str
+    patient_uid: str
+    patient_id: str
+    age: str
+    gender: str
+
+    @property
+    def names(self) -> list[str]:
+        """Every column that is read, each once."""
+        every = (self.text, self.patient_uid, self.patient_id, self.age, self.gender)
+        return list(dict.fromkeys(name for name in every if name))
+
+
+def resolve_columns(found: Sequence[str], config: InputConfig, where: str) -> Columns:
+    """Finds the columns of the table `where`; an InputError names those found and those expected."""
+    mapped = _mapped_columns(found, config, where)
+    text_names = _TEXT_NAMES[config.kind]
+    text = mapped.get("text") or next((name for name in text_names if name in found), "")
+    uid = mapped.get("patient_uid") or ("patient_uid" if "patient_uid" in found else "")
+    if not text or (not uid and config.kind == "case_reports"):
+        raise InputError(_refusal(found, config, where, missing_text=not text))
+    optional = {name: mapped.get(name) or (name if name in found else "") for name in _OPTIONAL}
+    columns = Columns(text=text, patient_uid=uid, **optional)
+    for name in columns.names:
+        if list(found).count(name) > 1:
+            raise InputError(f"{where} has more than one column {name!r}; rename all but the one to read")
+    return columns
+
+
+def _mapped_columns(found: Sequence[str], config: InputConfig, where: str) -> dict[str, str]:
+    mapped = {field: name for field, name in config.columns.model_dump().items() if name}
+    for field, name in mapped.items():
+        if name not in found:
+            raise InputError(
+                f"input.columns.{field} names the column {name!r}, but {where} has {_shown(found)}; "
+                "correct the name in [input.columns]"
+            )
+    return mapped
+
+
+def _refusal(found: Sequence[str], config: InputConfig, where: str, missing_text: bool) -> str:
+    names = " or ".join(f"`{name}`" for name in _TEXT_NAMES[config.kind])
+    expected = f"the text in {names}"
+    if config.kind == "case_reports":
+        expected += " and a key of the patient in `patient_uid`, as PMC-Patients has them"
+    field = "text" if missing_text else "patient_uid"
+    return (
+        f"{where} has other columns than expected: found {_shown(found)}; expected {expected}. "
+        f'Name your own in [input.columns], for example {field} = "my_column"'
+    )
+
+
+def _shown(found: Sequence[str]) -> str:
+    """The names for a message. A very long one is text of a table without a header: it is not shown."""
+    if any(len(name) > _LONGEST_NAME_CHARACTERS for name in found):
+        return f"{len(found)} columns, of which some are too long for a name (is the first line a header?)"
+    more = f" and {len(found) - _MOST_NAMES_SHOWN} more" if len(found) > _MOST_NAMES_SHOWN else ""
+    return ", ".join(repr(name) for name in found[:_MOST_NAMES_SHOWN]) + more

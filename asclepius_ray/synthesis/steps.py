@@ -1,0 +1,84 @@
+"""The three steps as pure functions: what is drawn for a row, what is asked, what is kept of a reply.
+
+A row's task and examples depend on the run's seed and the row's id alone, never on order or workers.
+"""
+
+import hashlib
+import random
+import re
+from collections.abc import Mapping
+
+from asclepius_ray.prompts.rendering import (
+    render_answer_prompt,
+    render_note_prompt,
+    render_question_prompt,
+    task_prompt,
+)
+from asclepius_ray.quality.checks import Reason, find_answer_fault, find_note_fault, find_question_fault
+from asclepius_ray.records import CaseReport, Message, Task
+
+STEPS = ("note", "question", "answer")
+EXAMPLES_PER_QUESTION = 3
+
+_FENCED = re.compile(r"\A```[a-z]*\n(.*?)\n?```\Z", re.DOTALL)
+_BLANK_LINES = re.compile(r"\n[ \t]*\n(?:[ \t]*\n)+")
+_QUESTION_LABEL = re.compile(r"\A(?:[-*]\s+|(?:instruction|question)\s*:\s*)+", re.IGNORECASE)
+_QUOTES = {'"': '"', "\u201c": "\u201d"}
+
+
+def draw_task(seed: int, row_id: str) -> Task:
+    """The row's task, each of the eight equally likely."""
+    return _random("task", seed, row_id).choice(list(Task))
+
+
+def draw_examples(seed: int, row_id: str, task: Task) -> list[str]:
+    """Three of the task's five seed questions, in the order in which they are shown."""
+    seeds = task_prompt(task).seed_questions
+    return _random("examples", seed, row_id).sample(seeds, EXAMPLES_PER_QUESTION)
+
+
+def build_messages(step: str, report: CaseReport, texts: Mapping[str, str], seed: int) -> list[Message]:
+    """The request of one step; `texts` holds what the steps before it have yielded."""
+    if step == "note":
+        return render_note_prompt(report.text)
+    if step == "question":
+        task = draw_task(seed, report.row_id)
+        return render_question_prompt(texts["note"], task, draw_examples(seed, report.row_id, task))
+    return render_answer_prompt(texts["note"], texts["question"])
+
+
+def clean_step_reply(step: str, text: str) -> str:
+    return clean_question(text) if step == "question" else clean_reply(text)
+
+
+def find_step_fault(step: str, text: str, texts: Mapping[str, str], min_note_words: int) -> Reason | None:
+    """Why the reply of a step is not accepted, or None."""
+    if step == "note":
+        return find_note_fault(text, min_note_words)
+    if step == "question":
+        return find_question_fault(text, texts["note"])
+    return find_answer_fault(text, texts["note"])
+
+
+def clean_reply(text: str) -> str:
+    """The reply without what only its transport added: fences around it, odd line ends, blank runs.
+
+    A half surrogate pair, which JSON can carry and a table cannot, becomes a question mark.
+    """
+    encodable = text.encode("utf-8", errors="replace").decode("utf-8").replace("\x00", "")
+    unified = encodable.replace("\r\n", "\n").replace("\r", "\n").strip()
+    fenced = _FENCED.match(unified)
+    return _BLANK_LINES.sub("\n\n", fenced.group(1) if fenced else unified).strip()
+
+
+def clean_question(text: str) -> str:
+    """The instruction alone, without the bullet, label or quotation marks that teachers put around it."""
+    question = _QUESTION_LABEL.sub("", clean_reply(text)).strip()
+    is_quoted = len(question) > 2 and _QUOTES.get(question[0]) == question[-1]
+    inner = question[1:-1].strip()
+    return inner if is_quoted and question[0] not in inner else question
+
+
+def _random(purpose: str, seed: int, row_id: str) -> random.Random:
+    digest = hashlib.sha256(f"{purpose}\n{seed}\n{row_id}".encode()).digest()
+    return random.Random(int.from_bytes(digest, "big"))

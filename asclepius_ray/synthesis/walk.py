@@ -1,0 +1,146 @@
+"""One case report → its note, question and answer, or the step and the reason where the row ended.
+
+The three steps of a row follow each other at once; there is no barrier between the steps of all rows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from asclepius_ray.chat.client import ChatClient, Completion, Failure, Request
+from asclepius_ray.chat.endpoint import Endpoint
+from asclepius_ray.records import CaseReport, Example, Message, Rejection
+from asclepius_ray.synthesis.steps import STEPS, build_messages, clean_step_reply, draw_task, find_step_fault
+
+
+@dataclass(frozen=True)
+class StepUsage:
+    """What one step of one row, or of all rows, has used; `calls` counts repeated attempts too."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __add__(self, other: "StepUsage") -> "StepUsage":
+        return StepUsage(
+            self.calls + other.calls,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+        )
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """The one state in which a row ends: "ok", "rejected" or "failed".
+
+    stage and reason are "" for an ok row. A text is "" from the step on where the row ended; a note that
+    was accepted is kept although its question or answer was not.
+    """
+
+    row_index: int
+    row_id: str
+    patient_id: int
+    patient_uid: str
+    article: str
+    state: str
+    stage: str
+    reason: str
+    note: str
+    question: str
+    answer: str
+    task: str
+    usage: Mapping[str, StepUsage]
+    is_usage_estimated: bool = False
+    """The teacher did not report the tokens of every reply."""
+
+    @property
+    def example(self) -> Example:
+        return Example(**{name: getattr(self, name) for name in Example.__dataclass_fields__})
+
+    @property
+    def rejection(self) -> Rejection:
+        return Rejection(**{name: getattr(self, name) for name in Rejection.__dataclass_fields__})
+
+    def to_row(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "RowResult":
+        usage = {step: StepUsage(**used) for step, used in row["usage"].items() if used is not None}
+        return cls(**{**row, "usage": usage})
+
+
+_USAGE = pa.struct([(name, pa.int64()) for name in StepUsage.__dataclass_fields__])
+RESULT_SCHEMA = pa.schema(
+    [("row_index", pa.int64()), ("row_id", pa.string()), ("patient_id", pa.int64())]
+    + [(name, pa.string()) for name in ("patient_uid", "article", "state", "stage", "reason")]
+    + [(name, pa.string()) for name in ("note", "question", "answer", "task")]
+    + [("usage", pa.struct([(step, _USAGE) for step in STEPS])), ("is_usage_estimated", pa.bool_())]
+)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How rows are walked; the same for every row of a run, and the same in every worker."""
+
+    teacher: Endpoint
+    seed: int
+    min_note_words: int
+    text_is_note: bool
+    """The input holds notes already: the first step is left out, and the text stays as it is."""
+
+    async def walk_row(self, report: CaseReport, client: ChatClient) -> RowResult:
+        """Asks the teacher step by step and stops at the first reply that is missing or unfit."""
+        texts = {"note": report.text} if self.text_is_note else {}
+        replies: dict[str, Completion | Failure] = {}
+        for step in STEPS[len(texts) :]:
+            messages = build_messages(step, report, texts, self.seed)
+            reply = await client.complete(self._request(step, messages))
+            replies[step] = reply
+            if isinstance(reply, Failure):
+                return self._result(report, texts, replies, ("failed", step, reply.reason.value))
+            text = clean_step_reply(step, reply.text)
+            fault = find_step_fault(step, text, texts, self.min_note_words)
+            if fault is not None:
+                return self._result(report, texts, replies, ("rejected", step, fault.value))
+            texts[step] = text
+        return self._result(report, texts, replies, ("ok", "", ""))
+
+    def _request(self, step: str, messages: list[Message]) -> Request:
+        sampling = self.teacher.sampling_of(step)
+        return Request(
+            step=step,
+            messages=tuple(messages),
+            temperature=sampling.temperature,
+            max_tokens=sampling.max_tokens,
+        )
+
+    def _result(
+        self,
+        report: CaseReport,
+        texts: Mapping[str, str],
+        replies: Mapping[str, Completion | Failure],
+        ending: tuple[str, str, str],
+    ) -> RowResult:
+        state, stage, reason = ending
+        return RowResult(
+            row_index=report.row_index,
+            row_id=report.row_id,
+            patient_id=report.patient_id,
+            patient_uid=report.patient_uid,
+            article=report.article,
+            state=state,
+            stage=stage,
+            reason=reason,
+            note=texts.get("note", ""),
+            question=texts.get("question", ""),
+            answer=texts.get("answer", ""),
+            task=draw_task(self.seed, report.row_id).value,
+            usage={
+                step: StepUsage(reply.attempts, reply.prompt_tokens, reply.completion_tokens)
+                for step, reply in replies.items()
+            },
+            is_usage_estimated=any(reply.is_usage_estimated for reply in replies.values()),
+        )

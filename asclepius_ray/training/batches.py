@@ -1,0 +1,83 @@
+"""Packed documents → the tensors of one micro-batch.
+
+A model keeps the documents of a row apart only if it is called with `position_ids` that restart at each
+document, no attention mask and no cache: with either of the two, transformers lets them see each other.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from asclepius_ray.tokens.packing import pack_documents
+from asclepius_ray.tokens.store import Documents
+from asclepius_ray.training.order import PADDING_ROW
+
+# B rows of a micro-batch, T positions
+SHORTEST_ROW = 8
+
+
+@dataclass(frozen=True)
+class PackedRows:
+    """Documents, and which of them make each row."""
+
+    documents: Documents
+    rows: list[list[int]]
+
+    @classmethod
+    def pack(cls, documents: Documents, order: list[int], sequence_length: int) -> "PackedRows":
+        packed = pack_documents([documents.lengths[index] for index in order], sequence_length)
+        return cls(documents, [[order[position] for position in row] for row in packed])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def loss_tokens(self, rows: list[int]) -> int:
+        """Targets of these rows over all workers: what a step's loss is divided by."""
+        counts = self.documents.loss_tokens
+        return sum(counts[index] for row in rows if row != PADDING_ROW for index in self.rows[row])
+
+    def tokens(self, rows: list[int]) -> int:
+        lengths = self.documents.lengths
+        return sum(lengths[index] for row in rows if row != PADDING_ROW for index in self.rows[row])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One micro-batch; `targets_BT` is True where token t is paid for."""
+
+    input_ids_BT: torch.Tensor
+    position_ids_BT: torch.Tensor
+    targets_BT: torch.Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in vars(self).values()))
+
+
+def collate(packed: PackedRows, rows: list[int]) -> Batch:
+    """The rows as tensors, as long as the longest of them; padding is one more document without loss."""
+    used = [packed.tokens([row]) for row in rows]
+    shape = (len(rows), max(SHORTEST_ROW, *used))
+    ids, mask = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.bool_)
+    positions = np.zeros(shape, dtype=np.int64)
+    for line, row in enumerate(rows):
+        start = 0
+        for index in packed.rows[row] if row != PADDING_ROW else []:
+            tokens, targets = packed.documents.tokens(index)
+            end = start + len(tokens)
+            ids[line, start:end], mask[line, start:end] = tokens, targets
+            positions[line, start:end] = np.arange(len(tokens))
+            start = end
+        positions[line, start:] = np.arange(shape[1] - start)
+    return Batch(torch.from_numpy(ids), torch.from_numpy(positions), torch.from_numpy(mask))
+
+
+def summed_loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """The sum (not the mean) of the targets' negative log-likelihoods, in 32 bits."""
+    logits_BTV = model(
+        input_ids=batch.input_ids_BT, position_ids=batch.position_ids_BT, attention_mask=None, use_cache=False
+    ).logits
+    losses = torch.nn.functional.cross_entropy(
+        logits_BTV[:, :-1].flatten(0, 1).float(), batch.input_ids_BT[:, 1:].flatten(), reduction="none"
+    )
+    return (losses * batch.targets_BT[:, 1:].flatten()).sum()

@@ -1,0 +1,116 @@
+"""A prepared model folder → the model on each worker, and the proof that it keeps packed documents apart."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers.initialization import no_init_weights
+
+from asclepius_ray.artifacts import Folder
+from asclepius_ray.errors import TrainingError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+# The attention that keeps packed documents apart on CPU and GPU and at every batch size.
+ATTENTION = "sdpa"
+
+
+@contextmanager
+def local_copy(folder: Folder) -> Iterator[Path]:
+    """The folder as a local path; one in a bucket is copied for as long as the context lasts."""
+    if folder.is_local:
+        yield folder.local_path
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        folder.download(Path(scratch))
+        yield Path(scratch)
+
+
+def load_model(path: Path, precision: str) -> Any:
+    """The whole model on this worker."""
+    return AutoModelForCausalLM.from_pretrained(path, dtype=DTYPES[precision], attn_implementation=ATTENTION)
+
+
+def load_sharded_model(path: Path, precision: str, config: dict[str, Any]) -> Any:
+    """The model under ZeRO 3: no worker ever holds more of it whole than one tensor."""
+    model_config = AutoConfig.from_pretrained(path)
+    with deepspeed.zero.Init(config_dict_or_path=config), no_init_weights():
+        model = AutoModelForCausalLM.from_config(
+            model_config, dtype=DTYPES[precision], attn_implementation=ATTENTION
+        )
+    model.tie_weights()
+    restore_buffers(model)
+    if (path / "generation_config.json").exists():
+        model.generation_config = GenerationConfig.from_pretrained(path)
+    files = _weight_files(path)
+    missing = []
+    for name, parameter in model.named_parameters():
+        if name not in files:
+            missing.append(name)
+            continue
+        with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
+            if torch.distributed.get_rank() == 0:
+                with safe_open(files[name], framework="pt") as weights:
+                    parameter.data.copy_(weights.get_tensor(name))
+    if missing:
+        raise TrainingError(
+            f"the base model's file lacks {len(missing)} tensor(s), the first is {missing[0]}; "
+            "set training.zero_stage to 0 or 2 for this kind of model"
+        )
+    return model
+
+
+def restore_buffers(model: Any) -> None:
+    """Computes the rotary frequencies again, in 32 bits.
+
+    Under ZeRO's constructor they come out rounded to the 16 bits of the weights: a position of 1,000
+    would be turned by up to two radians, and the served model would read another text than the trained one.
+    """
+    for module in model.modules():
+        own = dict(module.named_buffers(recurse=False))
+        rounded = [name for name, buffer in own.items() if buffer.dtype in (torch.bfloat16, torch.float16)]
+        if rounded and not any(True for _ in module.parameters(recurse=False)):
+            for name in rounded:
+                setattr(module, name, own[name].float())
+            model._init_weights(module)
+
+
+def check_documents_are_apart(model: Any, device: torch.device) -> None:
+    """Refuses a model whose second packed document changes with the first one."""
+    vocabulary = model.config.get_text_config().vocab_size
+    second = [(7 * index + 3) % vocabulary for index in range(6)]
+    rows = [[(index * step + 1) % vocabulary for index in range(5)] + second for step in (3, 11)]
+    positions = [*range(5), *range(6)]
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        logits = model(
+            input_ids=torch.tensor(rows, device=device),
+            position_ids=torch.tensor([positions, positions], device=device),
+            attention_mask=None,
+            use_cache=False,
+        ).logits[:, 5:]
+    model.train(was_training)
+    # Masked attention has weight exactly 0, so that only rounding between two rows may differ.
+    if not torch.allclose(logits[0], logits[1], rtol=1e-3, atol=1e-3):
+        raise TrainingError(
+            "this kind of base model lets documents that are packed into one row see each other; "
+            "use another base model (Llama, Mistral and Qwen are known to work)"
+        )
+
+
+def _weight_files(path: Path) -> dict[str, Path]:
+    """Tensor name → the safetensors file that holds it."""
+    index = path / "model.safetensors.index.json"
+    if index.exists():
+        names: dict[str, str] = json.loads(index.read_text())["weight_map"]
+        return {name: path / file for name, file in names.items()}
+    single = path / "model.safetensors"
+    with safe_open(single, framework="pt") as weights:
+        return dict.fromkeys(weights.keys(), single)

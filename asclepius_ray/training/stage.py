@@ -1,0 +1,202 @@
+"""Reads `notes/` and `dataset/`, writes `base_model/`, `tokens/`, `training/` and `model/`.
+
+Each is skipped if it is finished and made from the same; an interrupted training goes on from its
+newest checkpoint.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray.exceptions import RayTaskError
+
+from asclepius_ray.artifacts import MANIFEST_NAME, Folder, Manifest, is_finished, read_manifest, write_manifest
+from asclepius_ray.errors import StageChangedError, TrainingError
+from asclepius_ray.progress import Progress
+from asclepius_ray.prompts.rendering import prompt_hash, prompt_text
+from asclepius_ray.tokens.config import TokensConfig
+from asclepius_ray.training.base_model import prepare_base_model
+from asclepius_ray.training.config import TINY, TrainingConfig
+from asclepius_ray.training.failures import original_error
+from asclepius_ray.training.fitting import fit
+from asclepius_ray.training.recorder import METRICS_NAME, Recorder, summarize
+from asclepius_ray.training.tokenization import tokenize_pieces
+
+SETTINGS_NAME = "settings.json"
+PROMPT_NAME = "instruction_prompt.txt"
+_HUB_VARIABLES = ("HF_HOME", "HF_ENDPOINT", "HF_HUB_OFFLINE")
+
+
+def train(
+    root: Folder,
+    tokens: TokensConfig,
+    training: TrainingConfig,
+    seed: int,
+    progress: Progress,
+    made_from: dict[str, Any],
+) -> Manifest:
+    """Trains the model of a run and returns its manifest; `made_from` is the fingerprint of all of it."""
+    root = root.absolute()
+    run_folder, model_folder = root.child("training"), root.child("model")
+    for folder in (run_folder, model_folder):
+        if is_finished(folder):
+            refuse_change(read_manifest(folder).made_from, made_from, folder)
+    if is_finished(run_folder) and is_finished(model_folder):
+        return read_manifest(model_folder)
+    base_model = ensure_base_model(root, tokens, training, seed, progress)
+    store = ensure_tokens(root, tokens, base_model, progress)
+    require_documents(store, training)
+    settings = {
+        "made_from": {**made_from, "base_model": base_model.identity, "tokens": store.identity},
+        "workers": training.workers,
+        "zero_stage": training.zero_stage,
+    }
+    open_training(run_folder, settings)
+    model_folder.clear()
+    recorder = Recorder(run_folder, progress)
+    progress.begin("training: starting the workers")
+    resource = "GPU" if training.use_gpu else "CPU"
+    if (there := ray.cluster_resources().get(resource, 0)) < training.workers:
+        progress.say(f"training waits: {training.workers} workers need a {resource} each, there are {there:.0f}")
+    fit(root, tokens.sequence_length, training, seed, recorder)
+    return finish(root, recorder.lines, made_from)
+
+
+def ensure_base_model(
+    root: Folder, tokens: TokensConfig, training: TrainingConfig, seed: int, progress: Progress
+) -> Manifest:
+    """`base_model/`, prepared by a Ray task: the driver may run on a small head node."""
+    made_from: dict[str, Any] = {
+        "base_model": training.base_model,
+        "sequence_length": tokens.sequence_length,
+    }
+    if training.base_model == TINY:
+        notes = read_manifest(root.child("notes")).identity
+        made_from |= {"tiny": training.tiny.fingerprint(), "seed": seed, "notes": notes}
+
+    def build() -> tuple[dict[str, Any], dict[str, Any]]:
+        variables = {name: os.environ[name] for name in _HUB_VARIABLES if name in os.environ}
+        # The token is an argument and no variable of the environment: Ray logs those.
+        token = os.environ.get("HF_TOKEN", "")
+        task = _prepare_base_model.options(runtime_env={"env_vars": variables} if variables else None)
+        details = ray.get(task.remote(root, training, tokens.sequence_length, seed, token))
+        return {"parameters": details["parameters"]}, details
+
+    return _ensure(root.child("base_model"), made_from, build, progress)
+
+
+def ensure_tokens(
+    root: Folder, tokens: TokensConfig, base_model: Manifest, progress: Progress
+) -> Manifest:
+    made_from = {
+        "base_model": base_model.identity,
+        "notes": read_manifest(root.child("notes")).identity,
+        "dataset": read_manifest(root.child("dataset")).identity,
+        "sequence_length": tokens.sequence_length,
+        "instruction_prompt": prompt_hash("instruction"),
+    }
+    return _ensure(
+        root.child("tokens"), made_from, lambda: (tokenize_pieces(root, tokens.sequence_length), {}), progress
+    )
+
+
+def _ensure(
+    folder: Folder,
+    made_from: dict[str, Any],
+    build: Callable[[], tuple[dict[str, Any], dict[str, Any]]],
+    progress: Progress,
+) -> Manifest:
+    """The folder's manifest; built anew if it is not there or was made from something else.
+
+    Both folders only serve the training, whose own settings were compared before.
+    """
+    name = folder.uri.rsplit("/", 1)[-1]
+    if is_finished(folder) and read_manifest(folder).made_from == made_from:
+        return read_manifest(folder)
+    progress.begin(f"training: preparing {name}")
+    folder.clear()
+    folder.make()
+    try:
+        counts, details = build()
+    except RayTaskError as error:
+        raise original_error(error) from None
+    return write_manifest(folder, name, counts, made_from, details)
+
+
+def require_documents(store: Manifest, training: TrainingConfig) -> None:
+    for kind in {phase.kind for phase in training.phases}:
+        if not store.counts[f"{kind}/train"]["loss_tokens"]:
+            raise TrainingError(
+                f"there is nothing to train on: no train document of kind {kind!r} "
+                f"({store.counts[f'{kind}/train']}); give more case reports or a longer tokens.sequence_length"
+            )
+
+
+def open_training(folder: Folder, settings: dict[str, Any]) -> None:
+    """Makes the folder, or finds an interrupted training in it and checks that it can go on."""
+    if folder.exists(MANIFEST_NAME):
+        # Finished, but its model is not there: the newest checkpoint is exported again.
+        filesystem, path = folder.filesystem()
+        filesystem.delete_file(f"{path}/{MANIFEST_NAME}")
+    if not any(name.startswith("step-") for name in folder.names()):
+        folder.clear()
+        folder.make()
+        folder.write_bytes(SETTINGS_NAME, json.dumps(settings, indent=2).encode())
+        return
+    found = json.loads(folder.read_bytes(SETTINGS_NAME))
+    refuse_change(found["made_from"], settings["made_from"], folder)
+    for name in ("workers", "zero_stage"):
+        if found[name] != settings[name]:
+            raise TrainingError(
+                f"the interrupted training in {folder.uri} ran with training.{name} = {found[name]}, now it is "
+                f"{settings[name]}; set it back to go on, or use --redo train to start from the beginning"
+            )
+
+
+def finish(root: Folder, lines: list[dict[str, Any]], made_from: dict[str, Any]) -> Manifest:
+    """Writes the manifests of `training/` and `model/`, and what the model needs beside its weights."""
+    counts, phases = summarize(lines)
+    if not counts["steps"]:
+        raise TrainingError("no optimizer step ran, so there is no trained model; see training.phases")
+    details = {"phases": phases, "instruction_prompt_sha256": prompt_hash("instruction")}
+    write_manifest(root.child("training"), "training", counts, made_from, details)
+    base_model, model = root.child("base_model"), root.child("model")
+    source = read_manifest(base_model)
+    for name in source.details["tokenizer_files"]:
+        model.write_bytes(name, base_model.read_bytes(name))
+    model.write_bytes(PROMPT_NAME, prompt_text("instruction").encode())
+    details |= {"base_model": source.details["base_model"]}
+    return write_manifest(model, "model", {"parameters": source.counts["parameters"]}, made_from, details)
+
+
+def refuse_change(found: dict[str, Any], wanted: dict[str, Any], folder: Folder) -> None:
+    """A StageChangedError that names the settings that differ."""
+    before, now = _flat(found), _flat(wanted)
+    changed = [
+        f"  {name}: {before.get(name)!r} -> {now.get(name)!r}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]
+    if changed:
+        raise StageChangedError(
+            f"{folder.uri} was made with other settings:\n" + "\n".join(changed) + "\n"
+            "set them back, use another root, or use --redo train to train anew"
+        )
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    pairs = values.items() if isinstance(values, dict) else enumerate(values)
+    flat: dict[str, Any] = {}
+    for key, value in pairs:
+        path = f"{prefix}{key}"
+        flat |= _flat(value, f"{path}.") if isinstance(value, dict | list | tuple) else {path: value}
+    return flat
+
+
+@ray.remote(num_cpus=1, max_retries=0)
+def _prepare_base_model(
+    root: Folder, training: TrainingConfig, sequence_length: int, seed: int, token: str
+) -> dict[str, Any]:
+    return prepare_base_model(root, training, sequence_length, seed, token)

@@ -1,0 +1,184 @@
+"""A run that is stopped, killed or starved says so, leaves nothing half-made, and goes on when it is repeated."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from asclepius_ray.artifacts import Folder, is_finished, read_manifest
+from asclepius_ray.chat.offline.faults import Faults
+from asclepius_ray.chat.offline.server import OfflineTeacher
+from asclepius_ray.lease import read_holder
+
+PROJECT = Path(__file__).resolve().parents[2]
+ASCLEPIUS = Path(sys.executable).parent / "asclepius"
+SMALL = (
+    "input.limit=16",
+    "training.phases=[{kind='notes', epochs=1, learning_rate=2e-3}, {kind='instructions', epochs=1}]",
+    "training.global_batch=4",
+    "evaluation.limit=2",
+)
+
+
+@pytest.fixture(scope="module")
+def slow_teacher() -> Iterator[tuple[str, ...]]:
+    """A teacher that needs 0.4 s a reply: 16 rows of three steps take long enough to be hit in the middle."""
+    with OfflineTeacher(faults=Faults(latency_seconds=0.4)) as teacher:
+        yield (f"teacher.base_url={teacher.base_url}", "teacher.model=slow", "teacher.max_in_flight=2")
+
+
+def start(root: Path, job: str, *overrides: str) -> subprocess.Popen[str]:
+    sets = [part for override in (f"root={root}", *SMALL, *overrides) for part in ("--set", override)]
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    return subprocess.Popen(
+        [ASCLEPIUS, "run", job, "jobs/runs/quickstart.toml", *sets],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "the run did not get as far in time"
+        time.sleep(0.2)
+
+
+def wait_for_output(process: subprocess.Popen[str], text: str) -> str:
+    assert process.stdout is not None
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if text in line:
+            return seen
+    raise AssertionError(f"the run ended without {text!r}:\n{seen}")
+
+
+def end_of(process: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str]:
+    output, _ = process.communicate(timeout=seconds)
+    assert "Traceback" not in output, output
+    return process.returncode, output
+
+
+def dataset_bytes(root: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted((root / "dataset").glob("*.parquet")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def is_held(root: Path) -> bool:
+    holder = read_holder(Folder(str(root)))
+    return holder is not None and holder.exit_code is None
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_stopped_synthesis_says_how_to_go_on_and_leaves_nothing_half_made(
+    name: str, tmp_path: Path, slow_teacher: tuple[str, ...]
+) -> None:
+    root = tmp_path / "root"
+    process = start(root, "synthesize", *slow_teacher)
+    wait_for_output(process, "synthesize")
+    time.sleep(3)
+    process.send_signal(getattr(signal, name))
+    code, output = end_of(process, 40)
+    assert code == 130, output
+    assert "run the same command again" in output
+    assert not is_finished(Folder(str(root / "dataset")))
+    assert not is_held(root)
+
+
+def test_a_killed_run_is_repeated_to_the_same_dataset_byte_for_byte(
+    tmp_path: Path, slow_teacher: tuple[str, ...]
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert end_of(start(whole, "synthesize", *slow_teacher))[0] == 0
+    process = start(broken, "synthesize", *slow_teacher)
+    wait_for_output(process, "synthesize")
+    time.sleep(4)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    assert not is_finished(Folder(str(broken / "dataset")))
+    assert is_held(broken)
+    assert end_of(start(broken, "synthesize", *slow_teacher))[0] == 0
+    assert dataset_bytes(broken) == dataset_bytes(whole)
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert alive == [], "the killed run left processes behind"
+
+
+def test_a_stopped_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    longer = (
+        "training.checkpoint_steps=2",
+        "training.phases=[{kind='notes', epochs=30, learning_rate=1e-3}]",
+    )
+    assert end_of(start(root, "synthesize"))[0] == 0
+    process = start(root, "train", *longer)
+    metrics = root / "training" / "metrics.jsonl"
+    wait_until(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 6, process)
+    process.send_signal(signal.SIGTERM)
+    code, output = end_of(process, 60)
+    assert code == 130, output
+    steps_before = len(metrics.read_text().splitlines())
+    assert not is_finished(Folder(str(root / "model")))
+    code, output = end_of(start(root, "train", *longer), 200)
+    assert code == 0, output
+    assert is_finished(Folder(str(root / "model")))
+    assert len(metrics.read_text().splitlines()) > steps_before
+
+
+def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    root = tmp_path / "small_disk"
+    root.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "t", root]).returncode:
+        pytest.skip("a small disk can be mounted by the superuser alone")
+    try:
+        code, output = end_of(start(root / "run", "pipeline"), 300)
+        assert code == 1, output
+        assert "No space left" in output
+        assert not is_finished(Folder(str(root / "run" / "model")))
+        subprocess.run(["mount", "-o", "remount,size=200m", root], check=True)
+        code, output = end_of(start(root / "run", "pipeline"), 300)
+        assert code == 0, output
+    finally:
+        subprocess.run(["umount", root], check=True)
+
+
+def test_of_two_runs_at_once_the_second_is_refused_and_the_first_is_not_harmed(
+    tmp_path: Path, slow_teacher: tuple[str, ...]
+) -> None:
+    root = tmp_path / "root"
+    first = start(root, "synthesize", *slow_teacher)
+    wait_for_output(first, "synthesize")
+    code, output = end_of(start(root, "synthesize", *slow_teacher), 30)
+    assert code == 4, output
+    assert str(first.pid) in output
+    assert end_of(first)[0] == 0
+    assert read_manifest(Folder(str(root / "dataset"))).counts["input"] == 16
+
+
+def test_a_run_whose_root_was_taken_over_stops(tmp_path: Path, slow_teacher: tuple[str, ...]) -> None:
+    root = tmp_path / "root"
+    process = start(root, "synthesize", *slow_teacher, "input.limit=48")
+    wait_until(lambda: is_held(root), process)
+    lease = Folder(str(root))
+    holder = lease.read_bytes("lease").decode()
+    held = read_holder(lease)
+    assert held is not None
+    lease.write_bytes("lease", holder.replace(held.token, "another").encode())
+    code, output = end_of(process, 40)
+    assert code == 4, output
+    assert "taken over" in output

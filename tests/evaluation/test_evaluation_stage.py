@@ -1,0 +1,223 @@
+"""Models and judge over real HTTP, the answer loss on a real Ray cluster: the whole stage."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+
+from asclepius_ray.artifacts import Folder, Manifest, is_finished
+from asclepius_ray.chat.endpoint import Endpoint
+from asclepius_ray.chat.offline.server import OfflineTeacher
+from asclepius_ray.errors import EndpointError, EvaluationError
+from asclepius_ray.evaluation.config import EvaluationConfig
+from asclepius_ray.evaluation.stage import EvaluationPlan, evaluate
+from asclepius_ray.evaluation.test_set import read_items
+from asclepius_ray.progress import Progress
+from asclepius_ray.tokens.rendering import prompt_ids
+from asclepius_ray.tokens.tokenizer import load_tokenizer
+
+Say = Callable[[str], Any]
+ServeChat = Callable[[Say], Endpoint]
+NUM_ITEMS = 10
+
+
+def _plan(models: dict[str, Endpoint], judge: Endpoint, seed: int = 7, limit: int = 0) -> EvaluationPlan:
+    config = EvaluationConfig(models=tuple(models), max_new_tokens=64, max_in_flight=4, limit=limit)
+    return EvaluationPlan(config, models, judge, seed, sequence_length=512)
+
+
+def _evaluate(root: Folder, plan: EvaluationPlan) -> tuple[Manifest, dict[str, Any]]:
+    manifest = evaluate(root, plan, {"seed": plan.seed}, Progress())
+    return manifest, json.loads(root.child("evaluation").read_bytes("scores.json"))
+
+
+def _rows(root: Folder) -> list[dict[str, Any]]:
+    return pyarrow.parquet.read_table(root.local_path / "evaluation" / "answers.parquet").to_pylist()
+
+
+def _answers_in(prompt: str) -> list[str]:
+    return [text.strip() for text in re.findall(r"<answer label=\"[A-Z]\">(.*?)</answer>", prompt, re.DOTALL)]
+
+
+def _good(_prompt: str) -> str:
+    return "good"
+
+
+def _bad(_prompt: str) -> str:
+    return "bad"
+
+
+def _judge_by_text(prompt: str) -> str:
+    return " ".join("4" if answer == "good" else "2" for answer in _answers_in(prompt))
+
+
+def test_the_offline_judge_grades_every_answer_that_both_models_gave(
+    ray_cluster: str, run_root: Folder, serve_chat: ServeChat
+) -> None:
+    models = {"trained": serve_chat(_good), "untrained": serve_chat(_bad)}
+    with OfflineTeacher() as teacher:
+        judge = Endpoint(base_url=teacher.base_url, model="offline-rules", is_offline=True)
+        manifest, scores = _evaluate(run_root, _plan(models, judge))
+    assert is_finished(run_root.child("evaluation"))
+    assert manifest.counts["input"] == manifest.counts["judged"] == NUM_ITEMS
+    assert set(manifest.files) == {"scores.json", "answers.parquet"}
+    assert scores["judge"]["is_offline"]
+    assert "not a language model" in scores["judge"]["kind"]
+    assert scores["judge"]["cost_usd"] is None
+    for model in ("trained", "untrained"):
+        assert 1 <= scores["models"][model]["over_all"]["mean"] <= 4
+        assert sum(task["items"] for task in scores["models"][model]["tasks"].values()) == NUM_ITEMS
+    assert scores["answer_loss"]["difference"]["n"] == NUM_ITEMS
+    assert all(row["answer_loss_nats"] > 0 for row in _rows(run_root))
+
+
+def test_judge_order_does_not_change_scores(
+    ray_cluster: str, run_root: Folder, serve_chat: ServeChat
+) -> None:
+    models = {"trained": serve_chat(_good), "untrained": serve_chat(_bad)}
+    judge = serve_chat(_judge_by_text)
+    places = []
+    for seed in (1, 2):
+        _, scores = _evaluate(run_root, _plan(models, judge, seed))
+        assert scores["models"]["trained"]["over_all"]["mean"] == 4.0
+        assert scores["models"]["untrained"]["over_all"]["mean"] == 2.0
+        places.append([row["place"] for row in _rows(run_root)])
+    assert places[0] != places[1]
+    assert set(places[0]) == {0, 1}
+
+
+def test_a_judge_who_always_prefers_the_first_answer_gives_no_model_an_advantage(
+    ray_cluster: str, run_root: Folder, serve_chat: ServeChat
+) -> None:
+    models = {"trained": serve_chat(_good), "untrained": serve_chat(_bad)}
+    _, scores = _evaluate(run_root, _plan(models, serve_chat(lambda _prompt: "4 1")))
+    means = [scores["models"][model]["over_all"]["mean"] for model in models]
+    assert means == [2.5, 2.5]
+
+
+def test_an_unreadable_reply_is_asked_for_once_more_and_is_never_a_score(
+    ray_cluster: str, run_root: Folder, serve_chat: ServeChat
+) -> None:
+    asked: dict[str, int] = {}
+
+    def judge_sometimes(prompt: str) -> str:
+        asked[prompt] = asked.get(prompt, 0) + 1
+        patient = int(re.findall(r"patient (\d+)", prompt)[0])
+        if patient < 3:
+            return "Both answers are good, I would say 3 and 3."
+        return "The grades are below." if patient < 6 and asked[prompt] == 1 else "3 3"
+
+    models = {"trained": serve_chat(_good), "untrained": serve_chat(_bad)}
+    manifest, scores = _evaluate(run_root, _plan(models, serve_chat(judge_sometimes)))
+    assert manifest.counts["judge_unreadable"] == 3
+    assert manifest.counts["judged"] == NUM_ITEMS - 3
+    assert scores["judge"]["usage"]["unreadable_replies"] == 3 * 2 + 3
+    assert max(asked.values()) == 2
+    for model in models:
+        over_all = scores["models"][model]["over_all"]
+        assert over_all["mean"] == 3.0
+        assert (over_all["judged"], over_all["unjudged"]) == (7, 3)
+    unjudged = [row for row in _rows(run_root) if row["verdict"] == "judge_unreadable"]
+    assert len(unjudged) == 6
+    assert all(row["grade"] is None for row in unjudged)
+
+
+def test_an_item_that_one_model_did_not_answer_is_judged_for_none(
+    ray_cluster: str, run_root: Folder, serve_chat: ServeChat
+) -> None:
+    judged: list[int] = []
+
+    def judge(prompt: str) -> str:
+        judged.append(len(_answers_in(prompt)))
+        return "3 2"
+
+    models = {
+        "trained": serve_chat(_good),
+        "untrained": serve_chat(lambda prompt: 500 if "patient 4 " in prompt else "bad"),
+    }
+    manifest, scores = _evaluate(run_root, _plan(models, serve_chat(judge)))
+    assert judged == [2] * (NUM_ITEMS - 1)
+    assert manifest.counts["answer_failed"] == 1
+    assert scores["models"]["untrained"]["failures"] == {"server_error": 1}
+    assert scores["models"]["untrained"]["over_all"]["failed"] == 1
+    trained = scores["models"]["trained"]["over_all"]
+    assert (trained["judged"], trained["unjudged"], trained["failed"]) == (NUM_ITEMS - 1, 1, 0)
+
+
+def test_an_answer_that_is_cut_at_the_token_limit_or_empty_is_judged_too(
+    ray_cluster: str, run_root: Folder, serve_chat: ServeChat
+) -> None:
+    models = {
+        "trained": serve_chat(lambda _prompt: ("good", "length")),
+        "untrained": serve_chat(lambda _prompt: ""),
+    }
+    manifest, scores = _evaluate(run_root, _plan(models, serve_chat(_judge_by_text), limit=4))
+    assert manifest.counts["judged"] == 4
+    assert scores["models"]["trained"]["cut_at_token_limit"] == 4
+    assert scores["models"]["untrained"]["cut_at_token_limit"] == 0
+
+
+def test_nothing_judged_is_an_error_that_says_why_and_leaves_no_artefact(
+    ray_cluster: str, run_root: Folder, serve_chat: ServeChat
+) -> None:
+    models = {"trained": serve_chat(_good), "untrained": serve_chat(_bad)}
+    with pytest.raises(EvaluationError, match="judge_unreadable 2"):
+        _evaluate(run_root, _plan(models, serve_chat(lambda _prompt: "I cannot say."), limit=2))
+    assert not is_finished(run_root.child("evaluation"))
+
+
+def test_a_refused_key_of_the_judge_ends_the_evaluation(
+    ray_cluster: str, run_root: Folder, serve_chat: ServeChat
+) -> None:
+    models = {"trained": serve_chat(_good)}
+    with OfflineTeacher(api_key="right") as teacher:
+        judge = Endpoint(base_url=teacher.base_url, model="offline-rules", api_key="wrong-key")
+        with pytest.raises(EndpointError) as caught:
+            _evaluate(run_root, _plan(models, judge, limit=2))
+    assert "wrong-key" not in str(caught.value)
+
+
+def test_the_models_are_asked_with_the_prompt_that_they_were_trained_with(
+    ray_cluster: str, run_root: Folder, serve_chat: ServeChat
+) -> None:
+    prompts: list[str] = []
+
+    def answer(prompt: str) -> str:
+        prompts.append(prompt)
+        return "good"
+
+    plan = _plan({"trained": serve_chat(answer)}, serve_chat(lambda _prompt: "4"), limit=2)
+    _evaluate(run_root, plan)
+    assert all(prompt.startswith("Read the clinical note") and "### Answer" in prompt for prompt in prompts)
+    assert len(prompts) == 2
+
+
+def test_a_note_that_does_not_fit_is_shortened_for_the_models_and_whole_for_the_judge(
+    ray_cluster: str, run_root: Folder, serve_chat: ServeChat
+) -> None:
+    seen: dict[str, list[str]] = {"model": [], "judge": []}
+
+    def remember(who: str, reply: str) -> Say:
+        def say(prompt: str) -> str:
+            seen[who].append(prompt)
+            return reply
+
+        return say
+
+    plan = _plan(
+        {"trained": serve_chat(remember("model", "good"))}, serve_chat(remember("judge", "4")), limit=2
+    )
+    whole = _evaluate(run_root, plan)[1]
+    tokenizer = load_tokenizer(run_root.child("model"))
+    items = read_items(run_root.child("dataset"), limit=2)
+    shortest = min(len(prompt_ids(tokenizer, item.note, item.question)) for item in items)
+    too_short = replace(plan, sequence_length=shortest - 1 + plan.config.max_new_tokens)
+    short = _evaluate(run_root, too_short)[1]
+    assert whole["shortened_notes"] == 0
+    assert short["shortened_notes"] == 2
+    assert [("[...]" in prompt) for prompt in seen["model"]] == [False, False, True, True]
+    assert not any("[...]" in prompt for prompt in seen["judge"])

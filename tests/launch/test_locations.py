@@ -1,0 +1,83 @@
+"""Which paths of a run file hold on the cluster too."""
+
+from pathlib import Path
+
+import pytest
+
+from asclepius_ray.config import parse_section
+from asclepius_ray.errors import SubmitError
+from asclepius_ray.launch.locations import Place, expected_variables, place_on_cluster
+from asclepius_ray.run import Run
+
+PROJECT = Path("/project")
+SPREAD = "the cluster has 3 nodes"
+REPORTS = PROJECT / "jobs" / "runs" / "reports.csv"
+
+
+def _run(root: str = "s3://bucket/run", **sections: object) -> Run:
+    return parse_section(Run, {"name": "small", "root": root, **sections}, "the run file")
+
+
+def _places(job: str, run: Run, spread: str = "") -> list[Place]:
+    return place_on_cluster(job, run, spread, frozenset([REPORTS]), PROJECT)
+
+
+@pytest.mark.parametrize("root", ["runs/here", "/scratch/run", "file:///scratch/run"])
+def test_a_local_root_is_refused_on_several_nodes(root: str) -> None:
+    with pytest.raises(SubmitError, match=rf"root = '{root}' is a local path, and {SPREAD}"):
+        _places("pipeline", _run(root), spread=SPREAD)
+
+
+@pytest.mark.parametrize("path", ["reports.csv", "/scratch/reports.csv"])
+def test_a_local_input_is_refused_on_several_nodes_where_the_job_reads_it(path: str) -> None:
+    run = _run(input={"path": path})
+    with pytest.raises(SubmitError, match=r"input\.path = .* is a local path"):
+        _places("synthesize", run, spread=SPREAD)
+    assert _places("train", run, spread=SPREAD) == []
+
+
+def test_places_in_a_bucket_stay_as_they_are_on_any_number_of_nodes() -> None:
+    run = _run(input={"path": "gs://bucket/reports.csv"})
+    assert _places("pipeline", run, spread=SPREAD) == _places("pipeline", run) == []
+
+
+def test_on_one_node_a_relative_path_is_made_absolute_and_an_absolute_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = _places("pipeline", _run("runs/here", input={"path": "/scratch/reports.csv"}))
+    assert places == [Place("root", f"{tmp_path}/runs/here")]
+
+
+def test_on_one_node_an_input_that_travels_in_the_package_is_named_by_its_place_there() -> None:
+    run = _run(input={"path": str(REPORTS)})
+    assert _places("pipeline", run) == [Place("input.path", "jobs/runs/reports.csv")]
+
+
+def test_a_base_model_folder_is_moved_and_a_name_of_the_hub_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-model").mkdir()
+    folder = _run(training={"base_model": "my-model"})
+    assert _places("train", folder) == [Place("training.base_model", f"{tmp_path}/my-model")]
+    assert _places("train", _run(training={"base_model": "owner/model"}), spread=SPREAD) == []
+    with pytest.raises(SubmitError, match=r"training\.base_model = 'my-model' is a local path"):
+        _places("train", folder, spread=SPREAD)
+
+
+def test_only_the_keys_that_a_job_reads_are_expected_on_the_cluster() -> None:
+    run = _run(
+        teacher={"base_url": "https://teacher.example/v1", "api_key_env": "TEACHER_KEY"},
+        judge={"base_url": "https://judge.example/v1", "api_key_env": "JUDGE_KEY"},
+        training={"base_model": "owner/model"},
+        serving={"api_key_env": "SERVING_KEY"},
+    )
+    assert set(expected_variables("synthesize", run)) == {"TEACHER_KEY"}
+    assert set(expected_variables("evaluate", run)) == {"JUDGE_KEY"}
+    assert set(expected_variables("train", run)) == {"HF_TOKEN"}
+    assert set(expected_variables("serve", run)) == {"SERVING_KEY"}
+    everything = {"TEACHER_KEY", "JUDGE_KEY", "HF_TOKEN", "SERVING_KEY"}
+    assert set(expected_variables("pipeline", run)) == everything
+    offline = _run(teacher={"base_url": "offline"}, serving={"api_key_env": ""})
+    assert expected_variables("pipeline", offline) == {}

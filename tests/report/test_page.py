@@ -1,0 +1,294 @@
+"""The page over all stages: self-contained, escaped, honest about what is unknown or missing."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from asclepius_ray.artifacts import Folder, write_manifest
+from asclepius_ray.errors import ArtifactError
+from asclepius_ray.report.page import write_report
+
+COUNTS = {
+    "input": 20,
+    "ok": 15,
+    "rejected": {"note.too_short": 2, "duplicate": 1},
+    "failed": {"timeout": 2},
+}
+SCORE = {"mean": 3.25, "grade_shares": {"1": 0.0, "2": 0.25, "3": 0.25, "4": 0.5}, "items": 5, "judged": 4}
+MODEL = {
+    "over_all": {**SCORE, "unjudged": 1, "failed": 0},
+    "tasks": {"Summarization": {**SCORE, "unjudged": 1, "failed": 0}},
+    "failures": {},
+    "cut_at_token_limit": 2,
+    "prompt_tokens": 1000,
+    "completion_tokens": 100,
+}
+SCORES: dict[str, Any] = {
+    "judge": {
+        "model": "a-judge",
+        "is_offline": False,
+        "kind": "language model",
+        "usage": {"requests": 6, "unreadable_replies": 2, "prompt_tokens": 900, "completion_tokens": 12},
+        "cost_usd": 0.25,
+    },
+    "prompts": {"judge": "f" * 64},
+    "seed": 7,
+    "max_new_tokens": 64,
+    "counts": {"judged": 4, "answer_failed": 0, "judge_unreadable": 1, "judge_failed": 0},
+    "models": {"trained": MODEL, "untrained": MODEL},
+    "shortened_notes": 0,
+    "answer_loss": {
+        "unit": "nats",
+        "models": {
+            "trained": {"mean": 2.0, "rows": 5, "rows_too_long": 0},
+            "untrained": {"mean": 7.0, "rows": 5, "rows_too_long": 0},
+        },
+        "difference": {"mean": -5.0, "low": -5.5, "high": -4.5, "n": 5},
+    },
+}
+VOID = {"meta", "path", "use", "rect", "br", "img", "link", "hr", "input"}
+
+
+class _Page(HTMLParser):
+    """Reads a page strictly enough to notice a tag that is not closed, and what it would fetch."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.references: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in {"src", "href", "srcset", "action", "data", "xlink:href", "poster"}:
+                self.references.append(value or "")
+            if name == "id":
+                self.ids.append(value or "")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag, f"</{tag}> closes another tag"
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+def _write_dataset(root: Folder, note: str = "A note.", **details: object) -> None:
+    dataset = root.child("dataset")
+    dataset.make()
+    rows = [{"note": f"{note} {'word ' * index}", "question": "Why?", "answer": "x"} for index in range(15)]
+    with dataset.open_output("train-00000.parquet") as stream:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), stream)
+    usage = {"note": {"calls": 20, "prompt_tokens": 4321, "completion_tokens": 987}}
+    facts = {
+        "tasks": {"Summarization": 15},
+        "usage": usage,
+        "cost_usd": None,
+        "teacher": {"model": "a-teacher", "is_offline": False},
+        "prompts": {"note": "e" * 64},
+        "rows": {"train": 14, "validation": 1},
+        "articles": {"train": 13, "validation": 1},
+    }
+    write_manifest(dataset, "dataset", COUNTS, {}, {**facts, **details})
+    example = {
+        "case_report": note,
+        "note": note,
+        "question": "Why?",
+        "answer": "x",
+        "task": "Summarization",
+        "patient_uid": "1-1",
+    }
+    root.child("notes").make()
+    root.child("notes").write_bytes("examples.json", json.dumps([example]).encode())
+
+
+def _write_later_stages(root: Folder, scores: dict[str, Any]) -> None:
+    training = root.child("training")
+    training.make()
+    lines = [
+        {
+            "phase": phase,
+            "step": step,
+            "loss": 9.0 - step / 10,
+            "learning_rate": 1e-3,
+            "tokens": 10,
+            "seconds": 1,
+        }
+        for phase, steps in (("notes", range(1, 21)), ("instructions", range(21, 61)))
+        for step in steps
+    ]
+    lines += [{"phase": "instructions", "step": step, "validation_loss": 4.0} for step in (40, 60)]
+    lines += [{"phase": "instructions", "step": 60, "validation_loss": None}]
+    training.write_bytes("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
+    for name in ("training", "base_model", "model"):
+        root.child(name).make()
+        write_manifest(root.child(name), name, {}, {})
+    evaluation = root.child("evaluation")
+    evaluation.make()
+    evaluation.write_bytes("scores.json", json.dumps(scores).encode())
+    write_manifest(evaluation, "evaluation", {}, {})
+
+
+def _page(root: Folder) -> tuple[str, _Page]:
+    text = Path(write_report(root)).read_text(encoding="utf-8")
+    return text, _Page(text)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Folder:
+    return Folder(str(tmp_path))
+
+
+def test_the_page_fetches_nothing_and_runs_no_script(root: Folder) -> None:
+    _write_dataset(root)
+    _write_later_stages(root, SCORES)
+    text, page = _page(root)
+    assert page.tags.count("svg") == 3 + 2
+    assert page.references
+    assert all(reference.startswith("#") for reference in page.references)
+    assert not re.search(r"https?://|@import|url\((?!#)", text)
+    assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
+    assert page.open == []
+
+
+def test_every_link_of_the_page_leads_to_one_place(root: Folder) -> None:
+    _write_dataset(root)
+    _write_later_stages(root, SCORES)
+    _, page = _page(root)
+    assert len(page.ids) == len(set(page.ids))
+    assert {reference.removeprefix("#") for reference in page.references} <= set(page.ids)
+
+
+def test_a_note_cannot_put_markup_into_the_page(root: Folder) -> None:
+    note = "</div><script>alert('x')</script><img src=x onerror=y> & {{ 7 * 7 }}"
+    _write_dataset(root, note=note)
+    text, page = _page(root)
+    assert "&lt;script&gt;alert" in text
+    assert "script" not in page.tags
+    assert "img" not in page.tags
+    assert "{{ 7 * 7 }}" in page.text
+
+
+def test_the_funnel_names_every_reason_and_adds_up(root: Folder) -> None:
+    _write_dataset(root)
+    _, page = _page(root)
+    for shown in (
+        "case reports read 20 100.0 %",
+        "in the dataset 15 75.0 %",
+        "rejected: note · too short 2 10.0 %",
+        "rejected: duplicate 1 5.0 %",
+        "failed: timeout 2 10.0 %",
+    ):
+        assert shown in page.text
+
+
+@pytest.mark.parametrize(
+    ("cost_usd", "shown"),
+    [(None, "unknown"), (0.0, "USD 0.0000"), (12.5, "USD 12.50")],
+    ids=["no price", "free", "paid"],
+)
+def test_a_cost_without_a_price_is_unknown_and_not_nothing(
+    root: Folder, cost_usd: float | None, shown: str
+) -> None:
+    _write_dataset(root, cost_usd=cost_usd)
+    _, page = _page(root)
+    assert f"Cost of the teacher {shown}" in page.text
+    assert f"20 4,321 987 {shown}" in page.text
+
+
+@pytest.mark.parametrize(
+    ("teacher_is_offline", "judge_is_offline", "shown"),
+    [
+        (True, True, "The teacher and the judge of this run were the offline rules, not a language model."),
+        (True, False, "The teacher of this run was the offline rules, not a language model."),
+        (False, True, "The judge of this run was the offline rules, not a language model."),
+    ],
+)
+def test_a_run_by_rules_says_at_the_top_that_it_shows_nothing_clinical(
+    root: Folder, teacher_is_offline: bool, judge_is_offline: bool, shown: str
+) -> None:
+    _write_dataset(root, teacher={"model": "m", "is_offline": teacher_is_offline})
+    _write_later_stages(root, {**SCORES, "judge": {**SCORES["judge"], "is_offline": judge_is_offline}})
+    _, page = _page(root)
+    assert shown in page.text
+    assert page.text.index(shown) < page.text.index("Rows in the dataset")
+    assert "say nothing about clinical quality" in page.text
+
+
+def test_a_run_with_language_models_carries_no_banner_of_rules(root: Folder) -> None:
+    _write_dataset(root)
+    _write_later_stages(root, SCORES)
+    _, page = _page(root)
+    assert "offline rules" not in page.text
+    assert "Research only." in page.text
+
+
+def test_the_page_of_a_dataset_alone_says_what_is_not_there_yet(root: Folder) -> None:
+    _write_dataset(root)
+    _, page = _page(root)
+    assert "Not finished when this page was written: train, evaluate." in page.text
+    assert "No training step has run yet." in page.text
+    assert "Nothing has been evaluated yet." in page.text
+
+
+def test_scores_loss_and_counts_stand_on_the_page(root: Folder) -> None:
+    _write_dataset(root)
+    _write_later_stages(root, SCORES)
+    _, page = _page(root)
+    assert "Not finished" not in page.text
+    for shown in (
+        "Summarization 3.25 4 3.25 4",
+        "Over all 3.25 4 3.25 4",
+        "trained 5 4 1 0 none 2",
+        "trained − untrained, paired −5.000 −5.500 to −4.500 5",
+        "training lowered the loss",
+        "notes 20 200 20.0 s 8.900 7.000 not measured",
+        "instructions 40 400 40.0 s 6.900 3.000 4.000",
+        "judge ( a-judge ) 6 900 12 USD 0.2500",
+    ):
+        assert shown in page.text, shown
+    assert "e" * 64 in page.text
+    assert "f" * 64 in page.text
+
+
+def test_plots_tell_their_figures_to_those_who_cannot_see_them(root: Folder) -> None:
+    _write_dataset(root)
+    _write_later_stages(root, SCORES)
+    text, _ = _page(root)
+    labels = re.findall(r'<svg class="plot"[^>]*role="img" aria-label="([^"]+)"', text)
+    assert len(labels) == 5
+    assert any("from 6.900 to 3.000; validation from 4.000 to 4.000" in label for label in labels)
+    assert all(re.search(r"\d", label) for label in labels)
+
+
+def test_a_torn_last_line_of_the_metrics_is_left_out(root: Folder) -> None:
+    _write_dataset(root)
+    root.child("training").make()
+    whole = json.dumps({"phase": "notes", "step": 1, "loss": 5.5, "tokens": 1, "seconds": 1})
+    root.child("training").write_bytes("metrics.jsonl", f'{whole}\n{{"phase": "no'.encode())
+    _, page = _page(root)
+    assert "notes 1 1 1.0 s 5.500 5.500 not measured" in page.text
+
+
+def test_a_root_without_any_stage_is_refused(root: Folder) -> None:
+    with pytest.raises(ArtifactError, match="no finished stage"):
+        write_report(root)
+    assert not root.exists("report.html")

@@ -1,0 +1,286 @@
+"""The whole stage on a real cluster: interrupted, killed, resumed; from scratch and from a model folder."""
+
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from artefacts import note_of, write_inputs
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from asclepius_ray.artifacts import Folder, is_finished, read_manifest
+from asclepius_ray.config import parse_section
+from asclepius_ray.errors import ConfigError, StageChangedError, TrainingError
+from asclepius_ray.progress import Progress
+from asclepius_ray.prompts.rendering import prompt_text
+from asclepius_ray.tokens.config import TokensConfig
+from asclepius_ray.tokens.rendering import prompt_ids, render_example
+from asclepius_ray.tokens.store import read_documents
+from asclepius_ray.tokens.tokenizer import train_tokenizer
+from asclepius_ray.training.batches import PackedRows, collate, summed_loss
+from asclepius_ray.training.config import TrainingConfig
+from asclepius_ray.training.order import document_order, step_rows, steps_per_epoch
+from asclepius_ray.training.schedule import learning_rate
+from asclepius_ray.training.stage import ensure_base_model, open_training, train
+
+SEED, LENGTH = 11, 256
+TOKENS = TokensConfig(sequence_length=LENGTH)
+MADE_FROM = {"settings": "of a test"}
+
+
+def settings(**changed: Any) -> TrainingConfig:
+    values = {
+        "tiny": {"vocabulary_size": 360, "hidden_size": 48, "layers": 2, "heads": 4},
+        "phases": [
+            {"kind": "notes", "epochs": 2, "learning_rate": 3e-3},
+            {"kind": "instructions", "epochs": 2, "learning_rate": 3e-3},
+        ],
+        "global_batch": 5,
+        "checkpoint_steps": 2,
+    }
+    return parse_section(TrainingConfig, {**values, **changed}, "the test")
+
+
+def run(root: Folder, training: TrainingConfig, progress: Progress) -> Any:
+    return train(root, TOKENS, training, SEED, progress, MADE_FROM)
+
+
+def read_metrics(root: Folder) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in root.child("training").read_bytes("metrics.jsonl").splitlines()]
+
+
+class InterruptingProgress(Progress):
+    """Does `act` once, when the training has done so many steps."""
+
+    def __init__(self, at_step: int, act: Any) -> None:
+        super().__init__()
+        self.at_step, self.act, self.acted = at_step, act, False
+
+    def update(self, done: int, total: int = 0, detail: str = "") -> None:
+        if done >= self.at_step and not self.acted:
+            self.acted = True
+            self.act()
+
+
+def press_ctrl_c() -> None:
+    raise KeyboardInterrupt
+
+
+def kill_a_worker() -> None:
+    """Kills one training worker of the cluster that this process has started."""
+    workers = [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if any("RayTrainWorker" in part for part in child.cmdline())
+    ]
+    assert workers
+    os.kill(workers[0].pid, signal.SIGKILL)
+
+
+def plain_training(root: Folder, training: TrainingConfig) -> list[float]:
+    """The losses of the same training by a plain loop in this process: what the run must amount to."""
+    model = AutoModelForCausalLM.from_pretrained(root.child("base_model").local_path)
+    losses = []
+    for index, phase in enumerate(training.phases):
+        documents = read_documents(root.child("tokens"), phase.kind, "train")
+        packed = PackedRows.pack(documents, document_order(len(documents), SEED, index), LENGTH)
+        total = steps_per_epoch(len(packed), training.global_batch) * phase.epochs
+        optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
+        for step in range(total):
+            rows = step_rows(len(packed), training.global_batch, SEED, index, step)
+            optimizer.param_groups[0]["lr"] = learning_rate(step, total, phase.learning_rate, 0.03)
+            optimizer.zero_grad()
+            loss = summed_loss(model, collate(packed, rows)) / packed.loss_tokens(rows)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), training.max_gradient_norm)
+            optimizer.step()
+            losses.append(loss.item())
+    return losses
+
+
+def logits_of(folder: Path) -> torch.Tensor:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    ids = torch.tensor([prompt_ids(tokenizer, note_of(1), "Which drug does the patient take home?")])
+    with torch.no_grad():
+        return model(ids).logits.float()
+
+
+@pytest.fixture(scope="module")
+def resumed_root(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """A training that met Ctrl-C, then a killed worker, and was run to its end by a third call."""
+    root = Folder(str(tmp_path_factory.mktemp("resumed")))
+    write_inputs(root)
+    with pytest.raises(KeyboardInterrupt):
+        run(root, settings(), InterruptingProgress(3, press_ctrl_c))
+    seen = len([line for line in read_metrics(root) if "loss" in line])
+    assert not is_finished(root.child("training"))
+    killing = InterruptingProgress(seen + 3, kill_a_worker)
+    with pytest.raises(TrainingError, match="goes on from the newest checkpoint"):
+        run(root, settings(), killing)
+    assert killing.acted
+    run(root, settings(), Progress())
+    return root
+
+
+def test_an_interrupted_and_killed_training_ends_as_an_unbroken_plain_loop(resumed_root: Folder) -> None:
+    lines = [line for line in read_metrics(resumed_root) if "loss" in line]
+    expected = plain_training(resumed_root, settings())
+    assert len(expected) > 10
+    assert [line["step"] for line in lines] == list(range(1, len(expected) + 1))
+    assert [line["loss"] for line in lines] == pytest.approx(expected, abs=2e-4)
+
+
+def test_the_losses_fall_in_both_phases(resumed_root: Folder) -> None:
+    manifest = read_manifest(resumed_root.child("training"))
+    notes, instructions = manifest.details["phases"]
+    assert (notes["phase"], instructions["phase"]) == ("notes", "instructions")
+    for phase in (notes, instructions):
+        assert phase["validation_loss_after"] < phase["validation_loss_before"] - 0.2
+        assert phase["last_loss"] < phase["first_loss"] - 0.2
+    assert manifest.counts["steps"] == notes["steps"] + instructions["steps"]
+
+
+def test_no_more_checkpoints_are_kept_than_asked_for(resumed_root: Folder) -> None:
+    names = {name.split("/")[0] for name in resumed_root.child("training").names() if "step-" in name}
+    assert len(names) == settings().keep_checkpoints
+
+
+def test_the_model_folder_opens_and_is_the_trained_one(resumed_root: Folder) -> None:
+    model, base = resumed_root.child("model"), resumed_root.child("base_model")
+    assert {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json"} <= set(model.names())
+    assert model.read_bytes("instruction_prompt.txt").decode() == prompt_text("instruction")
+    assert model.read_bytes("tokenizer.json") == base.read_bytes("tokenizer.json")
+    assert model.read_bytes("chat_template.jinja") == base.read_bytes("chat_template.jinja")
+    assert not torch.allclose(logits_of(model.local_path), logits_of(base.local_path), atol=0.1)
+    held_out = read_documents(resumed_root.child("tokens"), "instructions", "validation")
+    packed = PackedRows.pack(held_out, list(range(len(held_out))), LENGTH)
+    rows = list(range(len(packed)))
+    with torch.no_grad():
+        opened = AutoModelForCausalLM.from_pretrained(model.local_path)
+        loss = summed_loss(opened, collate(packed, rows)).item() / packed.loss_tokens(rows)
+    assert loss == pytest.approx(read_metrics(resumed_root)[-1]["validation_loss"], abs=1e-4)
+
+
+def test_generation_stops_at_the_end_token_of_an_answer(resumed_root: Folder) -> None:
+    folder = resumed_root.child("model").local_path
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    example = render_example(tokenizer, note_of(1), "Which drug?", "Iron.", LENGTH)
+    assert example is not None
+    stops = AutoModelForCausalLM.from_pretrained(folder).generation_config.eos_token_id
+    assert example.input_ids[-1] in stops
+
+
+def test_the_token_store_holds_every_row(resumed_root: Folder) -> None:
+    counts = read_manifest(resumed_root.child("tokens")).counts
+    assert counts["instructions/train"]["rows"] == 24
+    for found in counts.values():
+        assert found["documents"] + found["dropped"]["answer_too_long"] >= found["rows"] > 0
+        assert 0 < found["loss_tokens"] < found["tokens"]
+
+
+def test_a_finished_training_is_not_run_again(resumed_root: Folder) -> None:
+    before = os.stat(resumed_root.child("model").local_path / "model.safetensors")
+    manifest = run(resumed_root, settings(), Progress())
+    assert manifest == read_manifest(resumed_root.child("model"))
+    assert os.stat(resumed_root.child("model").local_path / "model.safetensors") == before
+
+
+def test_a_finished_training_with_other_settings_says_which(resumed_root: Folder) -> None:
+    with pytest.raises(StageChangedError, match="settings: 'of a test' -> 'others'"):
+        train(resumed_root, TOKENS, settings(), SEED, Progress(), {"settings": "others"})
+
+
+def test_an_interrupted_training_refuses_another_number_of_workers(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    before = {"made_from": MADE_FROM, "workers": 2, "zero_stage": 2}
+    open_training(folder, before)
+    open_training(folder, {**before, "workers": 3})
+    folder.child("step-0000002-phase-0").write_bytes("state.json", b"{}")
+    open_training(folder, {**before, "workers": 3})
+    with pytest.raises(TrainingError, match=r"training.workers = 3, now it is 2.*--redo train"):
+        open_training(folder, before)
+    with pytest.raises(TrainingError, match=r"training.zero_stage = 2, now it is 3"):
+        open_training(folder, {**before, "workers": 3, "zero_stage": 3})
+
+
+CHATML = (
+    "{% for message in messages %}{{ '<|user|>' if message['role'] == 'user' else '<|reply|>' }}"
+    "{{ message['content'] + '<|stop|>\n' }}{% endfor %}{% if add_generation_prompt %}<|reply|>{% endif %}"
+)
+
+
+def save_foreign_model(folder: Path) -> None:
+    """A model as others publish it: untied weights, 16 bits, its own template with its own end token."""
+    tokenizer = train_tokenizer((note_of(number) for number in range(20)), 400)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>", "<|reply|>", "<|stop|>"]})
+    tokenizer.chat_template = CHATML
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=48,
+        intermediate_size=80,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=False,
+    )
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+
+
+def test_a_model_folder_is_trained_under_zero_3_in_16_bits(ray_cluster: str, tmp_path: Path) -> None:
+    root = Folder(str(tmp_path / "root"))
+    write_inputs(root, train_rows=16)
+    save_foreign_model(tmp_path / "foreign")
+    training = settings(
+        base_model=str(tmp_path / "foreign"),
+        zero_stage=3,
+        precision="bf16",
+        phases=[{"kind": "instructions", "epochs": 3, "learning_rate": 5e-3}],
+    )
+    run(root, training, Progress())
+    (phase,) = read_manifest(root.child("training")).details["phases"]
+    assert phase["validation_loss_after"] < phase["validation_loss_before"] - 0.3
+    model = AutoModelForCausalLM.from_pretrained(root.child("model").local_path)
+    tokenizer = AutoTokenizer.from_pretrained(root.child("model").local_path)
+    assert model.dtype == torch.bfloat16
+    assert tokenizer.chat_template == CHATML
+    assert tokenizer.convert_tokens_to_ids("<|stop|>") in model.generation_config.eos_token_id
+    assert not torch.equal(model.lm_head.weight, model.model.embed_tokens.weight)
+    documents = read_documents(root.child("tokens"), "instructions", "train")
+    ids, mask = documents.tokens(0)
+    assert tokenizer.decode(ids[mask]).endswith("<|stop|>")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("./no/such/folder", "no folder"),
+        ("EMPTY", "holds no config.json"),
+        ("nobody/no-such-model", "cannot be fetched|no open Hugging Face model"),
+    ],
+)
+def test_an_unknown_base_model_is_refused_by_name(
+    ray_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
+    # A port that nobody listens on: a machine without network, with and without one.
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    (tmp_path / "empty").mkdir()
+    name = name.replace("EMPTY", str(tmp_path / "empty"))
+    with pytest.raises(ConfigError, match=message) as failed:
+        ensure_base_model(Folder(str(tmp_path)), TOKENS, settings(base_model=name), SEED, Progress())
+    assert name in str(failed.value)
+    assert "\n" not in str(failed.value)
+    assert not is_finished(Folder(str(tmp_path)).child("base_model"))
+
+
+def test_no_thread_is_left_behind_by_a_training(resumed_root: Folder) -> None:
+    assert not [thread for thread in threading.enumerate() if thread.name == "ray-train" and thread.is_alive()]

@@ -1,0 +1,265 @@
+"""The training step against a plain torch loop: every ZeRO stage, precision and split of the rows."""
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from asclepius_ray.artifacts import Folder
+from asclepius_ray.tokens.store import Documents
+from asclepius_ray.training.batches import PackedRows, collate, summed_loss
+from asclepius_ray.training.config import PhaseConfig, TrainingConfig
+from asclepius_ray.training.order import document_order, step_rows
+from asclepius_ray.training.schedule import learning_rate
+
+VOCABULARY, LENGTH, STEPS, RESET_AT, PEAK = 97, 32, 6, 3, 5e-3
+
+
+def make_documents(count: int = 18) -> Documents:
+    draw = np.random.default_rng(5)
+    lengths = draw.integers(3, 20, count)
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    mask = np.ones(offsets[-1], dtype=np.bool_)
+    for start, length in zip(offsets, lengths, strict=False):
+        mask[start : start + 1 + int(length) // 2] = False
+    return Documents(draw.integers(0, VOCABULARY, offsets[-1]).astype(np.int32), mask, offsets)
+
+
+def make_model(tied: bool = True) -> LlamaForCausalLM:
+    torch.manual_seed(3)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=48,
+        intermediate_size=56,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=LENGTH,
+        tie_word_embeddings=tied,
+    )
+    return LlamaForCausalLM(config)
+
+
+def pack() -> PackedRows:
+    documents = make_documents()
+    return PackedRows.pack(documents, document_order(len(documents), 1, 0), LENGTH)
+
+
+def settings(stage: int, precision: str, micro_batch: int) -> TrainingConfig:
+    return TrainingConfig(
+        zero_stage=stage,
+        precision=precision,
+        micro_batch=micro_batch,
+        global_batch=5,
+        max_gradient_norm=0.5,
+        phases=(PhaseConfig(kind="notes", epochs=1, learning_rate=PEAK),),
+    )
+
+
+def plain_loop(folder: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """What the steps must amount to: one process, one batch, the mean over the targets, AdamW."""
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    packed = pack()
+    losses = []
+    for step in range(STEPS):
+        if step in (0, RESET_AT):
+            optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
+        rows = step_rows(len(packed), 5, 1, 0, step)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, STEPS, PEAK, 0.03)
+        optimizer.zero_grad()
+        loss = summed_loss(model, collate(packed, rows)) / packed.loss_tokens(rows)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, model.state_dict()
+
+
+def losses_of(folder: Path, training: TrainingConfig, target: Path) -> list[float]:
+    """The same steps by the product's engine, on the process group that is open; exports to `target`."""
+    from asclepius_ray.training.export import gather_weights, write_model
+    from asclepius_ray.training.loop import Job, LoopState, Trainer, reset_moments, start_engine
+    from asclepius_ray.training.model import check_documents_are_apart
+
+    engine = start_engine(folder, training)
+    check_documents_are_apart(engine.module, engine.device)
+    job = Job(Folder(str(folder)), LENGTH, training, seed=1, board=None)
+    trainer = Trainer(job, engine, LoopState(), [])
+    packed = pack()
+
+    def take(steps: range) -> list[float]:
+        return [
+            trainer.optimizer_step(
+                packed, step_rows(len(packed), 5, 1, 0, step), learning_rate(step, STEPS, PEAK, 0.03)
+            )
+            for step in steps
+        ]
+
+    reset_moments(engine)
+    losses = take(range(RESET_AT))
+    reset_moments(engine)
+    losses += take(range(RESET_AT, STEPS - 1))
+    engine.save_checkpoint(str(target / "checkpoint"), tag="shards", client_state={"total_steps": 5})
+    first_time = take(range(STEPS - 1, STEPS))
+    path, client_state = engine.load_checkpoint(str(target / "checkpoint"), tag="shards")
+    assert path is not None
+    assert client_state["total_steps"] == 5
+    losses += take(range(STEPS - 1, STEPS))
+    assert losses[-1:] == first_time, "a loaded checkpoint must go on as the run that saved it"
+    whole = AutoModelForCausalLM.from_pretrained(folder)
+    for name, buffer in whole.named_buffers():
+        # Rotary frequencies rounded to 16 bits would turn the positions of long texts.
+        assert torch.equal(engine.module.get_buffer(name), buffer), name
+    weights = gather_weights(engine.module)
+    if trainer.rank == 0:
+        write_model(engine.module, weights, target)
+    engine.destroy()
+    return losses
+
+
+VARIANTS = [
+    (0, "fp32", 1),
+    (0, "fp32", 3),
+    (2, "fp32", 2),
+    (2, "bf16", 2),
+    (3, "fp32", 2),
+    (3, "bf16", 1),
+    (0, "bf16", 2),
+]
+
+
+def run_variants(config: dict[str, Any]) -> None:
+    """On each of two workers: all variants one after the other."""
+    import json
+    import os
+
+    import ray.train
+
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    torch.set_num_threads(1)
+    found = {}
+    for stage, precision, micro_batch in VARIANTS:
+        name = f"{stage}-{precision}-{micro_batch}"
+        target = Path(config["target"]) / name
+        found[name] = losses_of(Path(config["model"]), settings(stage, precision, micro_batch), target)
+    if ray.train.get_context().get_world_rank() == 0:
+        (Path(config["target"]) / "losses.json").write_text(json.dumps(found))
+
+
+@pytest.fixture(scope="module")
+def variants(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """Two workers with gloo and DeepSpeed; losses by variant, and the folder of their exports."""
+    import json
+
+    from ray import cloudpickle
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig
+
+    from asclepius_ray.training.fitting import IsolatedTrainer
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    folder = tmp_path_factory.mktemp("variants")
+    make_model().save_pretrained(folder / "model")
+    IsolatedTrainer(
+        run_variants,
+        train_loop_config={"model": str(folder / "model"), "target": str(folder)},
+        scaling_config=ScalingConfig(num_workers=2),
+        torch_config=TorchConfig(backend="gloo", timeout_s=60),
+        run_config=RunConfig(name="run", storage_path=str(folder / "ray")),
+    ).fit()
+    return json.loads((folder / "losses.json").read_text()), folder
+
+
+@pytest.mark.parametrize("name", [f"{stage}-{precision}-{micro}" for stage, precision, micro in VARIANTS])
+def test_two_workers_pay_the_loss_of_one_plain_loop(variants: tuple[dict[str, Any], Path], name: str) -> None:
+    losses, folder = variants
+    expected, _ = plain_loop(folder / "model")
+    assert expected[0] - expected[-1] > 0.05, "the steps must have moved the model"
+    tolerance = 2e-5 if "fp32" in name else 3e-2
+    assert losses[name] == pytest.approx(expected, abs=tolerance)
+
+
+@pytest.mark.parametrize("name", ["0-fp32-1", "2-fp32-2", "3-fp32-2"])
+def test_the_exported_weights_are_those_of_the_plain_loop(
+    variants: tuple[dict[str, Any], Path], name: str
+) -> None:
+    _, folder = variants
+    exported = AutoModelForCausalLM.from_pretrained(folder / name).state_dict()
+    _, expected = plain_loop(folder / "model")
+    start = AutoModelForCausalLM.from_pretrained(folder / "model").state_dict()
+    assert exported.keys() == expected.keys()
+    for key, value in exported.items():
+        assert torch.allclose(value, expected[key], atol=1e-4), key
+        assert not torch.allclose(value, start[key], atol=1e-4), key
+
+
+def test_packed_documents_have_the_logits_they_have_alone() -> None:
+    model = make_model().eval()
+    packed = pack()
+    row = max(range(len(packed)), key=lambda index: len(packed.rows[index]))
+    assert len(packed.rows[row]) > 1
+    batch = collate(packed, [row])
+    arguments = {"position_ids": batch.position_ids_BT, "attention_mask": None, "use_cache": False}
+    with torch.no_grad():
+        together = model(input_ids=batch.input_ids_BT, **arguments).logits[0]
+        start = 0
+        for index in packed.rows[row]:
+            ids = torch.tensor(packed.documents.tokens(index)[0][None].astype(np.int64))
+            alone = model(input_ids=ids).logits[0]
+            assert torch.allclose(together[start : start + ids.shape[1]], alone, atol=1e-5)
+            start += ids.shape[1]
+
+
+def test_the_loss_of_packed_rows_is_the_sum_over_their_documents() -> None:
+    model = make_model().eval()
+    packed = pack()
+    rows = list(range(len(packed)))
+    with torch.no_grad():
+        together = summed_loss(model, collate(packed, rows)).item()
+        alone = 0.0
+        for index in range(len(packed.documents)):
+            ids, mask = (torch.tensor(np.asarray(part)) for part in packed.documents.tokens(index))
+            logits = model(input_ids=ids.long()[None]).logits[0, :-1]
+            losses = torch.nn.functional.cross_entropy(logits, ids[1:].long(), reduction="none")
+            alone += losses[mask[1:]].sum().item()
+    assert together == pytest.approx(alone, rel=1e-5)
+    assert packed.loss_tokens(rows) == int(packed.documents.mask.sum())
+
+
+class LeakyModel(torch.nn.Module):
+    """Calls the model as one does without knowing of the trap."""
+
+    def __init__(self, model: Any, **changed: Any) -> None:
+        super().__init__()
+        self.model, self.config, self.changed = model, model.config, changed
+
+    def forward(self, **arguments: Any) -> Any:
+        return self.model(**{**arguments, **self.changed})
+
+
+@pytest.mark.parametrize("changed", [{"use_cache": True}, {"attention_mask": torch.ones(2, 11)}])
+def test_a_model_whose_documents_see_each_other_is_refused(changed: dict[str, Any]) -> None:
+    from asclepius_ray.errors import TrainingError
+    from asclepius_ray.training.model import check_documents_are_apart
+
+    model = make_model()
+    check_documents_are_apart(model, torch.device("cpu"))
+    with pytest.raises(TrainingError, match="see each other"):
+        check_documents_are_apart(LeakyModel(model, **changed), torch.device("cpu"))
+    assert model.training
+
+
+def test_padding_rows_weigh_nothing() -> None:
+    model = make_model().eval()
+    packed = pack()
+    with torch.no_grad():
+        assert summed_loss(model, collate(packed, [-1, -1])).item() == 0.0
+        padded = summed_loss(model, collate(packed, [0, -1])).item()
+        assert padded == pytest.approx(summed_loss(model, collate(packed, [0])).item(), rel=1e-6)
+    assert not math.isnan(padded)
