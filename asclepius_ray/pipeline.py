@@ -215,7 +215,7 @@ def _evaluate(work: Work, expected: dict[str, Any]) -> Manifest:
     from asclepius_ray.evaluation.stage import EvaluationPlan, evaluate
 
     run = work.run
-    folders: dict[str, Folder] = {name: work.root.child(MODEL_FOLDERS[name]) for name in run.evaluation.models}
+    folders = {str(name): work.root.child(MODEL_FOLDERS[name]) for name in run.evaluation.models}
     with open_endpoint(run.judge) as judge, _served(work, folders) as models:
         plan = EvaluationPlan(run.evaluation, models, judge, run.seed, run.tokens.sequence_length)
         manifest = evaluate(work.root, plan, expected, work.progress)

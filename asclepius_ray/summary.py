@@ -13,6 +13,7 @@ from asclepius_ray.lease import is_live, read_holder
 from asclepius_ray.pipeline import ASKED_NAME
 from asclepius_ray.ray_session import is_submitted_job
 from asclepius_ray.run import Run
+from asclepius_ray.training.config import TINY
 
 
 def print_summary(console: Console, run: Run, job: str, run_file: str) -> None:
@@ -57,7 +58,7 @@ def _print_rows(console: Console, root: Folder) -> None:
         soft_wrap=True,
     )
     if finished.details["teacher"]["is_offline"]:
-        console.print("teacher offline rules, not a language model: good for trying the system, not for use")
+        console.print("teacher offline rules and no language model: for trying the system, not for use")
 
 
 def _print_scores(console: Console, root: Folder) -> None:
@@ -94,6 +95,8 @@ def _print_asked(console: Console, run: Run, root: Folder) -> None:
     if run.input.kind == "notes" or is_submitted_job():
         console.print(f"asked   kept in {root.child('evaluation').uri}/{ASKED_NAME}", soft_wrap=True)
         return
+    if run.training.base_model == TINY:
+        console.print("the tiny model learnt for a minute from a few notes: expect babble", soft_wrap=True)
     for label, text in (("asked   ", asked["question"]), ("answer  ", asked["answer"])):
         console.print(label + " ".join(text.split()), markup=False, highlight=False, soft_wrap=True)
 

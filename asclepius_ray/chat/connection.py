@@ -3,7 +3,6 @@
 No message holds the key, the request's text or the server's words.
 """
 
-import logging
 import socket
 import ssl
 from dataclasses import dataclass
@@ -31,8 +30,6 @@ class ErrorStatus:
 
 def open_client(endpoint: Endpoint, max_in_flight: int) -> openai.AsyncOpenAI:
     """A client without retries and clocks of its own: those are ours, so that no 429 goes unseen."""
-    # At its debug level the official client logs whole requests, notes included.
-    logging.getLogger("openai").setLevel(logging.INFO)
     # aiohttp takes 0 for "no limit" and None for its own 100.
     limits = httpx2.Limits(max_connections=max_in_flight, max_keepalive_connections=max_in_flight or None)
     return openai.AsyncOpenAI(

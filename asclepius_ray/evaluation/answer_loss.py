@@ -121,7 +121,7 @@ def _measure_model(model_uri: str, items: Sequence[Item], sequence_length: int) 
 
 
 @torch.inference_mode()
-def _row_loss(model: Any, example: TokenizedExample, device: str) -> RowLoss:  # noqa: ANN401
+def _row_loss(model: Any, example: TokenizedExample, device: str) -> RowLoss:
     ids = torch.tensor([list(example.input_ids)], device=device)
     mask = torch.tensor(list(example.loss_mask)[1:], dtype=torch.bool, device=device)
     logits = model(input_ids=ids, use_cache=False).logits[0, :-1][mask].float()

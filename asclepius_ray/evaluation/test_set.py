@@ -52,7 +52,7 @@ def read_items(dataset: Folder, limit: int) -> list[Item]:
     return items
 
 
-def fit_notes(items: Sequence[Item], tokenizer: Any, max_prompt_tokens: int) -> list[Item]:  # noqa: ANN401
+def fit_notes(items: Sequence[Item], tokenizer: Any, max_prompt_tokens: int) -> list[Item]:
     """The items with notes that fit, sentences left out of their middle as in training.
 
     Where the question alone is too long the note stays whole: the model then refuses, which is counted.
@@ -60,7 +60,7 @@ def fit_notes(items: Sequence[Item], tokenizer: Any, max_prompt_tokens: int) -> 
     return [replace(item, asked_note=_fit_note(item, tokenizer, max_prompt_tokens)) for item in items]
 
 
-def _fit_note(item: Item, tokenizer: Any, max_prompt_tokens: int) -> str:  # noqa: ANN401
+def _fit_note(item: Item, tokenizer: Any, max_prompt_tokens: int) -> str:
     try:
         return shorten_note(tokenizer, item.note, item.question, max_prompt_tokens)
     except InputError:

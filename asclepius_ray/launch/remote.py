@@ -115,7 +115,7 @@ def _check_reachable(address: str) -> None:
         ) from error
 
 
-def _get(client: JobSubmissionClient, address: str, path: str, *keys: str) -> Any:  # noqa: ANN401 - JSON
+def _get(client: JobSubmissionClient, address: str, path: str, *keys: str) -> Any:
     # Ray's client has no public method for these; its request carries the token as Ray wants it.
     try:
         response = client._do_request("GET", path, timeout=ANSWER_SECONDS)

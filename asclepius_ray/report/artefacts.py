@@ -47,7 +47,7 @@ def read_artefacts(root: Folder) -> Artefacts:
     )
 
 
-def _read_json(folder: Folder, name: str) -> Any:  # noqa: ANN401
+def _read_json(folder: Folder, name: str) -> Any:
     if not folder.exists(name):
         return None
     try:

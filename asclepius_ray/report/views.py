@@ -162,6 +162,6 @@ def _phase(index: int, lines: Sequence[Mapping[str, Any]]) -> Phase | None:
     )
 
 
-def _sum_of(lines: Sequence[Mapping[str, Any]], key: str) -> Any:  # noqa: ANN401
+def _sum_of(lines: Sequence[Mapping[str, Any]], key: str) -> Any:
     found = [line[key] for line in lines if key in line]
     return sum(found) if found else None

@@ -95,7 +95,7 @@ class ModelReplica:
         self._engine = TransformersEngine(folder, end_ids, config.use_gpu, settings.gpu_share)
         self._check_vocabulary(folder)
 
-    def __serve_build_asgi_app__(self) -> Any:  # noqa: ANN401 - the name and the type are Serve's
+    def __serve_build_asgi_app__(self) -> Any:
         config = self._settings.serving
         model = ServedModel(self._settings.name, self._engine, self._tokenizer, config.max_new_tokens)
         application = build_surface(model, self._settings.api_key_sha256, config.max_concurrent_requests)
@@ -122,7 +122,7 @@ class ModelReplica:
             )
 
 
-def _load_tokenizer(folder: str) -> Any:  # noqa: ANN401
+def _load_tokenizer(folder: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:

@@ -138,7 +138,7 @@ async def answer_clinical_question(model: ServedModel, raw: bytes) -> Response:
     )
 
 
-def chat_ids(tokenizer: Any, messages: Sequence[ChatMessage]) -> list[int]:  # noqa: ANN401
+def chat_ids(tokenizer: Any, messages: Sequence[ChatMessage]) -> list[int]:
     """The ids of a chat; for the rendered instruction as the only user turn they are `prompt_ids`."""
     turns = [message.model_dump() for message in messages]
     try:

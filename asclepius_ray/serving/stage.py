@@ -77,7 +77,7 @@ def serve_until_stopped(
 ) -> None:
     """Serves until SIGTERM or Ctrl-C raises in this thread; says the addresses and every change of state."""
     with open_models(models, config, api_key, progress) as base_urls:
-        progress.begin("serving")
+        progress.end()
         for name, base_url in base_urls.items():
             progress.say(f"{name} is served at {base_url} (the key is that of {config.api_key_env})")
         state = ""
@@ -198,7 +198,7 @@ def _wait_until_running(names: Mapping[str, str], progress: Progress) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _messages(state: Any) -> str:  # noqa: ANN401 - Serve's own record
+def _messages(state: Any) -> str:
     return "\n".join([*(deployment.message for deployment in state.deployments.values()), state.message])
 
 

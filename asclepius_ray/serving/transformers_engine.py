@@ -186,7 +186,7 @@ def _put_all(batch: "list[tuple[asyncio.Queue[Any], GenerationOutput]]") -> None
         queue.put_nowait(output)
 
 
-def _load_model(model: str, use_gpu: bool) -> Any:  # noqa: ANN401 - transformers has no types
+def _load_model(model: str, use_gpu: bool) -> Any:
     if use_gpu and not torch.cuda.is_available():
         raise ServingError(
             f"{model} was to be served on a GPU, but torch sees none; set serving.use_gpu = false"
@@ -202,13 +202,13 @@ def _load_model(model: str, use_gpu: bool) -> Any:  # noqa: ANN401 - transformer
     return loaded.to("cuda") if use_gpu else loaded
 
 
-def _context_tokens(config: Any, model: str) -> int:  # noqa: ANN401
+def _context_tokens(config: Any, model: str) -> int:
     found = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     if not found:
         raise ServingError(f"{model} does not say how long its context is (max_position_embeddings)")
     return int(found)
 
 
-def _configured_end_ids(config: Any) -> frozenset[int]:  # noqa: ANN401
+def _configured_end_ids(config: Any) -> frozenset[int]:
     found = config.eos_token_id
     return frozenset() if found is None else frozenset(found if isinstance(found, list) else [found])

@@ -177,7 +177,7 @@ def _array_rows(table: Table) -> Iterator[Row | None]:
             ) from None
 
 
-def _open_parquet(table: Table) -> Any:  # noqa: ANN401 - pyarrow has no types
+def _open_parquet(table: Table) -> Any:
     file = table.filesystem.open_input_file(table.path)
     return pyarrow.parquet.ParquetFile(file, buffer_size=BLOCK_BYTES, pre_buffer=False)
 

@@ -4,7 +4,7 @@ It needs no token beyond the model's own beginning and end of a sequence, so the
 as it is. Without a system turn the text is: User:, the content, Assistant:, the answer, the end.
 """
 
-from typing import Any
+from transformers import PreTrainedTokenizerBase
 
 # Line ends stand inside expressions: the renderer drops those that follow a block.
 PLAIN_CHAT_TEMPLATE = (
@@ -18,7 +18,7 @@ PLAIN_CHAT_TEMPLATE = (
 )
 
 
-def ensure_chat_template(tokenizer: Any) -> bool:
+def ensure_chat_template(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Gives the tokenizer the plain template if it has none; True if it did."""
     if tokenizer.chat_template:
         return False

@@ -4,7 +4,8 @@
 """
 
 from dataclasses import dataclass
-from typing import Any
+
+from transformers import PreTrainedTokenizerBase
 
 from asclepius_ray.errors import InputError
 from asclepius_ray.prompts.rendering import render_instruction
@@ -21,12 +22,12 @@ class TokenizedExample:
     """True if sentences of the note were left out to make the example fit."""
 
 
-def prompt_ids(tokenizer: Any, note: str, question: str) -> list[int]:
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, note: str, question: str) -> list[int]:
     """The ids that the model is given before its answer: the instruction as the only user turn."""
     return _encode(tokenizer, _prompt_text(tokenizer, note, question))
 
 
-def shorten_note(tokenizer: Any, note: str, question: str, max_prompt_tokens: int) -> str:
+def shorten_note(tokenizer: PreTrainedTokenizerBase, note: str, question: str, max_prompt_tokens: int) -> str:
     """The note itself if its prompt fits into `max_prompt_tokens`, else the note with sentences left out.
 
     The same note, question and limit give the same text. An InputError if the question alone is too long.
@@ -39,7 +40,7 @@ def shorten_note(tokenizer: Any, note: str, question: str, max_prompt_tokens: in
 
 
 def render_example(
-    tokenizer: Any, note: str, question: str, answer: str, sequence_length: int
+    tokenizer: PreTrainedTokenizerBase, note: str, question: str, answer: str, sequence_length: int
 ) -> TokenizedExample | None:
     """The example in at most `sequence_length` tokens; None if the answer leaves no room for the question.
 
@@ -55,7 +56,9 @@ def render_example(
     return TokenizedExample(prompt + answer_ids, mask, shortened=kept != note)
 
 
-def render_note(tokenizer: Any, note: str, sequence_length: int) -> list[TokenizedExample]:
+def render_note(
+    tokenizer: PreTrainedTokenizerBase, note: str, sequence_length: int
+) -> list[TokenizedExample]:
     """A note for language modelling, in pieces of at most `sequence_length` tokens.
 
     A piece begins with the last token of the one before, so that every token but the very first is
@@ -68,24 +71,24 @@ def render_note(tokenizer: Any, note: str, sequence_length: int) -> list[Tokeniz
     return [TokenizedExample(piece, [False] + [True] * (len(piece) - 1)) for piece in pieces]
 
 
-def end_token_id(tokenizer: Any) -> int:
+def end_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """The token that ends an answer under the tokenizer's chat template; generation stops at it."""
     return _answer_ids(tokenizer, "note", "question", "answer")[-1]
 
 
-def _prompt_text(tokenizer: Any, note: str, question: str) -> str:
+def _prompt_text(tokenizer: PreTrainedTokenizerBase, note: str, question: str) -> str:
     turns = [{"role": "user", "content": render_instruction(note, question)}]
     text: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     return text
 
 
-def _encode(tokenizer: Any, text: str) -> list[int]:
+def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     # The template's text holds the special tokens already. verbose=False: a long text is no warning.
     ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return list(ids)
 
 
-def _answer_ids(tokenizer: Any, note: str, question: str, answer: str) -> list[int]:
+def _answer_ids(tokenizer: PreTrainedTokenizerBase, note: str, question: str, answer: str) -> list[int]:
     """What follows the prompt: the answer and one end token."""
     prompt = _prompt_text(tokenizer, note, question)
     turns = [
@@ -104,7 +107,7 @@ def _answer_ids(tokenizer: Any, note: str, question: str, answer: str) -> list[i
     return _cut_behind_end(tokenizer, rest)
 
 
-def _cut_behind_end(tokenizer: Any, ids: list[int]) -> list[int]:
+def _cut_behind_end(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
     """The ids up to and with the last special token: some templates write a line end behind it."""
     special = set(tokenizer.all_special_ids)
     ends = [position for position, token in enumerate(ids) if token in special]

@@ -3,6 +3,7 @@
 The head of a discharge summary says who and why, its end what was decided; the middle goes first.
 """
 
+import itertools
 import re
 from collections.abc import Callable
 
@@ -42,7 +43,7 @@ def split_sentences(text: str) -> list[str]:
     """
     ends = [match.end() for match in _SENTENCE_END.finditer(text)]
     bounds = [0, *ends, len(text)]
-    sentences = [text[start:end] for start, end in zip(bounds, bounds[1:], strict=False) if end > start]
+    sentences = [text[start:end] for start, end in itertools.pairwise(bounds) if end > start]
     return [piece for sentence in sentences for piece in _cut_long(sentence)]
 
 

@@ -3,10 +3,9 @@
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from asclepius_ray.artifacts import Folder
 
@@ -14,7 +13,7 @@ BEGIN, END, PADDING = "<|begin|>", "<|end|>", "<|padding|>"
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".index.json")
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Any:
+def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerBase:
     """A byte-level BPE tokenizer: every text can be written with it, and read back to the byte."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -38,7 +37,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Any:
     )
 
 
-def load_tokenizer(folder: Folder) -> Any:
+def load_tokenizer(folder: Folder) -> PreTrainedTokenizerBase:
     """The tokenizer of a prepared model folder, here or in a bucket."""
     if folder.is_local:
         return AutoTokenizer.from_pretrained(str(folder.local_path))

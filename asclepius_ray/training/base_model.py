@@ -17,6 +17,8 @@ from transformers import (
     GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 from transformers.utils.logging import disable_progress_bar
 
@@ -57,7 +59,7 @@ def prepare_base_model(
 
 def make_tiny_model(
     notes: Folder, tiny: TinyConfig, sequence_length: int, seed: int
-) -> tuple[Any, Any]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A small Llama with random weights and a tokenizer learnt from the train notes."""
     tokenizer = train_tokenizer(_train_notes(notes), tiny.vocabulary_size)
     config = LlamaConfig(
@@ -86,7 +88,7 @@ def _train_notes(notes: Folder) -> Iterator[str]:
             yield from table["note"].to_pylist()
 
 
-def _load(name: str, source: str) -> tuple[Any, Any]:
+def _load(name: str, source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     try:
         config = AutoConfig.from_pretrained(source)
         tokenizer = AutoTokenizer.from_pretrained(source)
@@ -100,7 +102,9 @@ def _load(name: str, source: str) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _finish(name: str, model: Any, tokenizer: Any, sequence_length: int) -> dict[str, Any]:
+def _finish(
+    name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sequence_length: int
+) -> dict[str, Any]:
     """Checks that model, tokenizer and sequence length fit together; sets the template and the end token."""
     config = model.config.get_text_config()
     if tokenizer.eos_token_id is None:

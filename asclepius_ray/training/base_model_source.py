@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import huggingface_hub
 from huggingface_hub import constants
 
@@ -79,7 +79,7 @@ def _fetch_from_hub(name: str, token: str | None) -> str:
         path = huggingface_hub.snapshot_download(
             name, token=token, local_files_only=offline, allow_patterns=patterns
         )
-    except (OSError, ValueError, httpx.HTTPError) as error:
+    except (OSError, ValueError, httpx2.HTTPError) as error:
         where = "and is not in the cache (HF_HOME)" if offline else f"({type(error).__name__})"
         raise ConfigError(
             f"training.base_model {name!r} is no folder here, and the Hugging Face model of that name cannot "
@@ -93,8 +93,8 @@ def _hub_answers(name: str, token: str | None) -> bool:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     url = f"{constants.ENDPOINT}/{name}/resolve/main/config.json"
     try:
-        status = httpx.head(url, headers=headers, timeout=_HUB_TIMEOUT_SECONDS).status_code
-    except httpx.HTTPError:
+        status = httpx2.head(url, headers=headers, timeout=_HUB_TIMEOUT_SECONDS).status_code
+    except httpx2.HTTPError:
         return False
     if status in (401, 403, 404):
         given = "the HF_TOKEN given has no access" if token else "it may be gated: set HF_TOKEN"

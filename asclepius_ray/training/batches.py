@@ -13,7 +13,6 @@ from asclepius_ray.tokens.packing import pack_documents
 from asclepius_ray.tokens.store import Documents
 from asclepius_ray.training.order import PADDING_ROW
 
-# B rows of a micro-batch, T positions
 SHORTEST_ROW = 8
 
 
@@ -44,11 +43,11 @@ class PackedRows:
 
 @dataclass(frozen=True)
 class Batch:
-    """One micro-batch; `targets_BT` is True where token t is paid for."""
+    """One micro-batch, each tensor of shape (rows, positions); `targets` is True where loss is paid."""
 
-    input_ids_BT: torch.Tensor
-    position_ids_BT: torch.Tensor
-    targets_BT: torch.Tensor
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    targets: torch.Tensor
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in vars(self).values()))
@@ -74,10 +73,10 @@ def collate(packed: PackedRows, rows: list[int]) -> Batch:
 
 def summed_loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
     """The sum (not the mean) of the targets' negative log-likelihoods, in 32 bits."""
-    logits_BTV = model(
-        input_ids=batch.input_ids_BT, position_ids=batch.position_ids_BT, attention_mask=None, use_cache=False
+    logits = model(
+        input_ids=batch.input_ids, position_ids=batch.position_ids, attention_mask=None, use_cache=False
     ).logits
     losses = torch.nn.functional.cross_entropy(
-        logits_BTV[:, :-1].flatten(0, 1).float(), batch.input_ids_BT[:, 1:].flatten(), reduction="none"
+        logits[:, :-1].flatten(0, 1).float(), batch.input_ids[:, 1:].flatten(), reduction="none"
     )
-    return (losses * batch.targets_BT[:, 1:].flatten()).sum()
+    return (losses * batch.targets[:, 1:].flatten()).sum()

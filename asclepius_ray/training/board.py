@@ -2,10 +2,7 @@
 
 from typing import Any
 
-import ray
 
-
-@ray.remote(num_cpus=0)
 class Board:
     """Holds the events that the driver has not read yet, and its wish to stop."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ray.train
+from deepspeed import DeepSpeedEngine
 
 from asclepius_ray.errors import TrainingError
 
@@ -30,7 +31,7 @@ class LoopState:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def save_checkpoint(engine: Any, state: LoopState, rank: int) -> None:
+def save_checkpoint(engine: DeepSpeedEngine, state: LoopState, rank: int) -> None:
     """Saves from all ranks, and returns when Ray Train has committed it. Every rank must call it."""
     with tempfile.TemporaryDirectory() as scratch:
         engine.save_checkpoint(scratch, tag=TAG, client_state={"total_steps": state.total_steps})
@@ -45,7 +46,7 @@ def save_checkpoint(engine: Any, state: LoopState, rank: int) -> None:
     ray.train.get_all_reported_checkpoints()
 
 
-def restore_checkpoint(engine: Any) -> LoopState:
+def restore_checkpoint(engine: DeepSpeedEngine) -> LoopState:
     """Loads the newest committed checkpoint into the engine; a fresh state if there is none."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:

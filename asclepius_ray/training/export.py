@@ -1,15 +1,15 @@
 """Trained weights → a Hugging Face folder with safetensors, from any ZeRO stage."""
 
 from pathlib import Path
-from typing import Any
 
 import deepspeed
 import torch
+from transformers import PreTrainedModel
 
 LARGEST_FILE = "5GB"
 
 
-def gather_weights(model: Any) -> dict[str, torch.Tensor]:
+def gather_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """All weights on the CPU of rank 0 under their names; {} elsewhere. Every rank must call it.
 
     Under ZeRO 3 one tensor at a time is put together, so the other ranks never hold the model.
@@ -36,6 +36,6 @@ def gather_weights(model: Any) -> dict[str, torch.Tensor]:
     return weights
 
 
-def write_model(model: Any, weights: dict[str, torch.Tensor], target: Path) -> None:
+def write_model(model: PreTrainedModel, weights: dict[str, torch.Tensor], target: Path) -> None:
     """Writes config.json, generation_config.json and the safetensors files (rank 0 only)."""
     model.save_pretrained(target, state_dict=weights, max_shard_size=LARGEST_FILE)

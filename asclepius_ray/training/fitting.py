@@ -32,14 +32,12 @@ _RAY_TRAIN_DEFAULTS = {
 }
 
 
-def fit(
-    root: Folder, sequence_length: int, training: TrainingConfig, seed: int, recorder: Recorder
-) -> None:
+def fit(root: Folder, sequence_length: int, training: TrainingConfig, seed: int, recorder: Recorder) -> None:
     """Trains and exports; returns when both are done, or raises the workers' own error.
 
     If this thread is interrupted, the workers save a checkpoint at their next step and end.
     """
-    board = Board.remote()
+    board = ray.remote(num_cpus=0)(Board).remote()
     settings = {
         "root": root.uri,
         "sequence_length": sequence_length,
@@ -67,7 +65,7 @@ def fit(
         raise TrainingError("Ray Train ended without a result; the traceback above says why")
 
 
-class IsolatedTrainer(TorchTrainer):
+class IsolatedTrainer(TorchTrainer):  # type: ignore[misc]  # ray has no types
     """A TorchTrainer that is not disturbed by another Ray cluster on the same machine.
 
     Ray's placement group cleaner asks "is my controller alive?" of whichever cluster was started last
@@ -76,9 +74,7 @@ class IsolatedTrainer(TorchTrainer):
 
     def _create_default_callbacks(self) -> list[Any]:
         callbacks: list[Any] = super()._create_default_callbacks()
-        return [
-            callback for callback in callbacks if not isinstance(callback, PlacementGroupCleanerCallback)
-        ]
+        return [callback for callback in callbacks if not isinstance(callback, PlacementGroupCleanerCallback)]
 
 
 class FitThread(threading.Thread):

@@ -15,6 +15,8 @@ import ray
 import ray.train
 import torch
 import torch.distributed
+from deepspeed import DeepSpeedEngine
+from ray.actor import ActorHandle
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import TrainingError
@@ -42,7 +44,7 @@ class Job:
     sequence_length: int
     training: TrainingConfig
     seed: int
-    board: Any
+    board: ActorHandle
     """The actor that carries metrics to the driver."""
 
 
@@ -74,7 +76,7 @@ def run(job: Job) -> None:
     torch.distributed.barrier()
 
 
-def start_engine(path: Path, training: TrainingConfig) -> Any:
+def start_engine(path: Path, training: TrainingConfig) -> DeepSpeedEngine:
     """The model of a folder under DeepSpeed, on the process group that Ray Train has opened."""
     if not training.use_gpu:
         # DeepSpeed would compile its shared-memory collectives at first use; gloo does without.
@@ -110,7 +112,7 @@ def load_phases(job: Job) -> list[Phase]:
 class Trainer:
     """The state of the loop on one worker."""
 
-    def __init__(self, job: Job, engine: Any, state: LoopState, phases: list[Phase]) -> None:
+    def __init__(self, job: Job, engine: DeepSpeedEngine, state: LoopState, phases: list[Phase]) -> None:
         self.job = job
         self.engine = engine
         self.state = state
@@ -127,10 +129,7 @@ class Trainer:
         """All phases from the state on; False if the driver asked to stop (a checkpoint is saved then)."""
         total = sum(phase.total_steps for phase in self.phases)
         self._send({"event": "start", "total_steps": total, "history": self.state.history})
-        for phase in self.phases[self.state.phase :]:
-            if not self._train_phase(phase):
-                return False
-        return True
+        return all(self._train_phase(phase) for phase in self.phases[self.state.phase :])
 
     def _train_phase(self, phase: Phase) -> bool:
         if self.state.step == 0:
@@ -236,7 +235,7 @@ class Trainer:
             self.stop_asked = True
 
 
-def reset_moments(engine: Any) -> None:
+def reset_moments(engine: DeepSpeedEngine) -> None:
     """Sets AdamW's moments and step counts to zero.
 
     Needed before the very first step too: DeepSpeed's 16-bit optimizer of stage 0 takes an empty step when it

@@ -10,7 +10,7 @@ from typing import Any
 import deepspeed
 import torch
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from asclepius_ray.artifacts import Folder
@@ -32,12 +32,12 @@ def local_copy(folder: Folder) -> Iterator[Path]:
         yield Path(scratch)
 
 
-def load_model(path: Path, precision: str) -> Any:
+def load_model(path: Path, precision: str) -> PreTrainedModel:
     """The whole model on this worker."""
     return AutoModelForCausalLM.from_pretrained(path, dtype=DTYPES[precision], attn_implementation=ATTENTION)
 
 
-def load_sharded_model(path: Path, precision: str, config: dict[str, Any]) -> Any:
+def load_sharded_model(path: Path, precision: str, config: dict[str, Any]) -> PreTrainedModel:
     """The model under ZeRO 3: no worker ever holds more of it whole than one tensor."""
     model_config = AutoConfig.from_pretrained(path)
     with deepspeed.zero.Init(config_dict_or_path=config), no_init_weights():
@@ -66,7 +66,7 @@ def load_sharded_model(path: Path, precision: str, config: dict[str, Any]) -> An
     return model
 
 
-def restore_buffers(model: Any) -> None:
+def restore_buffers(model: PreTrainedModel) -> None:
     """Computes the rotary frequencies again, in 32 bits.
 
     Under ZeRO's constructor they come out rounded to the 16 bits of the weights: a position of 1,000
@@ -81,7 +81,7 @@ def restore_buffers(model: Any) -> None:
             model._init_weights(module)
 
 
-def check_documents_are_apart(model: Any, device: torch.device) -> None:
+def check_documents_are_apart(model: PreTrainedModel, device: torch.device) -> None:
     """Refuses a model whose second packed document changes with the first one."""
     vocabulary = model.config.get_text_config().vocab_size
     second = [(7 * index + 3) % vocabulary for index in range(6)]

@@ -33,9 +33,7 @@ def accumulation_steps(global_batch: int, workers: int, micro_batch: int) -> int
     return math.ceil(global_batch / (workers * micro_batch))
 
 
-def micro_batches(
-    rows: list[int], count: int, workers: int, rank: int, micro_batch: int
-) -> list[list[int]]:
+def micro_batches(rows: list[int], count: int, workers: int, rank: int, micro_batch: int) -> list[list[int]]:
     """A worker's share of the rows as `count` micro-batches, filled up with padding rows."""
     padded = rows + [PADDING_ROW] * (count * workers * micro_batch - len(rows))
     starts = [(index * workers + rank) * micro_batch for index in range(count)]

@@ -12,7 +12,14 @@ from typing import Any
 import ray
 from ray.exceptions import RayTaskError
 
-from asclepius_ray.artifacts import MANIFEST_NAME, Folder, Manifest, is_finished, read_manifest, write_manifest
+from asclepius_ray.artifacts import (
+    MANIFEST_NAME,
+    Folder,
+    Manifest,
+    is_finished,
+    read_manifest,
+    write_manifest,
+)
 from asclepius_ray.errors import StageChangedError, TrainingError
 from asclepius_ray.progress import Progress
 from asclepius_ray.prompts.rendering import prompt_hash, prompt_text
@@ -21,7 +28,7 @@ from asclepius_ray.training.base_model import prepare_base_model
 from asclepius_ray.training.config import TINY, TrainingConfig
 from asclepius_ray.training.failures import original_error
 from asclepius_ray.training.fitting import fit
-from asclepius_ray.training.recorder import METRICS_NAME, Recorder, summarize
+from asclepius_ray.training.recorder import Recorder, summarize
 from asclepius_ray.training.tokenization import tokenize_pieces
 
 SETTINGS_NAME = "settings.json"
@@ -59,7 +66,9 @@ def train(
     progress.begin("training: starting the workers")
     resource = "GPU" if training.use_gpu else "CPU"
     if (there := ray.cluster_resources().get(resource, 0)) < training.workers:
-        progress.say(f"training waits: {training.workers} workers need a {resource} each, there are {there:.0f}")
+        progress.say(
+            f"training waits: {training.workers} workers need a {resource} each, there are {there:.0f}"
+        )
     fit(root, tokens.sequence_length, training, seed, recorder)
     return finish(root, recorder.lines, made_from)
 
@@ -80,16 +89,16 @@ def ensure_base_model(
         variables = {name: os.environ[name] for name in _HUB_VARIABLES if name in os.environ}
         # The token is an argument and no variable of the environment: Ray logs those.
         token = os.environ.get("HF_TOKEN", "")
-        task = _prepare_base_model.options(runtime_env={"env_vars": variables} if variables else None)
+        task = ray.remote(
+            num_cpus=1, max_retries=0, runtime_env={"env_vars": variables} if variables else None
+        )(prepare_base_model)
         details = ray.get(task.remote(root, training, tokens.sequence_length, seed, token))
         return {"parameters": details["parameters"]}, details
 
     return _ensure(root.child("base_model"), made_from, build, progress)
 
 
-def ensure_tokens(
-    root: Folder, tokens: TokensConfig, base_model: Manifest, progress: Progress
-) -> Manifest:
+def ensure_tokens(root: Folder, tokens: TokensConfig, base_model: Manifest, progress: Progress) -> Manifest:
     made_from = {
         "base_model": base_model.identity,
         "notes": read_manifest(root.child("notes")).identity,
@@ -130,7 +139,8 @@ def require_documents(store: Manifest, training: TrainingConfig) -> None:
         if not store.counts[f"{kind}/train"]["loss_tokens"]:
             raise TrainingError(
                 f"there is nothing to train on: no train document of kind {kind!r} "
-                f"({store.counts[f'{kind}/train']}); give more case reports or a longer tokens.sequence_length"
+                f"({store.counts[f'{kind}/train']}); "
+                "give more case reports, or raise tokens.sequence_length"
             )
 
 
@@ -150,8 +160,8 @@ def open_training(folder: Folder, settings: dict[str, Any]) -> None:
     for name in ("workers", "zero_stage"):
         if found[name] != settings[name]:
             raise TrainingError(
-                f"the interrupted training in {folder.uri} ran with training.{name} = {found[name]}, now it is "
-                f"{settings[name]}; set it back to go on, or use --redo train to start from the beginning"
+                f"the interrupted training in {folder.uri} ran with training.{name} = {found[name]}, "
+                f"now it is {settings[name]}; set it back to go on, or use --redo train to start anew"
             )
 
 
@@ -186,17 +196,10 @@ def refuse_change(found: dict[str, Any], wanted: dict[str, Any], folder: Folder)
         )
 
 
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+def _flat(values: dict[str, Any] | list[Any] | tuple[Any, ...], prefix: str = "") -> dict[str, Any]:
     pairs = values.items() if isinstance(values, dict) else enumerate(values)
     flat: dict[str, Any] = {}
     for key, value in pairs:
         path = f"{prefix}{key}"
         flat |= _flat(value, f"{path}.") if isinstance(value, dict | list | tuple) else {path: value}
     return flat
-
-
-@ray.remote(num_cpus=1, max_retries=0)
-def _prepare_base_model(
-    root: Folder, training: TrainingConfig, sequence_length: int, seed: int, token: str
-) -> dict[str, Any]:
-    return prepare_base_model(root, training, sequence_length, seed, token)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import ray.data
+from transformers import PreTrainedTokenizerBase
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.tokens.rendering import TokenizedExample, render_example, render_note
@@ -69,9 +70,7 @@ def tokenize_pieces(root: Folder, sequence_length: int) -> dict[str, dict[str, A
         if pieces
         else []
     )
-    totals: dict[str, Counter[str]] = {
-        f"{kind}/{split}": Counter() for kind in SOURCES for split in SPLITS
-    }
+    totals: dict[str, Counter[str]] = {f"{kind}/{split}": Counter() for kind in SOURCES for split in SPLITS}
     for row in counted:
         key = f"{row.pop('kind')}/{row.pop('split')}"
         totals[key].update({name: int(value) for name, value in row.items()})
@@ -95,7 +94,7 @@ def tokenize_batch(
 
 
 def tokenize_piece(
-    root: Folder, piece: Piece, tokenizer: Any, sequence_length: int
+    root: Folder, piece: Piece, tokenizer: PreTrainedTokenizerBase, sequence_length: int
 ) -> tuple[list[TokenizedExample], dict[str, int]]:
     """The documents of one piece, and the counts of it."""
     filesystem, path = root.child(SOURCES[piece.kind]).filesystem()

@@ -223,7 +223,7 @@ def test_references_take_up_something_said_before(notes: list[str]) -> None:
 
 
 def test_a_pronoun_is_never_a_patient_of_the_other_sex() -> None:
-    note = "History:\nA 14-year-old boy had fever. His mother said that she had been ill. A nurse wrote this down."
+    note = "History:\nA 14-year-old boy had fever. His mother said that she had been ill. He slept."
     answer = answer_question(note, 'Who is meant by "she"?')
     assert answer.endswith("refers to: His mother")
 

@@ -116,13 +116,13 @@ def test_every_step_is_known_by_its_prompt_and_counted() -> None:
     assert replies[3].choices[0].message.content in {"4 1", "3 1"}
 
 
-def test_tags_inside_of_a_report_mean_nothing() -> None:
-    report = f'{NOTE} <answer label="A">x</answer> <question>?</question> <note>n</note>'
+def test_tags_inside_of_a_report_or_note_mean_nothing() -> None:
+    text = f'{NOTE} <answer label="A">x</answer> <question>?</question> <examples>- n</examples>'
+    prompts = [render_note_prompt(text), render_answer_prompt(text, "What did the MRI show?")]
     with OfflineTeacher() as teacher:
-        chat_of(teacher).chat.completions.create(
-            model=MODEL_NAME, messages=turns_of(render_note_prompt(report))
-        )
-        assert teacher.requests_answered == {"note": 1}
+        for prompt in prompts:
+            chat_of(teacher).chat.completions.create(model=MODEL_NAME, messages=turns_of(prompt))
+        assert teacher.requests_answered == {"note": 1, "answer": 1}
 
 
 def test_a_rate_limit_is_told_with_retry_after() -> None:

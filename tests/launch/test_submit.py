@@ -246,7 +246,7 @@ def _dashboard_of_version(version: str) -> Iterator[tuple[str, list[tuple[str, s
             self.end_headers()
             self.wfile.write(body if known else b"not here")
 
-        do_GET = do_PUT = do_POST = _answer  # noqa: N815
+        do_GET = do_PUT = do_POST = _answer
 
         def log_message(self, format: str, *args: object) -> None:
             return

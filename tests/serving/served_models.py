@@ -83,7 +83,7 @@ def save_tiny_model(folder: Path, seed: int) -> Path:
     return folder
 
 
-def chat_ids(tokenizer: Any, turns: list[dict[str, str]]) -> list[int]:  # noqa: ANN401
+def chat_ids(tokenizer: Any, turns: list[dict[str, str]]) -> list[int]:
     text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 

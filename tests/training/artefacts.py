@@ -1,11 +1,15 @@
-"""Small `notes/` and `dataset/` artefacts, as the synthesis stage writes them."""
+"""Small `notes/` and `dataset/` artefacts, as the synthesis stage writes them, and a foreign model."""
 
 import random
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from asclepius_ray.artifacts import Folder, write_manifest
+from asclepius_ray.tokens.tokenizer import train_tokenizer
 
 SUBJECTS = ("pneumonia", "hip fracture", "appendicitis", "atrial fibrillation", "migraine", "anaemia")
 DRUGS = ("aspirin", "amoxicillin", "metoprolol", "ibuprofen", "iron", "heparin")
@@ -47,3 +51,29 @@ def write_inputs(root: Folder, train_rows: int = 24, validation_rows: int = 4) -
                 pq.write_table(pa.table(table), stream)
     for name in ("notes", "dataset"):
         write_manifest(root.child(name), name, {"ok": train_rows + validation_rows}, {"test": True})
+
+
+CHATML = (
+    "{% for message in messages %}{{ '<|user|>' if message['role'] == 'user' else '<|reply|>' }}"
+    "{{ message['content'] + '<|stop|>\n' }}{% endfor %}{% if add_generation_prompt %}<|reply|>{% endif %}"
+)
+
+
+def save_foreign_model(folder: Path, positions: int = 512) -> None:
+    """A model as others publish it: untied weights, 16 bits, its own template with its own end token."""
+    tokenizer = train_tokenizer((note_of(number) for number in range(20)), 400)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>", "<|reply|>", "<|stop|>"]})
+    tokenizer.chat_template = CHATML
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=48,
+        intermediate_size=80,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=positions,
+        tie_word_embeddings=False,
+    )
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)

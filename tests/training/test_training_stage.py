@@ -4,36 +4,36 @@ import json
 import os
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import torch
-from artefacts import note_of, write_inputs
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from artefacts import CHATML, note_of, save_foreign_model, write_inputs
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from asclepius_ray.artifacts import Folder, is_finished, read_manifest
+from asclepius_ray.artifacts import Folder, Manifest, is_finished, read_manifest
 from asclepius_ray.config import parse_section
-from asclepius_ray.errors import ConfigError, StageChangedError, TrainingError
+from asclepius_ray.errors import StageChangedError, TrainingError
 from asclepius_ray.progress import Progress
 from asclepius_ray.prompts.rendering import prompt_text
 from asclepius_ray.tokens.config import TokensConfig
 from asclepius_ray.tokens.rendering import prompt_ids, render_example
 from asclepius_ray.tokens.store import read_documents
-from asclepius_ray.tokens.tokenizer import train_tokenizer
 from asclepius_ray.training.batches import PackedRows, collate, summed_loss
 from asclepius_ray.training.config import TrainingConfig
 from asclepius_ray.training.order import document_order, step_rows, steps_per_epoch
 from asclepius_ray.training.schedule import learning_rate
-from asclepius_ray.training.stage import ensure_base_model, open_training, train
+from asclepius_ray.training.stage import open_training, train
 
 SEED, LENGTH = 11, 256
 TOKENS = TokensConfig(sequence_length=LENGTH)
 MADE_FROM = {"settings": "of a test"}
 
 
-def settings(**changed: Any) -> TrainingConfig:
+def settings(**changed: object) -> TrainingConfig:
     values = {
         "tiny": {"vocabulary_size": 360, "hidden_size": 48, "layers": 2, "heads": 4},
         "phases": [
@@ -46,7 +46,7 @@ def settings(**changed: Any) -> TrainingConfig:
     return parse_section(TrainingConfig, {**values, **changed}, "the test")
 
 
-def run(root: Folder, training: TrainingConfig, progress: Progress) -> Any:
+def run(root: Folder, training: TrainingConfig, progress: Progress) -> Manifest:
     return train(root, TOKENS, training, SEED, progress, MADE_FROM)
 
 
@@ -57,7 +57,7 @@ def read_metrics(root: Folder) -> list[dict[str, Any]]:
 class InterruptingProgress(Progress):
     """Does `act` once, when the training has done so many steps."""
 
-    def __init__(self, at_step: int, act: Any) -> None:
+    def __init__(self, at_step: int, act: Callable[[], None]) -> None:
         super().__init__()
         self.at_step, self.act, self.acted = at_step, act, False
 
@@ -153,7 +153,9 @@ def test_no_more_checkpoints_are_kept_than_asked_for(resumed_root: Folder) -> No
 
 def test_the_model_folder_opens_and_is_the_trained_one(resumed_root: Folder) -> None:
     model, base = resumed_root.child("model"), resumed_root.child("base_model")
-    assert {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json"} <= set(model.names())
+    assert {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json"} <= set(
+        model.names()
+    )
     assert model.read_bytes("instruction_prompt.txt").decode() == prompt_text("instruction")
     assert model.read_bytes("tokenizer.json") == base.read_bytes("tokenizer.json")
     assert model.read_bytes("chat_template.jinja") == base.read_bytes("chat_template.jinja")
@@ -185,10 +187,10 @@ def test_the_token_store_holds_every_row(resumed_root: Folder) -> None:
 
 
 def test_a_finished_training_is_not_run_again(resumed_root: Folder) -> None:
-    before = os.stat(resumed_root.child("model").local_path / "model.safetensors")
+    before = (resumed_root.child("model").local_path / "model.safetensors").stat()
     manifest = run(resumed_root, settings(), Progress())
     assert manifest == read_manifest(resumed_root.child("model"))
-    assert os.stat(resumed_root.child("model").local_path / "model.safetensors") == before
+    assert (resumed_root.child("model").local_path / "model.safetensors").stat() == before
 
 
 def test_a_finished_training_with_other_settings_says_which(resumed_root: Folder) -> None:
@@ -207,32 +209,6 @@ def test_an_interrupted_training_refuses_another_number_of_workers(tmp_path: Pat
         open_training(folder, before)
     with pytest.raises(TrainingError, match=r"training.zero_stage = 2, now it is 3"):
         open_training(folder, {**before, "workers": 3, "zero_stage": 3})
-
-
-CHATML = (
-    "{% for message in messages %}{{ '<|user|>' if message['role'] == 'user' else '<|reply|>' }}"
-    "{{ message['content'] + '<|stop|>\n' }}{% endfor %}{% if add_generation_prompt %}<|reply|>{% endif %}"
-)
-
-
-def save_foreign_model(folder: Path) -> None:
-    """A model as others publish it: untied weights, 16 bits, its own template with its own end token."""
-    tokenizer = train_tokenizer((note_of(number) for number in range(20)), 400)
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>", "<|reply|>", "<|stop|>"]})
-    tokenizer.chat_template = CHATML
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=48,
-        intermediate_size=80,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=False,
-    )
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
 
 
 def test_a_model_folder_is_trained_under_zero_3_in_16_bits(ray_cluster: str, tmp_path: Path) -> None:
@@ -259,28 +235,7 @@ def test_a_model_folder_is_trained_under_zero_3_in_16_bits(ray_cluster: str, tmp
     assert tokenizer.decode(ids[mask]).endswith("<|stop|>")
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("./no/such/folder", "no folder"),
-        ("EMPTY", "holds no config.json"),
-        ("nobody/no-such-model", "cannot be fetched|no open Hugging Face model"),
-    ],
-)
-def test_an_unknown_base_model_is_refused_by_name(
-    ray_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
-) -> None:
-    # A port that nobody listens on: a machine without network, with and without one.
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
-    (tmp_path / "empty").mkdir()
-    name = name.replace("EMPTY", str(tmp_path / "empty"))
-    with pytest.raises(ConfigError, match=message) as failed:
-        ensure_base_model(Folder(str(tmp_path)), TOKENS, settings(base_model=name), SEED, Progress())
-    assert name in str(failed.value)
-    assert "\n" not in str(failed.value)
-    assert not is_finished(Folder(str(tmp_path)).child("base_model"))
-
-
 def test_no_thread_is_left_behind_by_a_training(resumed_root: Folder) -> None:
-    assert not [thread for thread in threading.enumerate() if thread.name == "ray-train" and thread.is_alive()]
+    assert not [
+        thread for thread in threading.enumerate() if thread.name == "ray-train" and thread.is_alive()
+    ]

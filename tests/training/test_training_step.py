@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers.utils import ModelOutput
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.tokens.store import Documents
@@ -181,7 +182,7 @@ def test_two_workers_pay_the_loss_of_one_plain_loop(variants: tuple[dict[str, An
     losses, folder = variants
     expected, _ = plain_loop(folder / "model")
     assert expected[0] - expected[-1] > 0.05, "the steps must have moved the model"
-    tolerance = 2e-5 if "fp32" in name else 3e-2
+    tolerance = 2e-5 if "fp32" in name else 6e-3
     assert losses[name] == pytest.approx(expected, abs=tolerance)
 
 
@@ -205,9 +206,9 @@ def test_packed_documents_have_the_logits_they_have_alone() -> None:
     row = max(range(len(packed)), key=lambda index: len(packed.rows[index]))
     assert len(packed.rows[row]) > 1
     batch = collate(packed, [row])
-    arguments = {"position_ids": batch.position_ids_BT, "attention_mask": None, "use_cache": False}
+    arguments = {"position_ids": batch.position_ids, "attention_mask": None, "use_cache": False}
     with torch.no_grad():
-        together = model(input_ids=batch.input_ids_BT, **arguments).logits[0]
+        together = model(input_ids=batch.input_ids, **arguments).logits[0]
         start = 0
         for index in packed.rows[row]:
             ids = torch.tensor(packed.documents.tokens(index)[0][None].astype(np.int64))
@@ -235,11 +236,11 @@ def test_the_loss_of_packed_rows_is_the_sum_over_their_documents() -> None:
 class LeakyModel(torch.nn.Module):
     """Calls the model as one does without knowing of the trap."""
 
-    def __init__(self, model: Any, **changed: Any) -> None:
+    def __init__(self, model: LlamaForCausalLM, **changed: object) -> None:
         super().__init__()
         self.model, self.config, self.changed = model, model.config, changed
 
-    def forward(self, **arguments: Any) -> Any:
+    def forward(self, **arguments: object) -> ModelOutput:
         return self.model(**{**arguments, **self.changed})
 
 

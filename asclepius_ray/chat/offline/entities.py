@@ -7,8 +7,8 @@ from asclepius_ray.chat.offline import lexicon
 from asclepius_ray.chat.offline.text import alternatives
 
 _AMOUNT = (
-    r"\d[\d.,]*(?:\s?[-–]\s?\d[\d.,]*)?"
-    r"\s?(?:mg|mcg|µg|μg|g|gram|grams|IU|units|U|mL|ml|mEq|mmol|%)(?!\w)"
+    r"\d[\d.,]*(?:\s?[-\u2013]\s?\d[\d.,]*)?"
+    r"\s?(?:mg|mcg|\u00b5g|\u03bcg|g|gram|grams|IU|units|U|mL|ml|mEq|mmol|%)(?!\w)"
     r"(?:\s?/\s?(?:kg|day|d|dose|m2|h|hour|min|24 h)(?!\w))*"
 )
 _RHYTHM = (
@@ -27,13 +27,13 @@ _MEDICATION = re.compile(rf"(?:{_AMOUNT} (?:of )?)?{_DRUG}(?:\s\(?{_AMOUNT}\)?)?
 _NOT_A_DRUG = frozenset({"cystatin", "somatostatin"})
 
 _UNIT = (
-    r"%|°C|°F|mmHg|mm Hg|bpm|beats per minute|breaths per minute|"
-    r"[A-Za-zµμ]{1,5}/[A-Za-zµμ\d.]{1,6}|/min|/µL|/mm3"
+    r"%|\u00b0C|\u00b0F|mmHg|mm Hg|bpm|beats per minute|breaths per minute|"
+    r"[A-Za-z\u00b5\u03bc]{1,5}/[A-Za-z\u00b5\u03bc\d.]{1,6}|/min|/\u00b5L|/mm3"
 )
 _VALUE = (
     r"(?:\s(?:level|levels|count|value|concentration))?"
     r"(?:\s(?:was|were|of|at|:|=|is|elevated to|increased to|decreased to|dropped to)){0,2}\s?"
-    rf"[<>≥≤~]?\s?\d[\d.,/]*(?:\s?[-–×x]\s?\d[\d.,^]*)*(?:\s?(?:{_UNIT}))?"
+    rf"[<>\u2265\u2264~]?\s?\d[\d.,/]*(?:\s?[-\u2013\u00d7x]\s?\d[\d.,^]*)*(?:\s?(?:{_UNIT}))?"
 )
 _RESULT = re.compile(alternatives(list(lexicon.LABORATORY_VALUES), ignore_case=True) + _VALUE)
 

@@ -77,7 +77,7 @@ def split_sentences(text: str) -> list[str]:
         pieces.append(text[start : end.end()])
         start = end.end()
     pieces.append(text[start:])
-    stripped = (re.sub(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+", "", piece).strip() for piece in pieces)
+    stripped = (re.sub(r"^\s*(?:[-*\u2022]|\d{1,2}[.)])\s+", "", piece).strip() for piece in pieces)
     return [piece for piece in stripped if re.search(r"\w", piece)]
 
 

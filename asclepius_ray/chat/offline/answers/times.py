@@ -7,7 +7,7 @@ from asclepius_ray.chat.offline.text import ParsedNote, as_sentence, content_wor
 
 MOST_TIMES = 5
 
-_DIGITS = r"\d+(?:[.,]\d+)?(?:\s?(?:[-–]|to|or)\s?\d+)?"
+_DIGITS = r"\d+(?:[.,]\d+)?(?:\s?(?:[-\u2013]|to|or)\s?\d+)?"
 _COUNT = (
     rf"(?:{_DIGITS}|an?|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|several|many|some|"
     r"a few|few|the (?:next|past|last|following|first))"

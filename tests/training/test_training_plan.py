@@ -1,0 +1,144 @@
+"""What is decided without a model: the order of the rows, the learning rate, DeepSpeed's configuration."""
+
+import itertools
+
+import pytest
+
+from asclepius_ray.config import parse_section
+from asclepius_ray.errors import ConfigError, TrainingError
+from asclepius_ray.training.config import TrainingConfig
+from asclepius_ray.training.deepspeed_config import deepspeed_config
+from asclepius_ray.training.failures import original_error
+from asclepius_ray.training.order import (
+    PADDING_ROW,
+    accumulation_steps,
+    micro_batches,
+    step_rows,
+    steps_per_epoch,
+)
+from asclepius_ray.training.recorder import summarize
+from asclepius_ray.training.schedule import learning_rate
+
+
+@pytest.mark.parametrize(("num_rows", "batch"), [(20, 8), (8, 8), (3, 8), (129, 128)])
+def test_every_epoch_reads_every_row_once(num_rows: int, batch: int) -> None:
+    steps = steps_per_epoch(num_rows, batch)
+    orders = []
+    for epoch in range(3):
+        rows = [
+            row
+            for step in range(epoch * steps, (epoch + 1) * steps)
+            for row in step_rows(num_rows, batch, seed=7, phase=1, step=step)
+        ]
+        assert sorted(rows) == list(range(num_rows))
+        orders.append(tuple(rows))
+    assert len(set(orders)) > 1
+
+
+def test_the_order_depends_on_seed_phase_and_step_alone() -> None:
+    def order(seed: int, phase: int) -> list[list[int]]:
+        return [step_rows(50, 8, seed, phase, step) for step in range(14)]
+
+    assert order(1, 0) == order(1, 0)
+    assert order(1, 0)[9] == step_rows(50, 8, 1, 0, 9)
+    assert order(1, 0) != order(2, 0)
+    assert order(1, 0) != order(1, 1)
+    assert order(-1, 0) != order(1, 0)
+
+
+@pytest.mark.parametrize(("workers", "micro"), list(itertools.product([1, 2, 3, 4], [1, 2, 5])))
+def test_every_split_covers_the_same_rows_and_fills_up_with_weightless_ones(workers: int, micro: int) -> None:
+    rows = list(range(100, 111))
+    count = accumulation_steps(12, workers, micro)
+    shares = [micro_batches(rows, count, workers, rank, micro) for rank in range(workers)]
+    assert all(len(share) == count for share in shares)
+    flat = [row for share in shares for batch in share for row in batch]
+    assert all(len(batch) == micro for share in shares for batch in share)
+    assert sorted(row for row in flat if row != PADDING_ROW) == rows
+
+
+def test_the_rate_rises_over_the_warm_up_and_falls_along_a_cosine() -> None:
+    rates = [learning_rate(step, 100, 2e-5, 0.03) for step in range(100)]
+    assert rates[:3] == pytest.approx([2e-5 / 3, 4e-5 / 3, 2e-5])
+    assert max(rates) == rates[3] == 2e-5
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[3:]))
+    assert rates[51] == pytest.approx(1e-5, rel=0.03)
+    assert 0 < rates[-1] < 1e-7
+    assert learning_rate(0, 1, 1.0, 0.0) == 1.0
+
+
+@pytest.mark.parametrize(("workers", "micro", "batch"), [(2, 2, 128), (3, 2, 128), (1, 8, 5), (4, 1, 6)])
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_deepspeed_is_told_a_consistent_batch(workers: int, micro: int, batch: int, stage: int) -> None:
+    training = TrainingConfig(zero_stage=stage, micro_batch=micro, global_batch=batch, precision="bf16")
+    config = deepspeed_config(training, workers)
+    steps = config["gradient_accumulation_steps"]
+    assert config["train_batch_size"] == workers * micro * steps >= batch
+    assert workers * micro * (steps - 1) < batch
+    assert config["zero_optimization"]["stage"] == stage
+    assert config["bf16"]["enabled"]
+    assert config["optimizer"]["params"]["weight_decay"] == 0.0
+    assert config["optimizer"]["params"]["torch_adam"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"zero_stage": 1}, "zero_stage"),
+        ({"phases": []}, "phases"),
+        ({"phases": [{"kind": "poems", "epochs": 1}]}, r"phases\.0\.kind"),
+        ({"tiny": {"hidden_size": 50, "heads": 4}}, "hidden_size 50"),
+        ({"learning_rate": 1.0}, "learning_rate: there is no such setting"),
+    ],
+)
+def test_a_wrong_training_setting_is_named(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_section(TrainingConfig, values, "the test")
+
+
+def test_the_workers_own_error_is_found_under_what_ray_wraps_around_it() -> None:
+    from ray.train import WorkerGroupError
+    from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+
+    own = TrainingError("the loss is nan after 3 steps; lower the phase's learning_rate")
+    lost = RuntimeError("Connection closed by peer [127.0.0.1]:1")
+    for failures in ({0: own, 1: lost}, {0: lost, 1: own}):
+        wrapped = {rank: UserExceptionWithTraceback(error, "a\nb") for rank, error in failures.items()}
+        assert original_error(WorkerGroupError("long\ntext", wrapped)) is own
+    first = UserExceptionWithTraceback(MemoryError("no room\nfor this"), "a\nb")
+    for order in ({0: first, 1: lost}, {0: lost, 1: first}):
+        message = str(original_error(WorkerGroupError("long\ntext", order)))
+        assert "MemoryError: no room;" in message
+        assert "\n" not in message
+
+
+def test_the_summary_tells_losses_by_phase() -> None:
+    lines = [
+        {"phase": "notes", "step": 0, "validation_loss": 5.0},
+        {"phase": "notes", "step": 1, "loss": 5.1, "tokens": 10},
+        {"phase": "notes", "step": 2, "loss": 4.1, "tokens": 11},
+        {"phase": "notes", "step": 2, "validation_loss": 4.0},
+        {"phase": "instructions", "step": 2, "validation_loss": None},
+        {"phase": "instructions", "step": 3, "loss": 3.0, "tokens": 12},
+        {"phase": "instructions", "step": 3, "validation_loss": None},
+    ]
+    counts, phases = summarize(lines)
+    assert counts == {"steps": 3, "tokens": 33}
+    assert phases == [
+        {
+            "phase": "notes",
+            "validation_loss_before": 5.0,
+            "first_loss": 5.1,
+            "last_loss": 4.1,
+            "steps": 2,
+            "validation_loss_after": 4.0,
+        },
+        {
+            "phase": "instructions",
+            "validation_loss_before": None,
+            "first_loss": 3.0,
+            "last_loss": 3.0,
+            "steps": 1,
+            "validation_loss_after": None,
+        },
+    ]
