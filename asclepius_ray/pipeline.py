@@ -34,6 +34,7 @@ from asclepius_ray.lease import acquire, follow, read_holder
 from asclepius_ray.progress import Progress
 from asclepius_ray.ray_session import is_submitted_job, ray_session
 from asclepius_ray.run import Run, read_secret, resolved_json
+from asclepius_ray.synthesis.case_reports import read_case_reports
 
 JOBS = ("synthesize", "train", "evaluate", "serve", "pipeline")
 ASKED_NAME = "asked.json"
@@ -162,7 +163,8 @@ def _check_settings(work: Work, stages: tuple[Stage, ...]) -> None:
     for role, config in endpoints.items():
         check_endpoint_config(config, role, sends_real_notes=work.run.input.kind == "notes")
     if SYNTHESIZE in unfinished:
-        made_from(SYNTHESIZE, work.run, work.root)
+        # Path, format and columns are looked at here; a record is read only when one is asked for.
+        read_case_reports(work.run.input)
     if TRAIN in unfinished:
         _check_base_model(work.run)
     for config in endpoints.values():

@@ -79,7 +79,7 @@ def _print_loss(console: Console, loss: dict[str, Any]) -> None:
     if not difference or difference["mean"] is None:
         return
     interval = ""
-    if "low" in difference:
+    if difference["low"] is not None:
         interval = f"95 % interval {difference['low']:+.3f} to {difference['high']:+.3f}, "
     console.print(
         f"loss    of the reference answers, trained - untrained: {difference['mean']:+.3f} "

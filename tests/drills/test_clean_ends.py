@@ -1,4 +1,4 @@
-"""A run that is stopped, killed or starved says so, leaves nothing half-made, and goes on when it is repeated."""
+"""A run that is stopped, killed or starved says so, leaves nothing half-made, and goes on when repeated."""
 
 import hashlib
 import os

@@ -26,7 +26,7 @@ from asclepius_ray.training.batches import PackedRows, collate, summed_loss
 from asclepius_ray.training.config import TrainingConfig
 from asclepius_ray.training.order import document_order, step_rows, steps_per_epoch
 from asclepius_ray.training.schedule import learning_rate
-from asclepius_ray.training.stage import open_training, train
+from asclepius_ray.training.stage import open_training, require_documents, train
 
 SEED, LENGTH = 11, 256
 TOKENS = TokensConfig(sequence_length=LENGTH)
@@ -196,6 +196,21 @@ def test_a_finished_training_is_not_run_again(resumed_root: Folder) -> None:
 def test_a_finished_training_with_other_settings_says_which(resumed_root: Folder) -> None:
     with pytest.raises(StageChangedError, match="settings: 'of a test' -> 'others'"):
         train(resumed_root, TOKENS, settings(), SEED, Progress(), {"settings": "others"})
+
+
+def test_a_store_without_a_train_document_is_refused(tmp_path: Path) -> None:
+    empty = {"rows": 3, "documents": 0, "tokens": 0, "loss_tokens": 0, "dropped": {"answer_too_long": 3}}
+    full = {**empty, "documents": 3, "loss_tokens": 9}
+    store = Manifest(
+        artifact="tokens",
+        counts={"notes/train": full, "instructions/train": empty},
+        files={},
+        made_from={},
+        packages={},
+    )
+    require_documents(store, settings(phases=[{"kind": "notes", "epochs": 1}]))
+    with pytest.raises(TrainingError, match="no train document of kind 'instructions'.*answer_too_long"):
+        require_documents(store, settings())
 
 
 def test_an_interrupted_training_refuses_another_number_of_workers(tmp_path: Path) -> None:

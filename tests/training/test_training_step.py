@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.utils import ModelOutput
 
 from asclepius_ray.artifacts import Folder
+from asclepius_ray.errors import TrainingError
 from asclepius_ray.tokens.store import Documents
 from asclepius_ray.training.batches import PackedRows, collate, summed_loss
 from asclepius_ray.training.config import PhaseConfig, TrainingConfig
@@ -19,6 +20,8 @@ from asclepius_ray.training.order import document_order, step_rows
 from asclepius_ray.training.schedule import learning_rate
 
 VOCABULARY, LENGTH, STEPS, RESET_AT, PEAK = 97, 32, 6, 3, 5e-3
+# Between the norms of these steps' gradients: AdamW alone would not notice a wrong scale of all of them.
+CLIP = 2.0
 
 
 def make_documents(count: int = 18) -> Documents:
@@ -57,7 +60,7 @@ def settings(stage: int, precision: str, micro_batch: int) -> TrainingConfig:
         precision=precision,
         micro_batch=micro_batch,
         global_batch=5,
-        max_gradient_norm=0.5,
+        max_gradient_norm=CLIP,
         phases=(PhaseConfig(kind="notes", epochs=1, learning_rate=PEAK),),
     )
 
@@ -76,7 +79,7 @@ def plain_loop(folder: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
         optimizer.zero_grad()
         loss = summed_loss(model, collate(packed, rows)) / packed.loss_tokens(rows)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
         losses.append(loss.item())
     return losses, model.state_dict()
@@ -120,6 +123,12 @@ def losses_of(folder: Path, training: TrainingConfig, target: Path) -> list[floa
     weights = gather_weights(engine.module)
     if trainer.rank == 0:
         write_model(engine.module, weights, target)
+    if training.zero_stage == 0:
+        # Every worker must end, not one of them: the others would wait for it.
+        with torch.no_grad():
+            next(engine.module.parameters()).fill_(math.nan)
+        with pytest.raises(TrainingError, match="the loss is nan after 0 steps"):
+            take(range(1))
     engine.destroy()
     return losses
 
@@ -246,7 +255,6 @@ class LeakyModel(torch.nn.Module):
 
 @pytest.mark.parametrize("changed", [{"use_cache": True}, {"attention_mask": torch.ones(2, 11)}])
 def test_a_model_whose_documents_see_each_other_is_refused(changed: dict[str, Any]) -> None:
-    from asclepius_ray.errors import TrainingError
     from asclepius_ray.training.model import check_documents_are_apart
 
     model = make_model()
