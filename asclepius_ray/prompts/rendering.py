@@ -4,6 +4,7 @@ A prompt's bytes are part of what is made with it, so each has a hash that goes 
 """
 
 import hashlib
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 
 from asclepius_ray.records import Message, Task
 
+_OWN_TAG = re.compile(r"<(?=\s*/?\s*(?:case_report|note|question|task|examples|answer)\b)", re.IGNORECASE)
 PROMPTS = ("note", "question", "answer", "instruction", "judge")
 
 
@@ -27,24 +29,24 @@ class TaskPrompt:
 
 def render_note_prompt(case_report: str) -> list[Message]:
     """The request for a note: the eight requirements of the paper's section 2."""
-    return [Message("user", _render("note", case_report=case_report))]
+    return [Message("user", _render("note", case_report=_quote(case_report)))]
 
 
 def render_question_prompt(note: str, task: Task, examples: Sequence[str]) -> list[Message]:
     """The request for an instruction of one task, with examples of it."""
     text = _render(
         "question",
-        note=note,
+        note=_quote(note),
         task=task.value,
         task_description=task_prompt(task).description,
-        examples=list(examples),
+        examples=[_quote(example) for example in examples],
     )
     return [Message("user", text)]
 
 
 def render_answer_prompt(note: str, question: str) -> list[Message]:
     """The request for the teacher's answer."""
-    return [Message("user", _render("answer", note=note, question=question))]
+    return [Message("user", _render("answer", note=_quote(note), question=_quote(question)))]
 
 
 def render_instruction(note: str, question: str) -> str:
@@ -56,7 +58,8 @@ def render_judge_prompt(
     note: str, question: str, labelled_answers: Sequence[tuple[str, str]]
 ) -> list[Message]:
     """The request for grades: all models' answers as (label, answer), in the order of their labels."""
-    text = _render("judge", note=note, question=question, answers=list(labelled_answers))
+    answers = [(label, _quote(answer)) for label, answer in labelled_answers]
+    text = _render("judge", note=_quote(note), question=_quote(question), answers=answers)
     return [Message("user", text)]
 
 
@@ -94,6 +97,11 @@ def _environment() -> Environment:
     return Environment(
         undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=False, autoescape=False
     )
+
+
+def _quote(text: str) -> str:
+    """Breaks our own tags inside a text, so that an answer cannot close its tag and speak to the judge."""
+    return _OWN_TAG.sub("&lt;", text)
 
 
 def _render(name: str, **values: object) -> str:
