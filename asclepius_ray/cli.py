@@ -29,6 +29,7 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="a.b=c", help="Changes one setting; may be repeated.")
 ]
 Arguments = ParamSpec("Arguments")
+terminations: list[int] = []
 STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
 output = Console()
 errors = Console(stderr=True)
@@ -47,7 +48,7 @@ def guarded(command: Callable[Arguments, object]) -> Callable[Arguments, None]:
         except AsclepiusError as error:
             raise _fail(str(error), error.exit_code) from None
         except KeyboardInterrupt:
-            raise _fail(str(_interrupted("Ctrl-C")), Interrupted.exit_code) from None
+            raise _fail(_stopped_message(), Interrupted.exit_code) from None
         except OSError as error:
             if error.errno not in STORAGE_ERRORS:
                 raise
@@ -57,13 +58,15 @@ def guarded(command: Callable[Arguments, object]) -> Callable[Arguments, None]:
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise _interrupted("SIGTERM")
+    # Ray's calls give way to KeyboardInterrupt alone, and raise one of their own: any other exception
+    # becomes a SystemError in them, and what this one carried would be lost.
+    terminations.append(signum)
+    raise KeyboardInterrupt
 
 
-def _interrupted(cause: str) -> Interrupted:
-    return Interrupted(
-        f"stopped by {cause}; what is finished is kept: run the same command again to go on from there"
-    )
+def _stopped_message() -> str:
+    cause = "SIGTERM" if terminations else "Ctrl-C"
+    return f"stopped by {cause}; what is finished is kept: run the same command again to go on from there"
 
 
 def _storage_message(error: OSError) -> str:

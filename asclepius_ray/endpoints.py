@@ -6,9 +6,9 @@ import secrets
 from collections.abc import Iterator
 
 from asclepius_ray.chat.client import check_endpoint
-from asclepius_ray.chat.config import EndpointConfig
+from asclepius_ray.chat.config import OFFLINE_MODEL, EndpointConfig
 from asclepius_ray.chat.endpoint import Endpoint, check_trusted, is_loopback
-from asclepius_ray.chat.offline.server import MODEL_NAME, OfflineTeacher
+from asclepius_ray.chat.offline.server import OfflineTeacher
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.run import read_secret
 
@@ -33,8 +33,8 @@ def check_endpoint_config(config: EndpointConfig, role: str, sends_real_notes: b
             f'{role}.base_url is not set; give an OpenAI-compatible address that ends in /v1, or "offline" '
             "for the rules that ship with the package"
         )
-    if config.is_offline:
-        if config.model != MODEL_NAME:
+    if config.starts_offline_teacher:
+        if config.model_name != OFFLINE_MODEL:
             raise ConfigError(
                 f'{role}.model is {config.model!r}, but {role}.base_url = "offline" answers by rules; '
                 f"leave {role}.model out, or give the address of that model"
@@ -44,7 +44,7 @@ def check_endpoint_config(config: EndpointConfig, role: str, sends_real_notes: b
         raise ConfigError(
             f"{role}.base_url {config.base_url!r} is not an address; it begins with http:// or https://"
         )
-    if config.model == MODEL_NAME:
+    if not config.model:
         raise ConfigError(f"{role}.model is not set; name the model that {config.base_url} serves")
     if sends_real_notes:
         check_trusted(config, started_by_run=False)
@@ -57,14 +57,14 @@ def check_endpoint_config(config: EndpointConfig, role: str, sends_real_notes: b
 
 def reach_endpoint(config: EndpointConfig) -> None:
     """Asks the endpoint for its models: an EndpointError if it cannot be reached or refuses the key."""
-    if not config.is_offline:
+    if not config.starts_offline_teacher:
         asyncio.run(check_endpoint(_as_it_is(config)))
 
 
 @contextlib.contextmanager
 def open_endpoint(config: EndpointConfig) -> Iterator[Endpoint]:
     """Yields an endpoint that answers; starts the offline teacher and ends it afterwards."""
-    if not config.is_offline:
+    if not config.starts_offline_teacher:
         yield _as_it_is(config)
         return
     import ray

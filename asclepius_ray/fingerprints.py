@@ -91,7 +91,7 @@ def _identity(root: Folder, artifact: str, job: str) -> str:
 
 
 def _endpoint(config: EndpointConfig) -> dict[str, Any]:
-    return config.fingerprint() | {"offline": config.is_offline}
+    return config.fingerprint() | {"model": config.model_name}
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any], path: str = "") -> list[str]:

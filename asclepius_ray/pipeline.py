@@ -19,7 +19,7 @@ from asclepius_ray.chat.clinical import ask_clinical
 from asclepius_ray.chat.config import EndpointConfig
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.endpoints import check_endpoint_config, open_endpoint, reach_endpoint
-from asclepius_ray.errors import ConfigError, Interrupted, LeaseError
+from asclepius_ray.errors import ConfigError, LeaseError
 from asclepius_ray.evaluation.config import MODEL_FOLDERS
 from asclepius_ray.fingerprints import (
     EVALUATE,
@@ -74,7 +74,7 @@ def _holding(run: Run, job: str, progress: Progress) -> Iterator[Work]:
         root.write_bytes("run.json", resolved_json(run).encode())
         yield work
         exit_code = 0
-    except Interrupted:
+    except KeyboardInterrupt:
         if lease.lost:
             raise LeaseError(f"{root.uri} was taken over by {read_holder(root)}: this run ends") from None
         raise

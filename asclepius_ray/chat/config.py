@@ -7,6 +7,7 @@ from pydantic import Field
 from asclepius_ray.config import Operational, Section
 
 OFFLINE = "offline"
+OFFLINE_MODEL = "offline-rules"
 
 
 class SamplingConfig(Section):
@@ -30,8 +31,8 @@ class EndpointConfig(Section):
 
     base_url: Annotated[str, Operational()] = ""
     """"offline" for the rules that ship with the package, or an address that ends in /v1."""
-    model: str = "offline-rules"
-    """The name that goes into the requests."""
+    model: str = ""
+    """The name that goes into the requests; the offline teacher's own where base_url is "offline"."""
     api_key_env: Annotated[str, Operational()] = "OPENAI_API_KEY"
     """The environment variable with the key; the key itself never stands in a run file."""
     max_in_flight: Annotated[int, Operational(), Field(ge=0)] = 64
@@ -51,8 +52,18 @@ class EndpointConfig(Section):
     """By step: note, question, answer, judge."""
 
     @property
-    def is_offline(self) -> bool:
+    def starts_offline_teacher(self) -> bool:
+        """Whether the run starts the offline teacher for this endpoint."""
         return self.base_url == OFFLINE
+
+    @property
+    def model_name(self) -> str:
+        return self.model or (OFFLINE_MODEL if self.starts_offline_teacher else "")
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether rules answer here, and no language model: started by the run or at an address."""
+        return self.model_name == OFFLINE_MODEL
 
     def sampling_of(self, step: str) -> SamplingConfig:
         """The step's own table, or the defaults (a judge's temperature is 0, as in the paper)."""

@@ -34,7 +34,7 @@ class Endpoint:
         _host(base_url)
         return cls(
             base_url=base_url.rstrip("/"),
-            model=config.model,
+            model=config.model_name,
             api_key=api_key,
             headers=dict(config.headers),
             extra_body=dict(config.extra_body),
@@ -70,7 +70,7 @@ def is_loopback(base_url: str) -> bool:
 
 def check_trusted(config: EndpointConfig, started_by_run: bool) -> None:
     """Refuses to send real notes to a host that nobody allowed; call it where the input is notes."""
-    if config.is_offline or started_by_run or is_loopback(config.base_url):
+    if config.starts_offline_teacher or started_by_run or is_loopback(config.base_url):
         return
     host = _host(config.base_url)
     if host in {trusted.strip().rstrip(".").lower() for trusted in config.trusted_hosts}:

@@ -83,4 +83,4 @@ def _places(job: str, run: Run) -> list[Place]:
 
 
 def _asks_with_key(endpoint: EndpointConfig) -> bool:
-    return bool(endpoint.base_url) and not endpoint.is_offline and bool(endpoint.api_key_env)
+    return bool(endpoint.base_url) and not endpoint.starts_offline_teacher and bool(endpoint.api_key_env)

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 import pytest
 
 from asclepius_ray.chat.client import ChatClient, Completion, Failure, Request, check_endpoint
-from asclepius_ray.chat.config import EndpointConfig, PriceConfig
+from asclepius_ray.chat.config import OFFLINE_MODEL, EndpointConfig, PriceConfig
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.offline.faults import Faults
-from asclepius_ray.chat.offline.server import MODEL_NAME, OfflineTeacher
+from asclepius_ray.chat.offline.server import OfflineTeacher
 from asclepius_ray.errors import EndpointError
 from asclepius_ray.prompts.rendering import render_note_prompt
 from asclepius_ray.records import Message
@@ -42,7 +42,7 @@ def request_note(report: str = REPORT, max_tokens: int = 1024, **settings: bool)
 
 def endpoint_of(teacher: OfflineTeacher, **settings: object) -> Endpoint:
     values: dict[str, Any] = {"timeout_seconds": 10.0, "max_attempts": 2, **settings}
-    return Endpoint(teacher.base_url, MODEL_NAME, **values)
+    return Endpoint(teacher.base_url, OFFLINE_MODEL, **values)
 
 
 @contextlib.contextmanager
@@ -94,7 +94,7 @@ def test_a_good_answer_is_a_completion_with_its_tokens() -> None:
     reply, teacher = ask_one(Faults())
     assert isinstance(reply, Completion)
     assert CANARY in reply.text
-    assert (reply.finish_reason, reply.model, reply.attempts) == ("stop", MODEL_NAME, 1)
+    assert (reply.finish_reason, reply.model, reply.attempts) == ("stop", OFFLINE_MODEL, 1)
     assert reply.prompt_tokens > 100
     assert reply.completion_tokens > 10
     assert teacher.requests_answered == {"note": 1}
@@ -234,7 +234,7 @@ def test_trouble_of_the_endpoint_ends_the_run_without_giving_anything_away(
     settings: dict[str, Any], faults: Faults, expected: str
 ) -> None:
     with OfflineTeacher(api_key=KEY, faults=faults) as teacher:
-        endpoint = Endpoint(**{"base_url": teacher.base_url, "model": MODEL_NAME, **settings})
+        endpoint = Endpoint(**{"base_url": teacher.base_url, "model": OFFLINE_MODEL, **settings})
         with pytest.raises(EndpointError) as caught:
             run(ask(endpoint, request_note()))
         assert expected in str(caught.value)
@@ -332,7 +332,7 @@ def test_a_redirect_takes_no_note_to_another_host() -> None:
     with OfflineTeacher() as elsewhere:
         target = {"Location": f"{elsewhere.base_url}/chat/completions"}
         with scripted_server((307, target, {})) as (url, _), pytest.raises(EndpointError, match="HTTP 307"):
-            run(ask(Endpoint(url, MODEL_NAME), request_note()))
+            run(ask(Endpoint(url, OFFLINE_MODEL), request_note()))
         assert elsewhere.requests_received == {}
 
 

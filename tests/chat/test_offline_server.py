@@ -12,8 +12,9 @@ import httpx
 import openai
 import pytest
 
+from asclepius_ray.chat.config import OFFLINE_MODEL
 from asclepius_ray.chat.offline.faults import Fault, Faults
-from asclepius_ray.chat.offline.server import MODEL_NAME, OfflineTeacher
+from asclepius_ray.chat.offline.server import OfflineTeacher
 from asclepius_ray.errors import EndpointError
 from asclepius_ray.prompts.rendering import (
     render_answer_prompt,
@@ -40,16 +41,16 @@ def turns_of(messages: list[Message]) -> list[dict[str, str]]:
 def test_the_official_client_gets_a_completion_of_the_rules() -> None:
     with OfflineTeacher() as teacher:
         reply = chat_of(teacher).chat.completions.create(
-            model=MODEL_NAME, messages=turns_of(render_note_prompt(NOTE))
+            model=OFFLINE_MODEL, messages=turns_of(render_note_prompt(NOTE))
         )
-    assert reply.model == MODEL_NAME
+    assert reply.model == OFFLINE_MODEL
     assert reply.choices[0].finish_reason == "stop"
     assert "abscess" in reply.choices[0].message.content
     assert reply.usage.total_tokens == reply.usage.prompt_tokens + reply.usage.completion_tokens
 
 
 def test_a_stream_holds_the_same_text_and_the_usage() -> None:
-    ask = {"model": MODEL_NAME, "messages": turns_of(render_note_prompt(NOTE))}
+    ask = {"model": OFFLINE_MODEL, "messages": turns_of(render_note_prompt(NOTE))}
     with OfflineTeacher() as teacher:
         whole = chat_of(teacher).chat.completions.create(**ask)
         chunks = list(
@@ -66,17 +67,17 @@ def test_a_stream_holds_the_same_text_and_the_usage() -> None:
 def test_the_list_of_models_says_that_these_are_rules() -> None:
     with OfflineTeacher() as teacher, urllib.request.urlopen(f"{teacher.base_url}/models") as reply:
         [model] = json.load(reply)["data"]
-    assert model["id"] == MODEL_NAME
+    assert model["id"] == OFFLINE_MODEL
     assert "not a language model" in model["description"].lower()
 
 
 def test_a_key_is_asked_for_where_one_is_set() -> None:
     with OfflineTeacher(api_key="right") as teacher:
-        assert chat_of(teacher, "right").models.list().data[0].id == MODEL_NAME
+        assert chat_of(teacher, "right").models.list().data[0].id == OFFLINE_MODEL
         with pytest.raises(openai.AuthenticationError):
             chat_of(teacher, "wrong").models.list()
         with pytest.raises(openai.AuthenticationError):
-            chat_of(teacher, "wrong").chat.completions.create(model=MODEL_NAME, messages=[])
+            chat_of(teacher, "wrong").chat.completions.create(model=OFFLINE_MODEL, messages=[])
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_a_key_is_asked_for_where_one_is_set() -> None:
 def test_what_the_rules_cannot_do_is_refused_by_name(
     change: dict[str, object], status: int, code: str, parameter: str
 ) -> None:
-    body = {"model": MODEL_NAME, "messages": turns_of(render_note_prompt(NOTE)), **change}
+    body = {"model": OFFLINE_MODEL, "messages": turns_of(render_note_prompt(NOTE)), **change}
     with OfflineTeacher() as teacher:
         reply = httpx.post(f"{teacher.base_url}/chat/completions", json=body)
     assert reply.status_code == status
@@ -109,7 +110,7 @@ def test_every_step_is_known_by_its_prompt_and_counted() -> None:
     ]
     with OfflineTeacher() as teacher:
         replies = [
-            chat_of(teacher).chat.completions.create(model=MODEL_NAME, messages=turns_of(prompt))
+            chat_of(teacher).chat.completions.create(model=OFFLINE_MODEL, messages=turns_of(prompt))
             for prompt in prompts
         ]
         assert teacher.requests_answered == {"note": 1, "question": 1, "answer": 1, "judge": 1}
@@ -121,12 +122,12 @@ def test_tags_inside_of_a_report_or_note_mean_nothing() -> None:
     prompts = [render_note_prompt(text), render_answer_prompt(text, "What did the MRI show?")]
     with OfflineTeacher() as teacher:
         for prompt in prompts:
-            chat_of(teacher).chat.completions.create(model=MODEL_NAME, messages=turns_of(prompt))
+            chat_of(teacher).chat.completions.create(model=OFFLINE_MODEL, messages=turns_of(prompt))
         assert teacher.requests_answered == {"note": 1, "answer": 1}
 
 
 def test_a_rate_limit_is_told_with_retry_after() -> None:
-    body = {"model": MODEL_NAME, "messages": turns_of(render_note_prompt(NOTE))}
+    body = {"model": OFFLINE_MODEL, "messages": turns_of(render_note_prompt(NOTE))}
     with OfflineTeacher(faults=Faults(requests_per_minute=30)) as teacher:
         replies = [httpx.post(f"{teacher.base_url}/chat/completions", json=body) for _ in range(2)]
     assert [reply.status_code for reply in replies] == [200, 429]
@@ -155,7 +156,7 @@ def test_a_port_in_use_is_an_error_that_names_it() -> None:
 def test_stopping_does_not_wait_for_a_hanging_request() -> None:
     async def scenario() -> None:
         teacher = OfflineTeacher(faults=Faults(hang=1.0)).start()
-        body = {"model": MODEL_NAME, "messages": turns_of(render_note_prompt(NOTE))}
+        body = {"model": OFFLINE_MODEL, "messages": turns_of(render_note_prompt(NOTE))}
         async with httpx.AsyncClient(timeout=30.0) as client:
             hanging = asyncio.create_task(client.post(f"{teacher.base_url}/chat/completions", json=body))
             while not teacher.requests_received:

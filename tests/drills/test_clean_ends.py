@@ -31,7 +31,11 @@ SMALL = (
 def slow_teacher() -> Iterator[tuple[str, ...]]:
     """A teacher that needs 0.4 s a reply: 16 rows of three steps take long enough to be hit in the middle."""
     with OfflineTeacher(faults=Faults(latency_seconds=0.4)) as teacher:
-        yield (f"teacher.base_url={teacher.base_url}", "teacher.model=slow", "teacher.max_in_flight=2")
+        yield (
+            f"teacher.base_url={teacher.base_url}",
+            "teacher.model=offline-rules",
+            "teacher.max_in_flight=2",
+        )
 
 
 def start(root: Path, job: str, *overrides: str) -> subprocess.Popen[str]:

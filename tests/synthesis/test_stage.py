@@ -18,10 +18,10 @@ from rich.console import Console
 from scripted_teacher import ScriptedTeacher
 
 from asclepius_ray.artifacts import Folder, Manifest, is_finished, read_manifest
-from asclepius_ray.chat.config import PriceConfig
+from asclepius_ray.chat.config import OFFLINE_MODEL, PriceConfig
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.offline.faults import Faults
-from asclepius_ray.chat.offline.server import MODEL_NAME, OfflineTeacher
+from asclepius_ray.chat.offline.server import OfflineTeacher
 from asclepius_ray.errors import EndpointError, InputError, SynthesisError
 from asclepius_ray.progress import Progress
 from asclepius_ray.records import Task
@@ -48,7 +48,7 @@ def _run(
 
 
 def _offline(teacher: OfflineTeacher) -> Endpoint:
-    return Endpoint(teacher.base_url, MODEL_NAME, is_offline=True, max_attempts=2, price=PRICE)
+    return Endpoint(teacher.base_url, OFFLINE_MODEL, is_offline=True, max_attempts=2, price=PRICE)
 
 
 def _read(root: Path, pattern: str) -> list[dict[str, Any]]:
@@ -145,7 +145,7 @@ def test_the_manifest_says_what_was_used(real_runs: tuple[Path, Path]) -> None:
     }
     assert details["cost_usd"] == pytest.approx((used["prompt_tokens"] + 2 * used["completion_tokens"]) / 1e6)
     assert details["cost_usd"] > 0
-    assert details["teacher"] == {"model": MODEL_NAME, "is_offline": True}
+    assert details["teacher"] == {"model": OFFLINE_MODEL, "is_offline": True}
     assert set(details["prompts"]) == {"note", "question", "answer"}
     assert details["is_usage_estimated"] is False
 

@@ -209,7 +209,7 @@ def test_a_store_without_a_train_document_is_refused(tmp_path: Path) -> None:
         packages={},
     )
     require_documents(store, settings(phases=[{"kind": "notes", "epochs": 1}]))
-    with pytest.raises(TrainingError, match="no train document of kind 'instructions'.*answer_too_long"):
+    with pytest.raises(TrainingError, match=r"no train document of kind 'instructions'.*answer_too_long"):
         require_documents(store, settings())
 
 

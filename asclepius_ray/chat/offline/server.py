@@ -9,10 +9,8 @@ from types import TracebackType
 from aiohttp import web
 
 from asclepius_ray.chat.offline.faults import Faults
-from asclepius_ray.chat.offline.service import MODEL_NAME, TeacherService
+from asclepius_ray.chat.offline.service import TeacherService
 from asclepius_ray.errors import EndpointError
-
-__all__ = ["MODEL_NAME", "OfflineTeacher", "serve_forever"]
 
 START_TIMEOUT_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 10.0

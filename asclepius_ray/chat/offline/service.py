@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 
 from aiohttp import web
 
+from asclepius_ray.chat.config import OFFLINE_MODEL
 from asclepius_ray.chat.offline.faults import Fault, Faults, RateLimit
 from asclepius_ray.chat.offline.prompt_reading import PromptParts, read_prompt
 from asclepius_ray.chat.offline.rules import reply_to
 from asclepius_ray.chat.prices import CHARACTERS_PER_TOKEN, estimate_tokens
 
-MODEL_NAME = "offline-rules"
 DESCRIPTION = (
     "Rules that ship with asclepius-ray. Not a language model: it rearranges the text of the prompt."
 )
@@ -73,7 +73,7 @@ class TeacherService:
     async def list_models(self, request: web.Request) -> web.Response:
         if not self._is_authorized(request):
             return _error(401, "invalid_api_key", "the API key is missing or wrong")
-        model = {"id": MODEL_NAME, "object": "model", "created": 0, "owned_by": "asclepius-ray"}
+        model = {"id": OFFLINE_MODEL, "object": "model", "created": 0, "owned_by": "asclepius-ray"}
         return web.json_response({"object": "list", "data": [{**model, "description": DESCRIPTION}]})
 
     async def complete_chat(self, request: web.Request) -> web.StreamResponse:
@@ -195,7 +195,7 @@ async def _send_event(response: web.StreamResponse, event: dict[str, object]) ->
 
 
 def _frame(kind: str) -> dict[str, object]:
-    return {"id": "chatcmpl-offline", "object": kind, "created": int(time.time()), "model": MODEL_NAME}
+    return {"id": "chatcmpl-offline", "object": kind, "created": int(time.time()), "model": OFFLINE_MODEL}
 
 
 def _read_json(raw: bytes) -> dict[str, object]:
@@ -210,8 +210,8 @@ def _find_problem(body: dict[str, object]) -> web.Response | None:
     for name in ("model", "messages"):
         if not body.get(name):
             return _error(400, "missing_required_parameter", f"{name} is required", name)
-    if body["model"] != MODEL_NAME:
-        return _error(404, "model_not_found", f"the only model here is {MODEL_NAME}", "model")
+    if body["model"] != OFFLINE_MODEL:
+        return _error(404, "model_not_found", f"the only model here is {OFFLINE_MODEL}", "model")
     for name in body:
         if name not in _KNOWN_FIELDS or (name == "n" and body["n"] != 1):
             return _error(400, "unsupported_parameter", f"the rules do not support {name} as it is set", name)
