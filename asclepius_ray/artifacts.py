@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -187,12 +187,17 @@ def write_manifest(
     counts: dict[str, Any],
     made_from: dict[str, Any],
     details: dict[str, Any] | None = None,
+    files: Sequence[str] | None = None,
 ) -> Manifest:
-    """Hashes every file of the folder and writes its manifest: from then on the artefact is whole."""
+    """Hashes the files and writes the folder's manifest: from then on the artefact is whole.
+
+    `files`: those that belong to the artefact; by default all that are in the folder.
+    """
+    names = folder.names() if files is None else files
     manifest = Manifest(
         artifact=artifact,
         counts=counts,
-        files={name: folder.sha256(name) for name in folder.names() if name != MANIFEST_NAME},
+        files={name: folder.sha256(name) for name in names if name != MANIFEST_NAME},
         made_from=made_from,
         details=details or {},
         packages=_installed_packages(),

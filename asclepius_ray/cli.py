@@ -102,6 +102,8 @@ def run(
     settings = load_run(run_file, overrides)
     with Progress() as progress:
         if job == "serve":
+            if redo:
+                raise ConfigError(f"--redo {redo!r}: the job serve has no stage to make anew")
             serve(settings, progress)
             return
         run_job(job, settings, redo, progress)

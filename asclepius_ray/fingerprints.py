@@ -51,6 +51,14 @@ def check_unchanged(stage: Stage, finished: Manifest, expected: dict[str, Any]) 
     )
 
 
+def require_artifact(root: Folder, artifact: str, job: str) -> Manifest:
+    """The manifest of what another job must have made; an ArtifactError names that job."""
+    folder = root.child(artifact)
+    if not is_finished(folder):
+        raise ArtifactError(f"{folder.uri} is not finished; run the job {job} on this root first")
+    return read_manifest(folder)
+
+
 def _synthesize(run: Run) -> dict[str, Any]:
     return {
         "seed": run.seed,
@@ -64,8 +72,8 @@ def _synthesize(run: Run) -> dict[str, Any]:
 def _train(run: Run, root: Folder) -> dict[str, Any]:
     return {
         "seed": run.seed,
-        "dataset": _identity(root, "dataset", "synthesize"),
-        "notes": _identity(root, "notes", "synthesize"),
+        "dataset": require_artifact(root, "dataset", "synthesize").identity,
+        "notes": require_artifact(root, "notes", "synthesize").identity,
         "tokens": run.tokens.fingerprint(),
         "training": run.training.fingerprint(),
         "prompts": {"instruction": prompt_hash("instruction")},
@@ -75,19 +83,12 @@ def _train(run: Run, root: Folder) -> dict[str, Any]:
 def _evaluate(run: Run, root: Folder) -> dict[str, Any]:
     return {
         "seed": run.seed,
-        "dataset": _identity(root, "dataset", "synthesize"),
-        "model": _identity(root, "model", "train"),
+        "dataset": require_artifact(root, "dataset", "synthesize").identity,
+        "model": require_artifact(root, "model", "train").identity,
         "judge": _endpoint(run.judge),
         "evaluation": run.evaluation.fingerprint(),
         "prompts": {name: prompt_hash(name) for name in ("instruction", "judge")},
     }
-
-
-def _identity(root: Folder, artifact: str, job: str) -> str:
-    folder = root.child(artifact)
-    if not is_finished(folder):
-        raise ArtifactError(f"{folder.uri} is not finished; run the job {job} on this root first")
-    return read_manifest(folder).identity
 
 
 def _endpoint(config: EndpointConfig) -> dict[str, Any]:

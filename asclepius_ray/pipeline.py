@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow.parquet
 
-from asclepius_ray.artifacts import Folder, Manifest, read_manifest
+from asclepius_ray.artifacts import Folder, Manifest
 from asclepius_ray.chat.clinical import ask_clinical
 from asclepius_ray.chat.config import EndpointConfig
 from asclepius_ray.chat.endpoint import Endpoint
@@ -29,6 +29,7 @@ from asclepius_ray.fingerprints import (
     Stage,
     check_unchanged,
     made_from,
+    require_artifact,
 )
 from asclepius_ray.lease import acquire, follow, read_holder
 from asclepius_ray.progress import Progress
@@ -42,13 +43,11 @@ ASKED_NAME = "asked.json"
 
 @dataclass
 class Work:
-    """One job on one run: what it needs at hand, and what it did."""
+    """One job on one run: what it needs at hand."""
 
     run: Run
     root: Folder
     progress: Progress
-    made: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
     _session: ExitStack = field(default_factory=ExitStack)
     _connected: bool = False
 
@@ -71,7 +70,6 @@ def _holding(run: Run, job: str, progress: Progress) -> Iterator[Work]:
     work = Work(run, root, progress)
     exit_code = 1
     try:
-        root.write_bytes("run.json", resolved_json(run).encode())
         yield work
         exit_code = 0
     except KeyboardInterrupt:
@@ -84,22 +82,26 @@ def _holding(run: Run, job: str, progress: Progress) -> Iterator[Work]:
         work.close()
 
 
-def run_job(job: str, run: Run, redo: str, progress: Progress) -> Work | None:
-    """Runs a job of `JOBS` except "serve"; None if it followed another run of the same job to its end."""
-    _check_redo(redo)
+def run_job(job: str, run: Run, redo: str, progress: Progress) -> None:
+    """Runs a job of `JOBS` except "serve".
+
+    A submitted job whose twin is at work already follows it, and exits with its code.
+    """
+    stages = STAGES if job == "pipeline" else tuple(stage for stage in STAGES if stage.name == job)
+    _check_redo(redo, stages)
     if is_submitted_job() and (code := follow(run.folder, _purpose(run, job), progress.say)) is not None:
         raise SystemExit(code)
-    stages = STAGES if job == "pipeline" else tuple(stage for stage in STAGES if stage.name == job)
     with _holding(run, job, progress) as work:
-        if redo:
-            _clear_from(work, redo)
-        _check_settings(work, stages)
+        redone = _from_stage_on(redo)
+        _check_settings(work, stages, redone)
+        # Only now: nothing is thrown away for a run that could not have begun.
+        _clear(work, redone)
+        work.root.write_bytes("run.json", resolved_json(run).encode())
         for stage in stages:
             _run_stage(work, stage)
         if job == "pipeline":
             _ask_once(work)
         _write_report(work)
-    return work
 
 
 def serve(run: Run, progress: Progress) -> None:
@@ -108,13 +110,9 @@ def serve(run: Run, progress: Progress) -> None:
 
     model = run.serving.model or run.folder.child("model").uri
     if not run.serving.model:
-        read_manifest(run.folder.child("model"))
+        require_artifact(run.folder, "model", "train")
     with ray_session(progress):
-        serve_until_stopped({run.name: model}, run.serving, _serving_key(run), progress)
-
-
-def _serving_key(run: Run) -> str:
-    return read_secret(run.serving.api_key_env)
+        serve_until_stopped({run.name: model}, run.serving, read_secret(run.serving.api_key_env), progress)
 
 
 def make_root(root: Folder) -> None:
@@ -136,29 +134,34 @@ def _purpose(run: Run, job: str) -> str:
     return f"{job}:{sha256(resolved_json(run).encode()).hexdigest()[:16]}"
 
 
-def _check_redo(redo: str) -> None:
-    names = [stage.name for stage in STAGES]
+def _check_redo(redo: str, stages: tuple[Stage, ...]) -> None:
+    names = [stage.name for stage in stages]
     if redo and redo not in names:
-        raise ConfigError(f"--redo {redo!r}: there is no such stage; the stages are {', '.join(names)}")
+        raise ConfigError(f"--redo {redo!r}: this job has no such stage; it has {', '.join(names)}")
 
 
-def _clear_from(work: Work, redo: str) -> None:
-    """Removes a stage's artefacts and those made from them; the last first, so none outlives its source."""
-    first = [stage.name for stage in STAGES].index(redo)
-    for stage in reversed(STAGES[first:]):
+def _from_stage_on(redo: str) -> tuple[Stage, ...]:
+    """The stage to be made anew, and all that are made from it."""
+    names = [stage.name for stage in STAGES]
+    return STAGES[names.index(redo) :] if redo else ()
+
+
+def _clear(work: Work, stages: tuple[Stage, ...]) -> None:
+    """Removes the stages' artefacts, the last first, so that none outlives what it was made from."""
+    for stage in reversed(stages):
         for artifact in reversed(stage.artifacts):
             work.root.child(artifact).clear()
 
 
-def _check_settings(work: Work, stages: tuple[Stage, ...]) -> None:
-    """Finds what would stop the job later, before anything is started or paid for."""
+def _check_settings(work: Work, stages: tuple[Stage, ...], redone: tuple[Stage, ...]) -> None:
+    """Finds what would stop the job later, before anything is started, removed or paid for."""
     for stage in STAGES:
         finished = stage.finished(work.root)
-        if finished is None:
+        if finished is None or stage in redone:
             break
         if stage in stages:
             check_unchanged(stage, finished, made_from(stage, work.run, work.root))
-    unfinished = [stage for stage in stages if stage.finished(work.root) is None]
+    unfinished = [stage for stage in stages if stage in redone or stage.finished(work.root) is None]
     endpoints = _endpoints_of(work.run, unfinished)
     for role, config in endpoints.items():
         check_endpoint_config(config, role, sends_real_notes=work.run.input.kind == "notes")
@@ -187,13 +190,11 @@ def _run_stage(work: Work, stage: Stage) -> None:
     expected = made_from(stage, work.run, work.root)
     if finished is not None:
         check_unchanged(stage, finished, expected)
-        work.skipped.append(stage.name)
         work.progress.say(f"{stage.name}: finished already, skipped")
         return
     work.connect()
     started = time.monotonic()
     _MAKERS[stage](work, expected)
-    work.made.append(stage.name)
     work.progress.end()
     work.progress.say(f"{stage.name}: done in {time.monotonic() - started:.0f} s")
 

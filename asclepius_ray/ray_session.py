@@ -50,12 +50,12 @@ def ray_session(progress: Progress) -> Iterator[None]:
     try:
         yield
     except ray.exceptions.RayError as error:
-        raise _cause_of(error) from error
+        raise cause_of(error) from error
     finally:
         ray.shutdown()
 
 
-def _cause_of(error: BaseException) -> BaseException:
+def cause_of(error: BaseException) -> BaseException:
     """The error that a worker met, without Ray's wrapping; Ray's own where there is none below."""
     found: BaseException | None = error
     while found is not None:

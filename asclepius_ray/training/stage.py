@@ -28,7 +28,7 @@ from asclepius_ray.training.base_model import prepare_base_model
 from asclepius_ray.training.config import TINY, TrainingConfig
 from asclepius_ray.training.failures import original_error
 from asclepius_ray.training.fitting import fit
-from asclepius_ray.training.recorder import Recorder, summarize
+from asclepius_ray.training.recorder import METRICS_NAME, Recorder, summarize
 from asclepius_ray.training.tokenization import tokenize_pieces
 
 SETTINGS_NAME = "settings.json"
@@ -171,7 +171,10 @@ def finish(root: Folder, lines: list[dict[str, Any]], made_from: dict[str, Any])
     if not counts["steps"]:
         raise TrainingError("no optimizer step ran, so there is no trained model; see training.phases")
     details = {"phases": phases, "instruction_prompt_sha256": prompt_hash("instruction")}
-    write_manifest(root.child("training"), "training", counts, made_from, details)
+    # The checkpoints are no part of the artefact: nobody reads them once the model is there, and to hash
+    # those of a large model would take longer than an epoch.
+    files = [METRICS_NAME, SETTINGS_NAME]
+    write_manifest(root.child("training"), "training", counts, made_from, details, files)
     base_model, model = root.child("base_model"), root.child("model")
     source = read_manifest(base_model)
     for name in source.details["tokenizer_files"]:

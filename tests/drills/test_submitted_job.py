@@ -1,0 +1,121 @@
+"""The real job pages on a real cluster, sent there by `asclepius submit`, with token authentication on."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from local_heads import Head, started_head
+
+from asclepius_ray.artifacts import Folder, is_finished, read_manifest
+from asclepius_ray.chat.offline.faults import Faults
+from asclepius_ray.chat.offline.server import OfflineTeacher
+from asclepius_ray.lease import read_holder
+
+PROJECT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a-token-made-for-this-drill"}
+SMALL = (
+    "input.limit=16",
+    "training.phases=[{kind='notes', epochs=1, learning_rate=2e-3}, {kind='instructions', epochs=1}]",
+    "evaluation.limit=2",
+)
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    with started_head(TOKEN, tmp_path_factory.mktemp("head"), num_workers=0) as head:
+        yield head
+
+
+def submit(head: Head, job: str, root: Path, *overrides: str) -> subprocess.Popen[str]:
+    sets = [part for override in (f"root={root}", *SMALL, *overrides) for part in ("--set", override)]
+    command = [
+        BIN / "asclepius",
+        "submit",
+        job,
+        "jobs/runs/quickstart.toml",
+        "--address",
+        head.address,
+        *sets,
+    ]
+    return subprocess.Popen(
+        command,
+        cwd=PROJECT,
+        env=head.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for_line(process: subprocess.Popen[str], text: str) -> str:
+    assert process.stdout is not None
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if text in line:
+            return seen
+    raise AssertionError(seen)
+
+
+def test_the_whole_pipeline_runs_as_a_submitted_job_and_its_log_holds_no_answer(
+    head: Head, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    process = submit(head, "pipeline", root)
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, output
+    assert is_finished(Folder(str(root / "evaluation")))
+    assert (root / "report.html").is_file()
+    assert "asked   kept in" in output
+    assert "answer  " not in output
+
+
+def test_a_job_submitted_twice_is_done_once_and_both_end_with_its_result(head: Head, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    with OfflineTeacher(faults=Faults(latency_seconds=0.4)) as teacher:
+        settings = (
+            f"teacher.base_url={teacher.base_url}",
+            "teacher.model=offline-rules",
+            "teacher.max_in_flight=2",
+        )
+        first = submit(head, "synthesize", root, *settings)
+        seen = wait_for_line(first, "synthesize")
+        second = submit(head, "synthesize", root, *settings)
+        followed, _ = second.communicate(timeout=120)
+        rest, _ = first.communicate(timeout=120)
+        asked = teacher.requests_answered
+    assert (first.returncode, second.returncode) == (0, 0), seen + rest + followed
+    assert "following it" in followed
+    counts = read_manifest(Folder(str(root / "dataset"))).counts
+    assert counts["input"] == 16
+    assert sum(asked.values()) <= 3 * 16
+
+
+def test_ray_job_stop_ends_a_job_in_order_and_it_can_be_submitted_again(head: Head, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    with OfflineTeacher(faults=Faults(latency_seconds=0.4)) as teacher:
+        settings = (
+            f"teacher.base_url={teacher.base_url}",
+            "teacher.model=offline-rules",
+            "teacher.max_in_flight=2",
+        )
+        process = submit(head, "synthesize", root, *settings)
+        seen = wait_for_line(process, "synthesize 0/16")
+        job_id = seen.split("job ", 1)[1].split(":", 1)[0]
+        time.sleep(2)
+        stop = [BIN / "ray", "job", "stop", "--address", head.address, job_id]
+        subprocess.run(stop, env=head.environment, check=True, capture_output=True, timeout=100)
+        rest, _ = process.communicate(timeout=60)
+        assert process.returncode != 0
+        assert "stopped by SIGTERM" in seen + rest
+        assert not is_finished(Folder(str(root / "dataset")))
+        holder = read_holder(Folder(str(root)))
+        assert holder is not None
+        assert holder.exit_code is not None
+        again = submit(head, "synthesize", root, *settings)
+        output, _ = again.communicate(timeout=120)
+        assert again.returncode == 0, output
