@@ -41,7 +41,7 @@ class Folder:
         """The path of a local folder; an ArtifactError for one in a bucket."""
         if not self.is_local:
             raise ArtifactError(f"{self.uri} is in a bucket; this needs a local folder")
-        return Path(self.uri.removeprefix("file://"))
+        return Path(self.uri.removeprefix("file://")).expanduser()
 
     def child(self, name: str) -> "Folder":
         # A URI may end in a query (endpoint_override=…) that belongs to the file system.

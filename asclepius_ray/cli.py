@@ -50,7 +50,8 @@ def guarded(command: Callable[Arguments, object]) -> Callable[Arguments, None]:
         except KeyboardInterrupt:
             raise _fail(_stopped_message(), Interrupted.exit_code) from None
         except OSError as error:
-            if error.errno not in STORAGE_ERRORS:
+            # pyarrow gives the errors of a bucket no number.
+            if error.errno is not None and error.errno not in STORAGE_ERRORS:
                 raise
             raise _fail(_storage_message(error), 1) from None
 
@@ -61,19 +62,21 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
     # Ray's calls give way to KeyboardInterrupt alone, and raise one of their own: any other exception
     # becomes a SystemError in them, and what this one carried would be lost.
     terminations.append(signum)
-    raise KeyboardInterrupt
+    if len(terminations) == 1:
+        raise KeyboardInterrupt
 
 
 def _stopped_message() -> str:
     cause = "SIGTERM" if terminations else "Ctrl-C"
-    return f"stopped by {cause}; what is finished is kept: run the same command again to go on from there"
+    again = "run the same command again" + (" without --redo" if "--redo" in sys.argv else "")
+    return f"stopped by {cause}; what is finished is kept: {again} to go on from there"
 
 
 def _storage_message(error: OSError) -> str:
     where = f" ({error.filename})" if error.filename else ""
-    reason = error.strerror or "a file cannot be written"
+    reason = error.strerror or " ".join(str(error).split())[:300]
     return (
-        f"{reason}{where}; make room (or fix the folder's rights) and run the same command again: "
+        f"{reason}{where}; make room there, or mend access to it, and run the same command again: "
         "what is finished is kept"
     )
 
@@ -175,7 +178,11 @@ def ask(
     key = read_secret(api_key_env)
     if not key:
         raise ConfigError(f"the environment variable {api_key_env} is not set; put the server's key there")
-    answer = ask_clinical(url, key, note.read_text(encoding="utf-8"), question)
+    try:
+        text = note.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{note} is not a text file in UTF-8") from None
+    answer = ask_clinical(url, key, text, question)
     output.print(answer, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -208,9 +215,10 @@ def _say(line: str) -> None:
 
 
 def _check_job(job: str) -> None:
-    jobs = ("synthesize", "train", "evaluate", "serve", "pipeline")
-    if job not in jobs:
-        raise ConfigError(f"there is no job {job!r}; the jobs are {', '.join(jobs)}")
+    from asclepius_ray.run import JOBS
+
+    if job not in JOBS:
+        raise ConfigError(f"there is no job {job!r}; the jobs are {', '.join(JOBS)}")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -54,6 +54,8 @@ def parse_section(kind: type[SectionKind], values: object, where: str) -> Sectio
 
 def _describe(problem: ErrorDetails) -> str:
     path = ".".join(str(part) for part in problem["loc"])
+    if not path:
+        return problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         return f"{path}: there is no such setting; check its spelling and its section"
     if problem["type"] == "missing":

@@ -1,6 +1,6 @@
 """One live writer a root: the file `lease` in the run's folder.
 
-On a file system the check and the write happen under a lock of the folder, so that two runs never
+On a file system the check and the write happen under a lock, so that two runs never
 both hold it. A bucket has no such lock through pyarrow: there the newer of two writers that start
 within `SETTLE_SECONDS` of each other wins, and the other one notices and refuses.
 
@@ -14,14 +14,15 @@ import fcntl
 import json
 import logging
 import os
-import signal
 import socket
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 
@@ -29,6 +30,7 @@ from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import LeaseError
 
 LEASE_NAME = "lease"
+LOCK_NAME = ".lease-lock"
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
 SETTLE_SECONDS = 2.0
@@ -44,7 +46,8 @@ class Holder:
     purpose: str
     """The job and the hash of its settings: who wants the same may follow instead of refusing."""
     host: str
-    boot_id: str
+    machine_id: str
+    """The start of the kernel and the space of process ids: what makes `pid` mean something."""
     pid: int
     process_started_unix: float
     heartbeat_unix: float
@@ -63,8 +66,6 @@ class Lease:
         self._folder = folder
         self._holder = holder
         self._ended = threading.Event()
-        self.lost = False
-        """True once another run has taken the root over; this one must not write any more."""
         self._thread = threading.Thread(target=self._beat, daemon=True, name="lease")
         self._thread.start()
 
@@ -79,22 +80,26 @@ class Lease:
                     _write(self._folder, ended)
         except OSError as error:
             # A full disk, most likely what ended the run: our death gives the root back as well.
-            logger.warning("the lease could not be given back: %s", error.strerror)
+            logger.warning("the lease could not be given back: %s", error.strerror or error)
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
             try:
                 with _lock_of(self._folder):
                     if not _holds(self._folder, self._holder.token):
-                        self.lost = True
-                        break
+                        self._give_up()
                     _write(self._folder, replace(self._holder, heartbeat_unix=time.time()))
             except OSError as error:
                 # A full disk or a short outage: the next beat may go through, and if none does,
                 # another run takes over and the check above notices it.
-                logger.warning("the lease's heartbeat could not be written: %s", error.strerror)
-        if self.lost:
-            os.kill(os.getpid(), signal.SIGTERM)
+                logger.warning("the lease's heartbeat could not be written: %s", error.strerror or error)
+
+    def _give_up(self) -> NoReturn:
+        """Ends this process on the spot: to clean up now would be to remove what the new holder writes."""
+        new_holder = read_holder(self._folder)
+        sys.stderr.write(f"error: {self._folder.uri} was taken over by {new_holder}: this run ends\n")
+        sys.stderr.flush()
+        os._exit(LeaseError.exit_code)
 
 
 def acquire(folder: Folder, purpose: str) -> Lease:
@@ -155,8 +160,8 @@ def is_live(holder: Holder, folder: Folder) -> bool:
     """Whether the holder still works; watches one on another machine for a heartbeat if in doubt."""
     if holder.exit_code is not None:
         return False
-    if holder.host == socket.gethostname():
-        return holder.boot_id == _boot_id() and _process_lives(holder)
+    if (holder.host, holder.machine_id) == (socket.gethostname(), _machine_id()):
+        return _process_lives(holder)
     if time.time() - holder.heartbeat_unix < STALE_SECONDS:
         return True
     time.sleep(HEARTBEAT_SECONDS * 1.5)
@@ -169,7 +174,7 @@ def _this_process(purpose: str) -> Holder:
         token=uuid.uuid4().hex,
         purpose=purpose,
         host=socket.gethostname(),
-        boot_id=_boot_id(),
+        machine_id=_machine_id(),
         pid=os.getpid(),
         process_started_unix=psutil.Process().create_time(),
         heartbeat_unix=time.time(),
@@ -185,9 +190,10 @@ def _process_lives(holder: Holder) -> bool:
         return False
 
 
-def _boot_id() -> str:
-    file = Path("/proc/sys/kernel/random/boot_id")
-    return file.read_text().strip() if file.exists() else ""
+def _machine_id() -> str:
+    """Two machines, or two containers, of the same host name differ in it."""
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot_id} {Path('/proc/self/ns/pid').readlink()}"
 
 
 def _holds(folder: Folder, token: str) -> bool:
@@ -205,7 +211,8 @@ def _lock_of(folder: Folder) -> Iterator[None]:
     if not folder.is_local:
         yield
         return
-    descriptor = os.open(folder.local_path, os.O_RDONLY)
+    # A file opened for writing, not the folder: NFS passes such a lock on to the other hosts.
+    descriptor = os.open(folder.local_path / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

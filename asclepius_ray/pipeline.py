@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -19,7 +19,7 @@ from asclepius_ray.chat.clinical import ask_clinical
 from asclepius_ray.chat.config import EndpointConfig
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.endpoints import check_endpoint_config, open_endpoint, reach_endpoint
-from asclepius_ray.errors import ConfigError, LeaseError
+from asclepius_ray.errors import ConfigError
 from asclepius_ray.evaluation.config import MODEL_FOLDERS
 from asclepius_ray.fingerprints import (
     EVALUATE,
@@ -31,13 +31,12 @@ from asclepius_ray.fingerprints import (
     made_from,
     require_artifact,
 )
-from asclepius_ray.lease import acquire, follow, read_holder
+from asclepius_ray.lease import LEASE_NAME, acquire, follow
 from asclepius_ray.progress import Progress
-from asclepius_ray.ray_session import is_submitted_job, ray_session
+from asclepius_ray.ray_session import check_root_is_shared, is_submitted_job, ray_session
 from asclepius_ray.run import Run, read_secret, resolved_json
 from asclepius_ray.synthesis.case_reports import read_case_reports
 
-JOBS = ("synthesize", "train", "evaluate", "serve", "pipeline")
 ASKED_NAME = "asked.json"
 
 
@@ -48,17 +47,16 @@ class Work:
     run: Run
     root: Folder
     progress: Progress
-    _session: ExitStack = field(default_factory=ExitStack)
-    _connected: bool = False
+    session: ExitStack
+    """Holds the connection to Ray, once there is one."""
+    connected: bool = False
 
     def connect(self) -> None:
         """Connects to Ray unless that is done: no job starts Ray twice, or for nothing."""
-        if not self._connected:
-            self._session.enter_context(ray_session(self.progress))
-            self._connected = True
-
-    def close(self) -> None:
-        self._session.close()
+        if not self.connected:
+            self.session.enter_context(ray_session(self.progress))
+            self.connected = True
+            check_root_is_shared(self.root, LEASE_NAME)
 
 
 @contextmanager
@@ -67,19 +65,14 @@ def _holding(run: Run, job: str, progress: Progress) -> Iterator[Work]:
     root = run.folder
     make_root(root)
     lease = acquire(root, _purpose(run, job))
-    work = Work(run, root, progress)
     exit_code = 1
-    try:
-        yield work
-        exit_code = 0
-    except KeyboardInterrupt:
-        if lease.lost:
-            raise LeaseError(f"{root.uri} was taken over by {read_holder(root)}: this run ends") from None
-        raise
-    finally:
-        # The lease first: `ray job stop` leaves three seconds, and Ray's own end may take longer.
-        lease.release(exit_code)
-        work.close()
+    with ExitStack() as session:
+        try:
+            yield Work(run, root, progress, session)
+            exit_code = 0
+        finally:
+            # The lease before Ray: `ray job stop` leaves three seconds, and Ray's own end may take longer.
+            lease.release(exit_code)
 
 
 def run_job(job: str, run: Run, redo: str, progress: Progress) -> None:
@@ -96,6 +89,10 @@ def run_job(job: str, run: Run, redo: str, progress: Progress) -> None:
         _check_settings(work, stages, redone)
         # Only now: nothing is thrown away for a run that could not have begun.
         _clear(work, redone)
+        if run.serving.model:
+            progress.say(
+                "serving.model is for the job serve: this job serves and evaluates the run's own models"
+            )
         work.root.write_bytes("run.json", resolved_json(run).encode())
         for stage in stages:
             _run_stage(work, stage)
@@ -149,6 +146,7 @@ def _from_stage_on(redo: str) -> tuple[Stage, ...]:
 def _clear(work: Work, stages: tuple[Stage, ...]) -> None:
     """Removes the stages' artefacts, the last first, so that none outlives what it was made from."""
     for stage in reversed(stages):
+        work.progress.say(f"{stage.name}: removed, to be made anew")
         for artifact in reversed(stage.artifacts):
             work.root.child(artifact).clear()
 
@@ -156,15 +154,17 @@ def _clear(work: Work, stages: tuple[Stage, ...]) -> None:
 def _check_settings(work: Work, stages: tuple[Stage, ...], redone: tuple[Stage, ...]) -> None:
     """Finds what would stop the job later, before anything is started, removed or paid for."""
     for stage in STAGES:
-        finished = stage.finished(work.root)
-        if finished is None or stage in redone:
+        # A stage that is made anew may be damaged or of another format: that is what --redo is for.
+        finished = None if stage in redone else stage.finished(work.root)
+        if finished is None:
             break
         if stage in stages:
             check_unchanged(stage, finished, made_from(stage, work.run, work.root))
     unfinished = [stage for stage in stages if stage in redone or stage.finished(work.root) is None]
     endpoints = _endpoints_of(work.run, unfinished)
+    real_notes = _holds_real_notes(work, redone)
     for role, config in endpoints.items():
-        check_endpoint_config(config, role, sends_real_notes=work.run.input.kind == "notes")
+        check_endpoint_config(config, role, real_notes)
     if SYNTHESIZE in unfinished:
         # Path, format and columns are looked at here; a record is read only when one is asked for.
         read_case_reports(work.run.input)
@@ -172,6 +172,13 @@ def _check_settings(work: Work, stages: tuple[Stage, ...], redone: tuple[Stage, 
         _check_base_model(work.run)
     for config in endpoints.values():
         reach_endpoint(config)
+
+
+def _holds_real_notes(work: Work, redone: tuple[Stage, ...]) -> bool:
+    """Whether what will be sent is real notes: by the run file, or by the dataset that is there already."""
+    finished = None if SYNTHESIZE in redone else SYNTHESIZE.finished(work.root)
+    kinds = {work.run.input.kind, finished.made_from["input"]["kind"] if finished else ""}
+    return "notes" in kinds
 
 
 def _endpoints_of(run: Run, stages: list[Stage]) -> dict[str, EndpointConfig]:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import asclepius_ray
-from asclepius_ray.errors import AsclepiusError
+from asclepius_ray.artifacts import Folder
+from asclepius_ray.errors import AsclepiusError, ConfigError
 from asclepius_ray.progress import Progress
 
 # A laptop with two cores still has to hold two training workers and a data task at once; they
@@ -32,12 +33,7 @@ def ray_session(progress: Progress) -> Iterator[None]:
     _quieten()
     address = os.environ.get("RAY_ADDRESS", "")
     if address or is_submitted_job():
-        ray.init(
-            address=address or "auto",
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            runtime_env=None if is_submitted_job() else _own_code(),
-        )
+        _connect(address or "auto")
     else:
         ray.init(
             address="local",
@@ -50,19 +46,74 @@ def ray_session(progress: Progress) -> Iterator[None]:
     try:
         yield
     except ray.exceptions.RayError as error:
-        raise cause_of(error) from error
+        if (cause := cause_of(error)) is error:
+            raise
+        raise cause from None
     finally:
         ray.shutdown()
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """The error that a worker met, without Ray's wrapping; Ray's own where there is none below."""
+    """The error that a worker met, without Ray's wrapping; Ray's own only where our code is at fault."""
+    import ray
+
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, AsclepiusError | OSError) and type(found).__module__ != "ray.exceptions":
             return found
         found = getattr(found, "cause", None) or found.__cause__
-    return error
+    task_error: type[BaseException] = ray.exceptions.RayTaskError
+    if isinstance(error, task_error):
+        return error
+    # A worker, an actor or a node that died: no code of ours is to blame, and no row is shown.
+    return AsclepiusError(
+        f"Ray lost what it was working with ({type(error).__name__}), most often for want of memory; what is "
+        "finished is kept: run the same command again, with fewer workers if it recurs"
+    )
+
+
+def check_root_is_shared(root: Folder, probe: str) -> None:
+    """A ConfigError if a node of the cluster does not see the file `probe` of a local root.
+
+    Nodes that join later cannot be asked.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    if not root.is_local or len(nodes) < 2:
+        return
+    sees = ray.remote(root.exists)
+    seen = [
+        sees.options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+            probe
+        )
+        for node in nodes
+    ]
+    blind = len(nodes) - sum(ray.get(seen))
+    if blind:
+        raise ConfigError(
+            f"the root {root.uri} is a local folder that {blind} of the cluster's {len(nodes)} nodes do not "
+            "see; use storage that all of them share, such as s3://BUCKET/run"
+        )
+
+
+def _connect(address: str) -> None:
+    import ray
+
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            runtime_env=None if is_submitted_job() else _own_code(),
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"there is no Ray cluster at RAY_ADDRESS={address} ({first_line}); it takes HOST:6379, as "
+            "`ray start --head` prints it. To send a job through the dashboard use `asclepius submit`"
+        ) from None
 
 
 def _own_code() -> dict[str, object]:

@@ -5,11 +5,12 @@ Needs neither ray nor torch: a wrong setting is reported at once.
 
 import json
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.config import EndpointConfig
@@ -20,6 +21,9 @@ from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.synthesis.config import InputConfig, SynthesisConfig
 from asclepius_ray.tokens.config import TokensConfig
 from asclepius_ray.training.config import TrainingConfig
+
+_KEY_IN_ADDRESS = re.compile(r"\w+://[^/?]*@")
+JOBS = ("synthesize", "train", "evaluate", "serve", "pipeline")
 
 
 class Run(Section):
@@ -37,6 +41,22 @@ class Run(Section):
     training: TrainingConfig = TrainingConfig()
     serving: ServingConfig = ServingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _check_between_sections(self) -> "Run":
+        limit = self.tokens.sequence_length // 2
+        if self.evaluation.max_new_tokens > limit:
+            raise ValueError(
+                f"evaluation.max_new_tokens is {self.evaluation.max_new_tokens}, more than half of "
+                f"tokens.sequence_length ({self.tokens.sequence_length}): no note would fit before the answer"
+            )
+        for name, address in (("root", self.root), ("input.path", self.input.path)):
+            if _KEY_IN_ADDRESS.match(address):
+                raise ValueError(
+                    f"{name} holds a key before its @; put it into the environment (AWS_ACCESS_KEY_ID, "
+                    "AWS_SECRET_ACCESS_KEY), where no manifest and no log shows it"
+                )
+        return self
 
     @property
     def folder(self) -> Folder:

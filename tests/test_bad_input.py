@@ -32,22 +32,23 @@ def root(tmp_path: Path) -> Path:
 
 
 def run(
-    root: Path, *overrides: str, job: str = "pipeline", environment: dict[str, str] | None = None
+    root: Path,
+    *overrides: str,
+    job: str = "pipeline",
+    redo: str = "",
+    environment: dict[str, str] | None = None,
 ) -> Ended:
-    """`asclepius run` on the quickstart's run file; none of these runs may get as far as starting Ray."""
+    """`asclepius run` on the quickstart's run file; none of these runs may get as far as a cluster."""
     sets = [part for override in (f"root={root}", *overrides) for part in ("--set", override)]
+    anew = ["--redo", redo] if redo else []
+    home = {"PATH": "/usr/bin:/bin", "HOME": str(root.parent), "RAY_ADDRESS": "127.0.0.1:1"}
     ended = subprocess.run(
-        [ASCLEPIUS, "run", job, "jobs/runs/quickstart.toml", *sets],
+        [ASCLEPIUS, "run", job, "jobs/runs/quickstart.toml", *sets, *anew],
         cwd=PROJECT,
         capture_output=True,
         text=True,
         timeout=60,
-        env={
-            "PATH": "/usr/bin:/bin",
-            "HOME": str(root.parent),
-            "RAY_ADDRESS": "127.0.0.1:1",
-            **(environment or {}),
-        },
+        env=home | (environment or {}),
     )
     text = ended.stdout + ended.stderr
     assert "Traceback" not in text, text
@@ -59,7 +60,7 @@ def artifacts(root: Path) -> list[str]:
     return sorted(
         str(file.relative_to(root))
         for file in root.rglob("*")
-        if file.name not in {"run.json", "lease"} and file.is_file()
+        if file.name not in {"run.json", "lease", ".lease-lock"} and file.is_file()
     )
 
 
@@ -81,24 +82,8 @@ def test_an_unknown_job_is_named(root: Path) -> None:
 
 
 def test_an_unknown_stage_of_redo_is_named(root: Path) -> None:
-    ended = subprocess.run(
-        [
-            ASCLEPIUS,
-            "run",
-            "pipeline",
-            "jobs/runs/quickstart.toml",
-            "--set",
-            f"root={root}",
-            "--redo",
-            "trian",
-        ],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert ended.returncode == 2
-    assert "'trian'" in ended.stderr
+    ended = run(root, redo="trian")
+    assert (ended.code, "'trian'" in ended.text) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +196,38 @@ def test_a_finished_stage_with_other_settings_says_which_and_asks_for_redo(root:
     assert ended.code == 3, ended.text
     assert "seed: was 1, is 7" in ended.text
     assert "--redo synthesize" in ended.text
+
+
+def test_real_notes_of_a_finished_dataset_go_to_no_judge_that_is_not_trusted(root: Path) -> None:
+    finished_dataset(root, made_from={"input": {"kind": "notes"}})
+    judge = ("judge.base_url=https://judge.example/v1", "judge.model=m")
+    ended = run(root, *judge, job="evaluate", environment={"OPENAI_API_KEY": "k"})
+    assert (ended.code, "judge.example" in ended.text, "trusted_hosts" in ended.text) == (2, True, True)
+
+
+def test_redo_removes_nothing_for_a_run_that_cannot_begin(root: Path) -> None:
+    finished_dataset(root)
+    unreachable = ("teacher.base_url=http://127.0.0.1:1/v1", "teacher.model=m")
+    assert run(root, *unreachable, redo="synthesize").code == 5
+    assert (root / "dataset" / "manifest.json").is_file()
+
+
+def test_redo_of_a_stage_that_the_job_does_not_have_is_refused(root: Path) -> None:
+    for job in ("synthesize", "serve"):
+        ended = run(root, job=job, redo="train")
+        assert (ended.code, "'train'" in ended.text) == (2, True)
+
+
+def test_a_job_whose_input_is_missing_names_the_job_that_makes_it(root: Path) -> None:
+    for job, needed in (("train", "synthesize"), ("serve", "train")):
+        ended = run(root, job=job)
+        assert (ended.code, f"run the job {needed}" in ended.text) == (1, True), ended.text
+
+
+def test_an_address_that_is_no_cluster_is_named(root: Path) -> None:
+    address = "http://127.0.0.1:8265"
+    ended = run(root, job="synthesize", environment={"RAY_ADDRESS": address})
+    assert (ended.code, f"RAY_ADDRESS={address}" in ended.text) == (2, True), ended.text
 
 
 def test_an_artefact_of_another_format_version_is_refused(root: Path) -> None:

@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -93,6 +94,15 @@ def test_a_holder_on_another_host_is_believed_while_its_heartbeat_is_fresh(tmp_p
     folder = Folder(str(tmp_path))
     foreign_lease(folder, heartbeat_age_seconds=30)
     with pytest.raises(LeaseError, match="another-host"):
+        lease.acquire(folder, "pipeline:1")
+
+
+def test_a_holder_of_the_same_host_name_on_another_machine_is_believed_too(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    foreign_lease(folder, heartbeat_age_seconds=30)
+    holder = json.loads(folder.read_bytes("lease")) | {"host": socket.gethostname(), "machine_id": "another"}
+    folder.write_bytes("lease", json.dumps(holder).encode())
+    with pytest.raises(LeaseError, match="in use"):
         lease.acquire(folder, "pipeline:1")
 
 

@@ -172,6 +172,7 @@ def test_the_status_of_the_run_tells_what_is_finished(finished: Finished) -> Non
         [ASCLEPIUS, "status", finished.root], capture_output=True, text=True, timeout=60, check=True
     )
     assert len(re.findall(r"\bfinished\b", ended.stdout)) == 3
+    assert "not finished" not in ended.stdout
     assert "in use by nobody" in ended.stdout
 
 

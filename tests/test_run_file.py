@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -39,11 +40,28 @@ def test_the_papers_settings_stand_in_its_run_files() -> None:
         ("seed", "not of the form section.key=value"),
         ("name.first=x", "name is not a section"),
         ("training.zero_stage=1", "training.zero_stage"),
+        ("evaluation.max_new_tokens=600", "evaluation.max_new_tokens is 600, more than half"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_full_path(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_run(QUICKSTART, [override])
+
+
+@pytest.mark.parametrize("setting", ["root", "input.path"])
+def test_an_address_that_holds_a_key_is_refused_without_showing_it(setting: str) -> None:
+    with pytest.raises(ConfigError, match=setting) as caught:
+        load_run(QUICKSTART, [f"{setting}=s3://AKIA0:secret-value@bucket/x"])
+    assert "secret-value" not in str(caught.value)
+
+
+def test_help_answers_within_a_second() -> None:
+    times = []
+    for _ in range(3):
+        started = time.monotonic()
+        subprocess.run([Path(sys.executable).parent / "asclepius", "--help"], check=True, capture_output=True)
+        times.append(time.monotonic() - started)
+    assert min(times) < 1.0
 
 
 def test_a_header_of_the_wrong_type_is_refused_without_its_value() -> None:

@@ -179,7 +179,7 @@ def _say_secrets(job: str, run: Run, say: Say) -> None:
 def _refuse_headers(overrides: tuple[str, ...]) -> None:
     for override in overrides:
         setting = override.partition("=")[0].strip()
-        if ".headers" in setting:
+        if "headers" in override:
             raise ConfigError(
                 f"--set {setting} would be shown to everybody who sees the cluster's dashboard, and a header "
                 "may hold a key; write it into the run file"

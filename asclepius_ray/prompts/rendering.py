@@ -16,7 +16,6 @@ from jinja2 import Environment, StrictUndefined
 from asclepius_ray.records import Message, Task
 
 _OWN_TAG = re.compile(r"<(?=\s*/?\s*(?:case_report|note|question|task|examples|answer)\b)", re.IGNORECASE)
-PROMPTS = ("note", "question", "answer", "instruction", "judge")
 
 
 @dataclass(frozen=True)
@@ -81,10 +80,6 @@ def prompt_hash(name: str) -> str:
         for task in Task:
             digest.update(_read(f"tasks/{task.slug}.toml").encode())
     return digest.hexdigest()
-
-
-def prompt_hashes() -> dict[str, str]:
-    return {name: prompt_hash(name) for name in PROMPTS}
 
 
 def _read(name: str) -> str:

@@ -96,7 +96,11 @@ def test_a_stopped_synthesis_says_how_to_go_on_and_leaves_nothing_half_made(
     process = start(root, "synthesize", *slow_teacher)
     wait_for_output(process, "synthesize")
     time.sleep(3)
-    process.send_signal(getattr(signal, name))
+    if name == "SIGINT":
+        # A terminal sends it to all that the command started.
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(signal.SIGTERM)
     code, output = end_of(process, 40)
     assert code == 130, output
     assert "run the same command again" in output
@@ -183,6 +187,10 @@ def test_a_run_whose_root_was_taken_over_stops(tmp_path: Path, slow_teacher: tup
     held = read_holder(lease)
     assert held is not None
     lease.write_bytes("lease", holder.replace(held.token, "another").encode())
+    of_the_new_holder = root / "dataset" / "train-00000.parquet"
+    of_the_new_holder.parent.mkdir(exist_ok=True)
+    of_the_new_holder.write_bytes(b"rows")
     code, output = end_of(process, 40)
     assert code == 4, output
     assert "taken over" in output
+    assert of_the_new_holder.read_bytes() == b"rows"
