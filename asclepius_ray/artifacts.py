@@ -9,8 +9,10 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -148,6 +150,16 @@ class Folder:
             file.parent.mkdir(parents=True, exist_ok=True)
             with self.open_input(name) as reader, file.open("wb") as writer:
                 shutil.copyfileobj(reader, writer, 1 << 22)
+
+    @contextmanager
+    def as_local(self) -> Iterator[Path]:
+        """The folder as a local path; one in a bucket is copied for as long as the context lasts."""
+        if self.is_local:
+            yield self.local_path
+            return
+        with tempfile.TemporaryDirectory(prefix="asclepius-") as copy:
+            self.download(Path(copy))
+            yield Path(copy)
 
     def sha256(self, name: str) -> str:
         digest = hashlib.sha256()

@@ -9,6 +9,7 @@ from asclepius_ray.errors import ArtifactError, StageChangedError
 from asclepius_ray.prompts.rendering import prompt_hash
 from asclepius_ray.run import Run
 from asclepius_ray.synthesis.case_reports import input_identity
+from asclepius_ray.training.base_model_source import base_model_identity
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def _train(run: Run, root: Folder) -> dict[str, Any]:
         "notes": require_artifact(root, "notes", "synthesize").identity,
         "tokens": run.tokens.fingerprint(),
         "training": run.training.fingerprint(),
+        "base_model_content": base_model_identity(run.training.base_model),
         "prompts": {"instruction": prompt_hash("instruction")},
     }
 

@@ -222,13 +222,15 @@ def _train(work: Work, expected: dict[str, Any]) -> Manifest:
 
 
 def _evaluate(work: Work, expected: dict[str, Any]) -> Manifest:
-    from asclepius_ray.evaluation.stage import EvaluationPlan, evaluate
+    from asclepius_ray.evaluation.stage import EvaluationPlan, evaluate, measure_losses
 
     run = work.run
     folders = {str(name): work.root.child(MODEL_FOLDERS[name]) for name in run.evaluation.models}
+    # Before the models are served: their replicas would hold the CPUs, or the GPU, that this waits for.
+    losses = measure_losses(work.root, run.evaluation, run.tokens.sequence_length, work.progress)
     with open_endpoint(run.judge) as judge, _served(work, folders) as models:
         plan = EvaluationPlan(run.evaluation, models, judge, run.seed, run.tokens.sequence_length)
-        manifest = evaluate(work.root, plan, expected, work.progress)
+        manifest = evaluate(work.root, plan, losses, expected, work.progress)
         if "trained" in models:
             _ask(work, models["trained"])
     return manifest
@@ -246,7 +248,10 @@ def _served(work: Work, folders: dict[str, Folder]) -> Iterator[dict[str, Endpoi
         yield {
             name: Endpoint.from_config(
                 EndpointConfig(
-                    base_url=base_url, model=name, max_in_flight=work.run.evaluation.max_in_flight
+                    base_url=base_url,
+                    model=name,
+                    max_in_flight=work.run.evaluation.max_in_flight,
+                    timeout_seconds=work.run.evaluation.timeout_seconds,
                 ),
                 base_url,
                 api_key,

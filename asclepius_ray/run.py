@@ -50,6 +50,12 @@ class Run(Section):
                 f"evaluation.max_new_tokens is {self.evaluation.max_new_tokens}, more than half of "
                 f"tokens.sequence_length ({self.tokens.sequence_length}): no note would fit before the answer"
             )
+        for name, steps, known in (
+            ("teacher", self.teacher.sampling, {"note", "question", "answer"}),
+            ("judge", self.judge.sampling, {"judge"}),
+        ):
+            if unread := sorted(set(steps) - known):
+                raise ValueError(f"{name}.sampling.{unread[0]}: the {name} has no such step")
         for name, address in (("root", self.root), ("input.path", self.input.path)):
             if _KEY_IN_ADDRESS.match(address):
                 raise ValueError(

@@ -1,13 +1,17 @@
 """The sections `[teacher]` and `[judge]`: a chat endpoint, how it is asked, what it costs."""
 
-from typing import Annotated
+import re
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from asclepius_ray.config import Operational, Section
 
 OFFLINE = "offline"
 OFFLINE_MODEL = "offline-rules"
+
+StepName = Literal["note", "question", "answer", "judge"]
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
 class SamplingConfig(Section):
@@ -34,7 +38,7 @@ class EndpointConfig(Section):
     model: str = ""
     """The name that goes into the requests; the offline teacher's own where base_url is "offline"."""
     api_key_env: Annotated[str, Operational()] = "OPENAI_API_KEY"
-    """The environment variable with the key; the key itself never stands in a run file."""
+    """The environment variable with the key ("" = no key); the key itself never stands in a run file."""
     max_in_flight: Annotated[int, Operational(), Field(ge=0)] = 64
     """Requests at the same time over all workers; 0 = unlimited."""
     timeout_seconds: Annotated[float, Operational(), Field(gt=0)] = 120.0
@@ -48,8 +52,27 @@ class EndpointConfig(Section):
     headers: Annotated[dict[str, str], Operational()] = Field(default_factory=dict)
     """Further headers of each request."""
     price: Annotated[PriceConfig | None, Operational()] = None
-    sampling: dict[str, SamplingConfig] = Field(default_factory=dict)
+    sampling: dict[StepName, SamplingConfig] = Field(default_factory=dict)
     """By step: note, question, answer, judge."""
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _check_variable_name(cls, name: str) -> str:
+        if name and not _VARIABLE_NAME.fullmatch(name):
+            raise ValueError(
+                "this is no name of an environment variable; put the key into one and give its name here"
+            )
+        return name
+
+    # Of the whole section: a message about one setting repeats its value.
+    @model_validator(mode="after")
+    def _check_address_holds_no_password(self) -> "EndpointConfig":
+        if "@" in self.base_url:
+            raise ValueError(
+                "base_url holds an @, as where a password stands before the host; take it out, and put the "
+                "key into the environment variable that api_key_env names"
+            )
+        return self
 
     @property
     def starts_offline_teacher(self) -> bool:
@@ -65,7 +88,7 @@ class EndpointConfig(Section):
         """Whether rules answer here, and no language model: started by the run or at an address."""
         return self.model_name == OFFLINE_MODEL
 
-    def sampling_of(self, step: str) -> SamplingConfig:
-        """The step's own table, or the defaults (a judge's temperature is 0, as in the paper)."""
-        default = SamplingConfig(temperature=0.0) if step == "judge" else SamplingConfig()
-        return self.sampling.get(step, default)
+
+def default_sampling(step: str) -> SamplingConfig:
+    """The sampling of a step without a table of its own: a judge's temperature is 0, as in the paper."""
+    return SamplingConfig(temperature=0.0) if step == "judge" else SamplingConfig()

@@ -32,17 +32,25 @@ def open_client(endpoint: Endpoint, max_in_flight: int) -> openai.AsyncOpenAI:
     """A client without retries and clocks of its own: those are ours, so that no 429 goes unseen."""
     # aiohttp takes 0 for "no limit" and None for its own 100.
     limits = httpx2.Limits(max_connections=max_in_flight, max_keepalive_connections=max_in_flight or None)
+    http_client = openai.DefaultAioHttpClient(
+        limits=limits,
+        timeout=None,
+        # A redirect could carry notes to a host that nobody allowed.
+        follow_redirects=False,
+        trust_env=endpoint.may_use_proxy,
+        # SSL_CERT_FILE counts without a proxy too.
+        verify=httpx2.create_ssl_context(),
+    )
     return openai.AsyncOpenAI(
         base_url=endpoint.base_url,
         # An empty key would make the client send OPENAI_API_KEY to whatever host this is.
         api_key=endpoint.api_key or NO_KEY,
         organization="",
         project="",
-        default_headers=dict(endpoint.headers),
+        default_headers=endpoint.headers,
         max_retries=0,
         timeout=None,
-        # A redirect could carry notes to a host that nobody allowed.
-        http_client=openai.DefaultAioHttpClient(limits=limits, timeout=None, follow_redirects=False),
+        http_client=http_client,
     )
 
 

@@ -2,21 +2,27 @@
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
+from types import MappingProxyType
 from urllib.parse import SplitResult, urlsplit
 
-from asclepius_ray.chat.config import EndpointConfig, PriceConfig, SamplingConfig
+from pydantic import SecretStr
+
+from asclepius_ray.chat.config import EndpointConfig, PriceConfig, SamplingConfig, default_sampling
 from asclepius_ray.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Endpoint:
-    """Where and how to ask. The key and the headers never show in its repr or in a message."""
+class _EndpointFields:
+    """What an Endpoint holds; of the key and the headers only values that nothing prints.
+
+    Ray Data writes the fields of what its workers get, nested ones too, into its logs and its dashboard.
+    """
 
     base_url: str
     model: str
-    api_key: str = field(default="", repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    api_key: InitVar[str] = ""
+    headers: InitVar[Mapping[str, str]] = MappingProxyType({})
     extra_body: Mapping[str, object] = field(default_factory=dict)
     timeout_seconds: float = 120.0
     """One attempt of one request, from sending to the last byte."""
@@ -26,12 +32,25 @@ class Endpoint:
     """Over all workers together; 0 = unlimited."""
     price: PriceConfig | None = None
     is_offline: bool = False
+    is_started_by_run: bool = False
     sampling: Mapping[str, SamplingConfig] = field(default_factory=dict)
+    hidden_api_key: SecretStr = field(init=False, repr=False)
+    hidden_headers: Mapping[str, SecretStr] = field(init=False, repr=False)
+
+    def __post_init__(self, api_key: str, headers: Mapping[str, str]) -> None:
+        hidden = {name: SecretStr(value) for name, value in headers.items()}
+        object.__setattr__(self, "hidden_api_key", SecretStr(api_key))
+        object.__setattr__(self, "hidden_headers", hidden)
+
+
+class Endpoint(_EndpointFields):
+    """Where and how to ask. The key and the headers never show in a repr, in a message or among fields."""
 
     @classmethod
     def from_config(cls, config: EndpointConfig, base_url: str, api_key: str) -> "Endpoint":
         """The endpoint of a section, at the address that was opened for it."""
         _host(base_url)
+        check_key(api_key)
         return cls(
             base_url=base_url.rstrip("/"),
             model=config.model_name,
@@ -43,12 +62,26 @@ class Endpoint:
             max_in_flight=config.max_in_flight,
             price=config.price,
             is_offline=config.is_offline,
-            sampling=dict(config.sampling),
+            is_started_by_run=config.starts_offline_teacher,
+            sampling=dict(config.sampling.items()),
         )
+
+    @property
+    def api_key(self) -> str:
+        return self.hidden_api_key.get_secret_value()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {name: value.get_secret_value() for name, value in self.hidden_headers.items()}
+
+    @property
+    def may_use_proxy(self) -> bool:
+        """Whether the environment's proxy is asked; it gets nothing of what stays in the cluster."""
+        return not (self.is_started_by_run or is_loopback(self.base_url))
 
     def sampling_of(self, step: str) -> SamplingConfig:
         """The step's own table, or the defaults (a judge's temperature is 0)."""
-        return EndpointConfig(sampling=dict(self.sampling)).sampling_of(step)
+        return self.sampling.get(step, default_sampling(step))
 
     @property
     def host(self) -> str:
@@ -66,6 +99,23 @@ def is_loopback(base_url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_private(base_url: str) -> bool:
+    """True for loopback and for addresses that no public network has, such as 10.0.0.7."""
+    try:
+        return ipaddress.ip_address(_host(base_url)).is_private
+    except ValueError:
+        return is_loopback(base_url)
+
+
+def check_key(api_key: str) -> None:
+    """A ConfigError for a key that no header can carry; it does not repeat it."""
+    if not (api_key.isascii() and api_key.isprintable()):
+        raise ConfigError(
+            "the API key holds characters that no key has (not ASCII, or a line break); correct the "
+            "environment variable that holds it"
+        )
 
 
 def check_trusted(config: EndpointConfig, started_by_run: bool) -> None:

@@ -4,11 +4,8 @@ The loss needs no judge and no sampling: it says how surprised a model is by the
 """
 
 import math
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,16 +36,16 @@ class RowLoss:
 def measure_answer_loss(
     root: Folder, models: Sequence[str], items: Sequence[Item], sequence_length: int, use_gpu: bool
 ) -> dict[str, list[RowLoss]]:
-    """The loss of each model's folder on each item's reference answer, one Ray task a model."""
-    # No CPU is asked for: the models that are being served hold theirs meanwhile, and on a small
-    # machine a task that wants one more would wait for ever.
-    measure = ray.remote(num_cpus=0, num_gpus=1 if use_gpu else 0)(_measure_model)
+    """The loss of each model's folder on each item's reference answer, one Ray task after the other.
+
+    Never two models at a time: a small node has the memory for one.
+    """
+    measure = ray.remote(num_cpus=1, num_gpus=1 if use_gpu else 0)(_measure_model)
     shared_items = ray.put(list(items))
-    tasks = {
-        model: measure.remote(root.child(MODEL_FOLDERS[model]).uri, shared_items, sequence_length)
+    return {
+        model: ray.get(measure.remote(root.child(MODEL_FOLDERS[model]).uri, shared_items, sequence_length))
         for model in models
     }
-    return {model: ray.get(task) for model, task in tasks.items()}
 
 
 def summarize_loss(losses: Mapping[str, Sequence[RowLoss]], seed: int) -> dict[str, Any]:
@@ -107,7 +104,7 @@ def _summarize_model(rows: Sequence[RowLoss]) -> dict[str, Any]:
 def _measure_model(model_uri: str, items: Sequence[Item], sequence_length: int) -> list[RowLoss]:
     transformers_logging.disable_progress_bar()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    with _local_folder(Folder(model_uri)) as path:
+    with Folder(model_uri).as_local() as path:
         tokenizer = AutoTokenizer.from_pretrained(path)
         model = AutoModelForCausalLM.from_pretrained(path, dtype="auto").to(device).eval()
     rows = []
@@ -127,14 +124,3 @@ def _row_loss(model: Any, example: TokenizedExample, device: str) -> RowLoss:
     logits = model(input_ids=ids, use_cache=False).logits[0, :-1][mask].float()
     loss = torch.nn.functional.cross_entropy(logits, ids[0, 1:][mask])
     return RowLoss(float(loss), int(mask.sum()))
-
-
-@contextmanager
-def _local_folder(folder: Folder) -> Iterator[Path]:
-    """The folder itself, or a copy of one in a bucket for as long as it is needed."""
-    if folder.is_local:
-        yield folder.local_path
-        return
-    with tempfile.TemporaryDirectory(prefix="asclepius-model-") as copy:
-        folder.download(Path(copy))
-        yield Path(copy)

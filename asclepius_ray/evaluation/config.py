@@ -23,5 +23,7 @@ class EvaluationConfig(Section):
     """The longest answer asked for; the paper's 400."""
     max_in_flight: Annotated[int, Operational(), Field(ge=1)] = 16
     """Items that are answered at the same time."""
+    timeout_seconds: Annotated[float, Operational(), Field(gt=0)] = 600.0
+    """The longest wait for one answer of a served model; on a CPU it shares the time with all others."""
     use_gpu: Annotated[bool, Operational()] = False
     """Whether the answer loss is computed on a GPU."""

@@ -55,8 +55,29 @@ class EvaluationPlan:
     """Positions of the training rows: the answer loss is computed on the very same ids."""
 
 
-def evaluate(root: Folder, plan: EvaluationPlan, made_from: dict[str, Any], progress: Progress) -> Manifest:
-    """Scores the models on the held-out rows; an EvaluationError if no item could be judged."""
+def measure_losses(
+    root: Folder, config: EvaluationConfig, sequence_length: int, progress: Progress
+) -> dict[str, list[RowLoss]]:
+    """The answer loss of each model on each held-out row, for `evaluate`.
+
+    To be called before the models are served: replicas hold the CPUs, or the GPU, that this waits for.
+    """
+    items = read_items(root.child("dataset"), config.limit)
+    progress.begin(f"evaluate: the loss of {len(items)} reference answers")
+    return measure_answer_loss(root, sorted(config.models), items, sequence_length, config.use_gpu)
+
+
+def evaluate(
+    root: Folder,
+    plan: EvaluationPlan,
+    losses: Mapping[str, Sequence[RowLoss]],
+    made_from: dict[str, Any],
+    progress: Progress,
+) -> Manifest:
+    """Scores the models on the held-out rows; an EvaluationError if no item could be judged.
+
+    `losses`: what `measure_losses` found on the same rows.
+    """
     started = time.monotonic()
     names = sorted(plan.models)
     items = fit_notes(
@@ -64,8 +85,6 @@ def evaluate(root: Folder, plan: EvaluationPlan, made_from: dict[str, Any], prog
         load_tokenizer(root.child(MODEL_FOLDERS[names[0]])),
         plan.sequence_length - plan.config.max_new_tokens,
     )
-    progress.begin(f"evaluate: the loss of {len(items)} reference answers")
-    losses = measure_answer_loss(root, names, items, plan.sequence_length, plan.config.use_gpu)
     progress.begin("evaluate: answers and grades", total=len(items))
     settings = GradingSettings(plan.seed, plan.config.max_new_tokens, plan.config.max_in_flight)
     answers, usage = grade_items(items, plan.models, plan.judge, settings, progress.update)

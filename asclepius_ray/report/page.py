@@ -42,6 +42,8 @@ def render_page(artefacts: Artefacts, root_uri: str, now: datetime) -> str:
     dataset = artefacts.manifests.get("dataset")
     details = dataset.details if dataset else {}
     scores = artefacts.scores
+    of_notes = dataset is not None and dataset.made_from.get("input", {}).get("kind") == "notes"
+    source = "notes" if of_notes else "case reports"
     return (
         _environment()
         .from_string(template)
@@ -55,7 +57,7 @@ def render_page(artefacts: Artefacts, root_uri: str, now: datetime) -> str:
             rules=_rule_based(details, scores),
             dataset=dataset,
             details=details,
-            funnel=funnel_bars(dataset.counts) if dataset else [],
+            funnel=funnel_bars(dataset.counts, source) if dataset else [],
             tasks=task_bars(details.get("tasks", {})),
             lengths=describe_lengths(artefacts.lengths_words),
             phases=describe_phases(artefacts.metrics),
@@ -63,7 +65,10 @@ def render_page(artefacts: Artefacts, root_uri: str, now: datetime) -> str:
             score_tasks=_score_tasks(scores),
             grades={name: _grades(model) for name, model in scores.get("models", {}).items()},
             loss_sentence=loss_sentence(scores["answer_loss"]["difference"]) if scores else "",
-            examples=artefacts.examples,
+            of_notes=of_notes,
+            source=source,
+            # A real note stays where it is: the page is made to be passed on.
+            examples=artefacts.examples if dataset and not of_notes else [],
             manifests=artefacts.manifests,
         )
     )

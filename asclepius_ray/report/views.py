@@ -3,7 +3,6 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 from markupsafe import Markup
@@ -50,10 +49,10 @@ class Phase:
     plot: Markup
 
 
-def funnel_bars(counts: Mapping[str, Any]) -> list[Bar]:
+def funnel_bars(counts: Mapping[str, Any], source: str) -> list[Bar]:
     """input, ok, then each reason of rejection and each class of failure; they add up to the input."""
     total = counts["input"]
-    bars = [Bar("case reports read", total, 1.0, "input"), _bar("in the dataset", counts["ok"], total, "ok")]
+    bars = [Bar(f"{source} read", total, 1.0, "input"), _bar("in the dataset", counts["ok"], total, "ok")]
     for state, verb in (("rejected", "rejected"), ("failed", "failed")):
         reasons = sorted(counts.get(state, {}).items(), key=lambda entry: (-entry[1], entry[0]))
         bars += [_bar(f"{verb}: {_spoken(reason)}", count, total, state) for reason, count in reasons]
@@ -74,8 +73,7 @@ def describe_lengths(lengths_words: Mapping[str, Sequence[int]]) -> list[Lengths
 
 def describe_phases(metrics: Sequence[Mapping[str, Any]]) -> list[Phase]:
     """The phases in the order in which they were trained."""
-    stretches = [list(lines) for _, lines in groupby(metrics, key=lambda line: line["phase"])]
-    found = (_phase(index, lines) for index, lines in enumerate(stretches))
+    found = (_phase(index, lines) for index, lines in enumerate(_stretches(metrics)))
     return [phase for phase in found if phase is not None]
 
 
@@ -109,6 +107,22 @@ def loss_sentence(difference: Mapping[str, Any] | None) -> str:
             "The interval lies above zero: training raised the loss on answers that the model had not seen."
         )
     return "The interval holds zero: a difference is not shown."
+
+
+def _stretches(metrics: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """The lines of each phase; two neighbours of one kind meet at the validations between their steps."""
+    stretches: list[list[Mapping[str, Any]]] = []
+    for line in metrics:
+        last = stretches[-1][-1] if stretches else None
+        if last is None or line["phase"] != last["phase"] or _is_next_phase(last, line):
+            stretches.append([])
+        stretches[-1].append(line)
+    return stretches
+
+
+def _is_next_phase(last: Mapping[str, Any], line: Mapping[str, Any]) -> bool:
+    both_validate = "validation_loss" in last and "validation_loss" in line
+    return both_validate and bool(last["step"] == line["step"])
 
 
 def _bar(label: str, count: int, total: int, kind: str) -> Bar:

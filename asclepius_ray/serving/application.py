@@ -92,7 +92,7 @@ class ModelReplica:
         self._tokenizer = _load_tokenizer(folder)
         config = settings.serving
         end_ids = frozenset({end_token_id(self._tokenizer), self._tokenizer.eos_token_id})
-        self._engine = TransformersEngine(folder, end_ids, config.use_gpu, settings.gpu_share)
+        self._engine = _start_engine(config, folder, end_ids, settings.gpu_share)
         self._check_vocabulary(folder)
 
     def __serve_build_asgi_app__(self) -> Any:
@@ -120,6 +120,15 @@ class ModelReplica:
                 f"{folder}: its tokenizer has {len(self._tokenizer)} tokens, its model knows "
                 f"{self._engine.num_embeddings}; they do not belong together"
             )
+
+
+def _start_engine(
+    config: ServingConfig, folder: str, end_token_ids: frozenset[int], gpu_share: float
+) -> TransformersEngine:
+    """The engine that `serving.engine` names, with the folder's model loaded."""
+    match config.engine:
+        case "transformers":
+            return TransformersEngine(folder, end_token_ids, config.use_gpu, gpu_share)
 
 
 def _load_tokenizer(folder: str) -> Any:

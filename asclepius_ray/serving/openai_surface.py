@@ -6,6 +6,7 @@ POST /v1/chat/completions    streamed or whole
 POST /v1/clinical/answers    {note, question} -> {answer, model, usage, note_was_shortened}
 """
 
+import asyncio
 import time
 import uuid
 from collections.abc import Sequence
@@ -80,7 +81,8 @@ async def answer_chat(model: ServedModel, raw: bytes) -> Response:
     """POST /v1/chat/completions."""
     body = parse_chat_body(raw)
     _check_name(model, body.model)
-    ids = chat_ids(model.tokenizer, body.messages)
+    # In a thread, here and below: a long text takes seconds, in which every other stream would stand still.
+    ids = await asyncio.to_thread(chat_ids, model.tokenizer, body.messages)
     temperature = 1.0 if body.temperature is None else body.temperature
     generation = GenerationRequest(
         request_id=f"chatcmpl-{uuid.uuid4().hex}",
@@ -115,14 +117,12 @@ async def answer_clinical_question(model: ServedModel, raw: bytes) -> Response:
     body = parse_clinical_body(raw)
     context = model.engine.max_context_tokens
     answer_tokens = min(model.max_new_tokens, context // 2)
-    try:
-        note = shorten_note(model.tokenizer, body.note, body.question, context - answer_tokens)
-    except InputError:
-        needed = len(prompt_ids(model.tokenizer, "", body.question))
-        raise context_length_exceeded("question", context, needed, answer_tokens) from None
+    note, ids = await asyncio.to_thread(
+        clinical_ids, model.tokenizer, body.note, body.question, context, answer_tokens
+    )
     generation = GenerationRequest(
         request_id=f"clinical-{uuid.uuid4().hex}",
-        prompt_ids=prompt_ids(model.tokenizer, note, body.question),
+        prompt_ids=ids,
         max_new_tokens=answer_tokens,
     )
     model.engine.check()
@@ -136,6 +136,18 @@ async def answer_clinical_question(model: ServedModel, raw: bytes) -> Response:
             "note_was_shortened": note != body.note,
         }
     )
+
+
+def clinical_ids(
+    tokenizer: Any, note: str, question: str, context_tokens: int, answer_tokens: int
+) -> tuple[str, list[int]]:
+    """The note as it fits beside its answer, and the prompt's ids; an ApiError if the question does not."""
+    try:
+        kept = shorten_note(tokenizer, note, question, context_tokens - answer_tokens)
+    except InputError:
+        needed = len(prompt_ids(tokenizer, "", question))
+        raise context_length_exceeded("question", context_tokens, needed, answer_tokens) from None
+    return kept, prompt_ids(tokenizer, kept, question)
 
 
 def chat_ids(tokenizer: Any, messages: Sequence[ChatMessage]) -> list[int]:

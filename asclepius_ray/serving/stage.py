@@ -17,6 +17,7 @@ from typing import Any
 import ray
 from ray import serve
 from ray.serve.context import _get_global_client
+from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus, LoggingConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -41,12 +42,13 @@ def open_models(
 ) -> Iterator[dict[str, str]]:
     """Serves each model under its name and yields name → base URL (…/v1); afterwards they are gone.
 
-    Ray is already connected. A single model stands at /v1, several at /NAME/v1. A Serve instance that
-    already runs on the cluster is used and kept, if other applications remain on it.
+    Ray is already connected. A single model stands at /v1, unless others are served already; several stand
+    below a prefix each. A Serve instance that already runs on the cluster is used and kept, if other
+    applications remain on it.
     """
     key = require_key(config, api_key)
     located = {name: locate_model(model) for name, model in models.items()}
-    gpu_share = _gpu_share(len(located) * config.replicas) if config.use_gpu else 1.0
+    gpu_share = _gpu_share(len(located) * config.replicas, progress) if config.use_gpu else 1.0
     progress.begin("starting Ray Serve")
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     address = _start_serve(config)
@@ -63,9 +65,7 @@ def open_models(
             serve.RunTarget(build_application(settings[name]), name=names[name], route_prefix=prefixes[name])
             for name in located
         ]
-        serve.run_many(
-            targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
-        )
+        _deploy(targets)
         _wait_until_running(names, progress)
         yield {name: f"{address}{prefixes[name].rstrip('/')}/v1" for name in located}
     finally:
@@ -90,37 +90,62 @@ def serve_until_stopped(
             state = found
 
 
+def _deploy(targets: list[serve.RunTarget]) -> None:
+    try:
+        serve.run_many(
+            targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
+        )
+    except (RayServeException, ray.exceptions.RayError) as error:
+        raise ServingError(
+            f"Ray Serve does not take the models: {_reason(str(error))}; `serve status` says what it serves, "
+            "and `serve shutdown` ends it"
+        ) from None
+
+
 def _start_serve(config: ServingConfig) -> str:
-    """Starts Serve with one proxy on the head node, or finds the one that runs; its address."""
+    """Starts Serve with one proxy on the head node, or finds the one that runs; its address.
+
+    With port 0 any address will do: that of the Serve which runs already, or the head node's own where
+    loopback would not be reached from here. Without it the configured one is meant, and no other.
+    """
     head = _head_node()
+    on_head = head["NodeID"] == ray.get_runtime_context().get_node_id()
     client = _get_global_client(raise_if_no_controller_running=False)
     if client is not None:
         options = client.http_config
-        if options.host != config.host or config.port not in (0, options.port):
+        if config.port and (options.host, options.port) != (config.host, config.port):
             raise ServingError(
                 f"Ray Serve already listens on {options.host}:{options.port} on this cluster, not on "
                 f"{config.host}:{config.port}; set serving.host and serving.port to it, or end it with "
                 "`serve shutdown`"
             )
-        return _address(config.host, options.port, head)
-    if config.host in LOOPBACK_HOSTS and head["NodeID"] != ray.get_runtime_context().get_node_id():
-        raise ConfigError(
-            f"serving.host = {config.host} can be reached from the cluster's head node alone, and this "
-            'process is on another one; set serving.host = "0.0.0.0"'
-        )
-    port = config.port or _free_port(head["NodeID"], config.host)
+        if options.host in LOOPBACK_HOSTS and not on_head:
+            raise ServingError(
+                f"Ray Serve already listens on {options.host}:{options.port} of the cluster's head node, and "
+                "this process is on another one; end that Serve with `serve shutdown`"
+            )
+        return _address(options.host, options.port, head)
+    host = config.host
+    if host in LOOPBACK_HOSTS and not on_head:
+        if config.port:
+            raise ConfigError(
+                f"serving.host = {host} can be reached from the cluster's head node alone, and this "
+                'process is on another one; set serving.host = "0.0.0.0"'
+            )
+        host = head["NodeManagerAddress"]
+    port = config.port or _free_port(head["NodeID"], host)
     try:
         serve.start(
             proxy_location="HeadOnly",
-            http_options={"host": config.host, "port": port},
+            http_options={"host": host, "port": port},
             logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
         )
     except (RuntimeError, ray.exceptions.RayError) as error:
         raise ServingError(
-            f"Ray Serve cannot listen on {config.host}:{port}: {_reason(str(error))}; choose another "
+            f"Ray Serve cannot listen on {host}:{port}: {_reason(str(error))}; choose another "
             "serving.port, or 0 for any free one"
         ) from None
-    return _address(config.host, port, head)
+    return _address(host, port, head)
 
 
 def _head_node() -> dict[str, Any]:
@@ -150,11 +175,15 @@ def _find_free_port(host: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def _gpu_share(num_replicas: int) -> float:
+def _gpu_share(num_replicas: int, progress: Progress) -> float:
     """What each replica gets of a GPU: a whole one, or a part where there are fewer GPUs than replicas."""
     num_gpus = int(ray.cluster_resources().get("GPU", 0))
-    if num_gpus == 0:
-        raise ServingError("serving.use_gpu = true, but the cluster has no GPU; set it to false")
+    if num_gpus == 0:  # an autoscaled group of GPU nodes stands at none until somebody asks
+        progress.say(
+            "serving waits for a GPU: the cluster has none yet; if it never gets one, set "
+            "serving.use_gpu = false"
+        )
+        return 1.0
     on_one_gpu = -(-num_replicas // num_gpus)
     return 1.0 if on_one_gpu == 1 else int(100 / on_one_gpu) / 100
 
@@ -170,10 +199,10 @@ def _in_a_path(name: str) -> str:
 
 
 def _route_prefixes(names: Mapping[str, str]) -> dict[str, str]:
-    if len(names) > 1:
-        return {name: f"/{_in_a_path(name)}" for name in names}
+    """Prefixes that nobody else on the cluster has: other runs serve models of the same names."""
     others = set(serve.status().applications) - set(names.values())
-    return {name: f"/{application}" if others else "/" for name, application in names.items()}
+    alone = len(names) == 1 and not others
+    return {name: "/" if alone else f"/{application}" for name, application in names.items()}
 
 
 def _wait_until_running(names: Mapping[str, str], progress: Progress) -> None:

@@ -98,14 +98,16 @@ def _patient_uid(row: Row, columns: Columns, index: int, num_notes_of: Counter[s
     """The key of the row, empty where its cell is.
 
     Notes need no such column. A patient has many of them, so they are counted: `<patient_id>-1`,
-    `<patient_id>-2`, ... (the part before the dash keeps a patient on one side of the split), and
-    without a patient_id the row's place is its key.
+    `<patient_id>-2`, ..., and without a patient_id the row's place is its key. What stands before the
+    dash ends in a digit, as an article's number does: that keeps a patient on one side of the split.
     """
     if columns.patient_uid:
         return _key(row.get(columns.patient_uid))
     patient = _key(row.get(columns.patient_id)).replace("-", "_")
     if not patient:
         return f"row{index + 1}"
+    if not patient[-1].isdecimal():
+        patient += "_0"
     num_notes_of[patient] += 1
     return f"{patient}-{num_notes_of[patient]}"
 

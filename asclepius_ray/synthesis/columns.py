@@ -1,5 +1,6 @@
 """Which column of a table holds what: the usual names, or those of `[input.columns]`."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,9 @@ from asclepius_ray.synthesis.config import InputConfig
 # In the order in which they are tried; a table of notes may use `patient` for a name.
 _TEXT_NAMES = {"case_reports": ("patient", "text"), "notes": ("note", "text", "patient")}
 _OPTIONAL = ("patient_id", "age", "gender")
-_LONGEST_NAME_CHARACTERS = 40
+# Three words at most; the first column of a table saved with its index may have no name at all.
+_LOOKS_LIKE_A_NAME = re.compile(r"(?:[^\W\d]\S*(?: +\S+){0,2})?")
+_LONGEST_NAME_CHARACTERS = 30
 _MOST_NAMES_SHOWN = 30
 
 
@@ -70,8 +73,12 @@ def _refusal(found: Sequence[str], config: InputConfig, where: str, missing_text
 
 
 def _shown(found: Sequence[str]) -> str:
-    """The names for a message. A very long one is text of a table without a header: it is not shown."""
-    if any(len(name) > _LONGEST_NAME_CHARACTERS for name in found):
-        return f"{len(found)} columns, of which some are too long for a name (is the first line a header?)"
+    """The names for a message; where one may be a cell of a table without a header, none is shown."""
+    if not all(_looks_like_a_name(name) for name in found):
+        return f"{len(found)} columns, and the first row does not look like a header"
     more = f" and {len(found) - _MOST_NAMES_SHOWN} more" if len(found) > _MOST_NAMES_SHOWN else ""
     return ", ".join(repr(name) for name in found[:_MOST_NAMES_SHOWN]) + more
+
+
+def _looks_like_a_name(text: str) -> bool:
+    return len(text) <= _LONGEST_NAME_CHARACTERS and _LOOKS_LIKE_A_NAME.fullmatch(text) is not None

@@ -20,8 +20,8 @@ class ColumnsConfig(Section):
 class InputConfig(Section):
     """Where the case reports come from."""
 
-    path: str = ""
-    """A file, a folder or a URI: CSV, a JSON array, JSON lines or Parquet."""
+    path: Annotated[str, Operational()] = ""
+    """A file, a folder or a URI: CSV, a JSON array, JSON lines or Parquet. What counts is the content."""
     kind: Literal["case_reports", "notes"] = "case_reports"
     """"notes": the text is a real note already, and leaves this machine only for trusted hosts."""
     limit: int = Field(default=0, ge=0)

@@ -86,7 +86,7 @@ def synthesize(  # noqa: PLR0913 - the stage's own settings beside what every st
             results = order_rows(_count_rows(blocks, ledger, progress), reports.first_rows)
             written = _write_rows(results, outputs, validation, reports.sample_texts)
         ledger.check(config.max_failed_share)
-        _check_train_rows(written)
+        _check_both_splits(written)
         progress.begin("finishing the dataset")
         _finish_rejected(outputs.rejected, ledger, made_from)
         _finish_notes(outputs.notes, written, made_from)
@@ -141,11 +141,17 @@ def _write_rows(
     return _Written(writer.num_notes, writer.num_examples, shown)
 
 
-def _check_train_rows(written: _Written) -> None:
+def _check_both_splits(written: _Written) -> None:
+    num_ok = sum(written.num_examples.values())
     if not written.num_examples["train"]:
         raise SynthesisError(
-            f"all {sum(written.num_examples.values())} rows that came through are of held-out articles, none "
-            "is left to train on; use more rows (input.limit), or lower synthesis.validation_share"
+            f"all {num_ok} rows that came through are of held-out articles, none is left to train on; use "
+            "more rows (input.limit), or lower synthesis.validation_share"
+        )
+    if not written.num_examples["validation"]:
+        raise SynthesisError(
+            f"none of the {num_ok} rows that came through is of a held-out article, so nothing is left to "
+            "validate on; use more rows (input.limit), or raise synthesis.validation_share"
         )
 
 

@@ -3,6 +3,8 @@
 Needs neither torch nor transformers, so that a wrong name is refused before anything is paid for.
 """
 
+import hashlib
+import json
 import os
 import re
 import tempfile
@@ -20,6 +22,7 @@ from asclepius_ray.training.config import TINY
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _HUB_TIMEOUT_SECONDS = 10.0
+_WEIGHT_SUFFIXES = (".safetensors", ".bin")
 
 
 def check_base_model(name: str) -> None:
@@ -36,6 +39,22 @@ def check_base_model(name: str) -> None:
             _fetch_from_hub(name, token)
     else:
         raise _no_such_model(name)
+
+
+def base_model_identity(name: str) -> str:
+    """A hash that tells whether a folder or URI still holds the same model; "" for "tiny" and hub ids.
+
+    It covers config.json and the sizes of the weight files: to hash the weights would take minutes.
+    """
+    if name == TINY or not ("://" in name or Path(name).expanduser().is_dir()):
+        return ""
+    folder = Folder(name) if "://" in name else Folder(str(Path(name).expanduser()))
+    _require_config(name, folder.exists("config.json"))
+    filesystem, path = folder.filesystem()
+    weights = [file for file in folder.names() if file.endswith(_WEIGHT_SUFFIXES)]
+    sizes = {file: filesystem.get_file_info(f"{path}/{file}").size for file in weights}
+    content = json.dumps({"config": folder.sha256("config.json"), "sizes": sizes}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 @contextmanager

@@ -47,9 +47,12 @@ class TrainingConfig(Section):
     )
     """The paper's: one epoch over the notes, three over the instructions."""
     workers: Annotated[int, Operational(), Field(ge=1)] = 2
+    """Processes that train, a GPU or CPU each; an interrupted training goes on with as many alone."""
     use_gpu: Annotated[bool, Operational()] = False
     zero_stage: Annotated[Literal[0, 2, 3], Operational()] = 2
-    """DeepSpeed's ZeRO stage: 0 none, 2 optimizer and gradients sharded, 3 weights too."""
+    """DeepSpeed's ZeRO stage: 0 none, 2 optimizer and gradients sharded, 3 weights too.
+
+    An interrupted training goes on with the same stage alone; to change it or `workers`: --redo train."""
     precision: Literal["fp32", "bf16"] = "fp32"
     global_batch: int = Field(default=128, ge=1)
     """Rows of one optimizer step over all workers; the paper's 128."""

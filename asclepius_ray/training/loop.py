@@ -30,7 +30,6 @@ from asclepius_ray.training.model import (
     check_documents_are_apart,
     load_model,
     load_sharded_model,
-    local_copy,
 )
 from asclepius_ray.training.order import document_order, micro_batches, step_rows, steps_per_epoch
 from asclepius_ray.training.schedule import learning_rate
@@ -61,7 +60,7 @@ class Phase:
 
 def run(job: Job) -> None:
     """Trains from the newest checkpoint to the end and exports the model."""
-    with local_copy(job.root.child("base_model")) as path:
+    with job.root.child("base_model").as_local() as path:
         engine = start_engine(path, job.training)
     check_documents_are_apart(engine.module, engine.device)
     phases = load_phases(job)

@@ -1,9 +1,6 @@
 """A prepared model folder → the model on each worker, and the proof that it keeps packed documents apart."""
 
 import json
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +10,11 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import TrainingError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # The attention that keeps packed documents apart on CPU and GPU and at every batch size.
 ATTENTION = "sdpa"
-
-
-@contextmanager
-def local_copy(folder: Folder) -> Iterator[Path]:
-    """The folder as a local path; one in a bucket is copied for as long as the context lasts."""
-    if folder.is_local:
-        yield folder.local_path
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        folder.download(Path(scratch))
-        yield Path(scratch)
 
 
 def load_model(path: Path, precision: str) -> PreTrainedModel:

@@ -25,6 +25,7 @@ from asclepius_ray.progress import Progress
 from asclepius_ray.prompts.rendering import prompt_hash, prompt_text
 from asclepius_ray.tokens.config import TokensConfig
 from asclepius_ray.training.base_model import prepare_base_model
+from asclepius_ray.training.base_model_source import base_model_identity
 from asclepius_ray.training.config import TINY, TrainingConfig
 from asclepius_ray.training.failures import original_error
 from asclepius_ray.training.fitting import fit
@@ -52,6 +53,7 @@ def train(
             refuse_change(read_manifest(folder).made_from, made_from, folder)
     if is_finished(run_folder) and is_finished(model_folder):
         return read_manifest(model_folder)
+    _say_what_is_awaited(training, progress)
     base_model = ensure_base_model(root, tokens, training, seed, progress)
     store = ensure_tokens(root, tokens, base_model, progress)
     require_documents(store, training)
@@ -64,13 +66,16 @@ def train(
     model_folder.clear()
     recorder = Recorder(run_folder, progress)
     progress.begin("training: starting the workers")
+    fit(root, tokens.sequence_length, training, seed, recorder)
+    return finish(root, recorder.lines, made_from)
+
+
+def _say_what_is_awaited(training: TrainingConfig, progress: Progress) -> None:
     resource = "GPU" if training.use_gpu else "CPU"
     if (there := ray.cluster_resources().get(resource, 0)) < training.workers:
         progress.say(
             f"training waits: {training.workers} workers need a {resource} each, there are {there:.0f}"
         )
-    fit(root, tokens.sequence_length, training, seed, recorder)
-    return finish(root, recorder.lines, made_from)
 
 
 def ensure_base_model(
@@ -84,18 +89,24 @@ def ensure_base_model(
     if training.base_model == TINY:
         notes = read_manifest(root.child("notes")).identity
         made_from |= {"tiny": training.tiny.fingerprint(), "seed": seed, "notes": notes}
+    if identity := base_model_identity(training.base_model):
+        made_from["base_model_content"] = identity
 
     def build() -> tuple[dict[str, Any], dict[str, Any]]:
         variables = {name: os.environ[name] for name in _HUB_VARIABLES if name in os.environ}
         # The token is an argument and no variable of the environment: Ray logs those.
         token = os.environ.get("HF_TOKEN", "")
         task = ray.remote(
-            num_cpus=1, max_retries=0, runtime_env={"env_vars": variables} if variables else None
+            num_cpus=1,
+            # Not for its speed: the nodes with GPUs have the memory for a model that trains on them.
+            num_gpus=1 if training.use_gpu else 0,
+            max_retries=0,
+            runtime_env={"env_vars": variables} if variables else None,
         )(prepare_base_model)
         details = ray.get(task.remote(root, training, tokens.sequence_length, seed, token))
         return {"parameters": details["parameters"]}, details
 
-    return _ensure(root.child("base_model"), made_from, build, progress)
+    return _ensure(root, "base_model", made_from, build, progress)
 
 
 def ensure_tokens(root: Folder, tokens: TokensConfig, base_model: Manifest, progress: Progress) -> Manifest:
@@ -107,21 +118,22 @@ def ensure_tokens(root: Folder, tokens: TokensConfig, base_model: Manifest, prog
         "instruction_prompt": prompt_hash("instruction"),
     }
     return _ensure(
-        root.child("tokens"), made_from, lambda: (tokenize_pieces(root, tokens.sequence_length), {}), progress
+        root, "tokens", made_from, lambda: (tokenize_pieces(root, tokens.sequence_length), {}), progress
     )
 
 
 def _ensure(
-    folder: Folder,
+    root: Folder,
+    name: str,
     made_from: dict[str, Any],
     build: Callable[[], tuple[dict[str, Any], dict[str, Any]]],
     progress: Progress,
 ) -> Manifest:
-    """The folder's manifest; built anew if it is not there or was made from something else.
+    """The artefact's manifest; built anew if it is not there or was made from something else.
 
-    Both folders only serve the training, whose own settings were compared before.
+    Both artefacts only serve the training, whose own settings were compared before.
     """
-    name = folder.uri.rsplit("/", 1)[-1]
+    folder = root.child(name)
     if is_finished(folder) and read_manifest(folder).made_from == made_from:
         return read_manifest(folder)
     progress.begin(f"training: preparing {name}")

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Coroutine, Iterator
+from dataclasses import asdict, replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, TypeVar
 
@@ -263,11 +264,15 @@ def test_no_log_holds_a_note_or_a_key(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_an_endpoint_tells_neither_its_key_nor_its_headers() -> None:
-    config = EndpointConfig(base_url="http://u:hunter2@localhost:1/v1", headers={"X-Key": KEY}, model="m")
+    config = EndpointConfig(base_url="http://localhost:1/v1", headers={"X-Key": KEY}, model="m")
     endpoint = Endpoint.from_config(config, config.base_url, KEY)
-    assert KEY not in repr(endpoint)
+    for shown in (repr(endpoint), str(vars(endpoint)), str(asdict(endpoint)), f"{endpoint}"):
+        assert KEY not in shown
     assert endpoint.host == "localhost:1"
-    assert pickle.loads(pickle.dumps(endpoint)) == endpoint
+    for same in (endpoint, pickle.loads(pickle.dumps(endpoint)), replace(endpoint)):
+        assert same == endpoint
+        assert (same.api_key, same.headers) == (KEY, {"X-Key": KEY})
+    assert endpoint != replace(endpoint, api_key="other")
 
 
 def test_the_key_of_the_environment_is_not_sent_to_an_endpoint_without_one(

@@ -130,6 +130,14 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
         Endpoint.from_config(EndpointConfig(base_url=url, model="m"), url, "")
 
 
+@pytest.mark.parametrize("key", ["sk-\u043a\u043b\u044e\u0447", "sk-first\nsecond"])
+def test_a_key_that_no_header_can_carry_is_refused_unseen(key: str) -> None:
+    config = EndpointConfig(base_url="http://localhost/v1", model="m")
+    with pytest.raises(ConfigError, match="API key") as caught:
+        Endpoint.from_config(config, config.base_url, key)
+    assert "sk-" not in str(caught.value)
+
+
 def test_each_step_has_its_own_sampling() -> None:
     config = EndpointConfig(
         base_url="http://localhost/v1", sampling={"note": SamplingConfig(temperature=0.3)}

@@ -14,8 +14,8 @@ import pytest
 
 from asclepius_ray.chat.config import OFFLINE_MODEL
 from asclepius_ray.chat.offline.faults import Fault, Faults
-from asclepius_ray.chat.offline.server import OfflineTeacher
-from asclepius_ray.errors import EndpointError
+from asclepius_ray.chat.offline.server import OfflineTeacher, serve_forever
+from asclepius_ray.errors import ConfigError, EndpointError
 from asclepius_ray.prompts.rendering import (
     render_answer_prompt,
     render_judge_prompt,
@@ -183,3 +183,11 @@ def test_the_server_process_ends_at_a_signal(number: int) -> None:
         assert reply.status == 200
     os.kill(process.pid, number)
     assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("port", [99999, 65536, -1])
+def test_a_port_that_is_none_is_refused(port: int) -> None:
+    with pytest.raises(ConfigError, match=f"port {port} .* 65535"):
+        OfflineTeacher(port=port).start()
+    with pytest.raises(ConfigError, match=f"port {port} .* 65535"):
+        serve_forever("127.0.0.1", port, "", Faults(), lambda line: None)

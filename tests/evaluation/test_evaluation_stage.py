@@ -13,8 +13,9 @@ from asclepius_ray.artifacts import Folder, Manifest, is_finished
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.offline.server import OfflineTeacher
 from asclepius_ray.errors import EndpointError, EvaluationError
+from asclepius_ray.evaluation.answer_loss import RowLoss
 from asclepius_ray.evaluation.config import EvaluationConfig
-from asclepius_ray.evaluation.stage import EvaluationPlan, evaluate
+from asclepius_ray.evaluation.stage import EvaluationPlan, evaluate, measure_losses
 from asclepius_ray.evaluation.test_set import read_items
 from asclepius_ray.progress import Progress
 from asclepius_ray.tokens.rendering import prompt_ids
@@ -31,7 +32,8 @@ def _plan(models: dict[str, Endpoint], judge: Endpoint, seed: int = 7, limit: in
 
 
 def _evaluate(root: Folder, plan: EvaluationPlan) -> tuple[Manifest, dict[str, Any]]:
-    manifest = evaluate(root, plan, {"seed": plan.seed}, Progress())
+    losses = measure_losses(root, plan.config, plan.sequence_length, Progress())
+    manifest = evaluate(root, plan, losses, {"seed": plan.seed}, Progress())
     return manifest, json.loads(root.child("evaluation").read_bytes("scores.json"))
 
 
@@ -73,6 +75,22 @@ def test_the_offline_judge_grades_every_answer_that_both_models_gave(
         assert sum(task["items"] for task in scores["models"][model]["tasks"].values()) == NUM_ITEMS
     assert scores["answer_loss"]["difference"]["n"] == NUM_ITEMS
     assert all(row["answer_loss_nats"] > 0 for row in _rows(run_root))
+
+
+def test_the_losses_measured_before_are_written_and_no_model_is_loaded_again(
+    run_root: Folder, serve_chat: ServeChat
+) -> None:
+    losses = {"trained": [RowLoss(0.5, 3), RowLoss(None, 0)]}
+    plan = _plan({"trained": serve_chat(_good)}, serve_chat(lambda _prompt: "4"), limit=2)
+    for name in ("model", "base_model"):
+        weightless = run_root.local_path / name
+        files = [file.resolve() for file in weightless.iterdir() if file.suffix != ".safetensors"]
+        weightless.unlink()
+        weightless.mkdir()
+        for file in files:
+            (weightless / file.name).symlink_to(file)
+    evaluate(run_root, plan, losses, {}, Progress())
+    assert [row["answer_loss_nats"] for row in _rows(run_root)] == [0.5, None]
 
 
 def test_judge_order_does_not_change_scores(

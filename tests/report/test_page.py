@@ -91,7 +91,9 @@ class _Page(HTMLParser):
         return re.sub(r"\s+", " ", " ".join(self.words))
 
 
-def _write_dataset(root: Folder, note: str = "A note.", **details: object) -> None:
+def _write_dataset(
+    root: Folder, note: str = "A note.", kind: str = "case_reports", **details: object
+) -> None:
     dataset = root.child("dataset")
     dataset.make()
     rows = [{"note": f"{note} {'word ' * index}", "question": "Why?", "answer": "x"} for index in range(15)]
@@ -107,7 +109,7 @@ def _write_dataset(root: Folder, note: str = "A note.", **details: object) -> No
         "rows": {"train": 14, "validation": 1},
         "articles": {"train": 13, "validation": 1},
     }
-    write_manifest(dataset, "dataset", COUNTS, {}, {**facts, **details})
+    write_manifest(dataset, "dataset", COUNTS, {"input": {"kind": kind}}, {**facts, **details})
     example = {
         "case_report": note,
         "note": note,
@@ -185,6 +187,36 @@ def test_a_note_cannot_put_markup_into_the_page(root: Folder) -> None:
     assert "script" not in page.tags
     assert "img" not in page.tags
     assert "{{ 7 * 7 }}" in page.text
+
+
+def test_a_page_made_from_real_notes_holds_none_and_calls_them_what_they_are(root: Folder) -> None:
+    _write_dataset(root, note="zebrafinch", kind="notes")
+    text, page = _page(root)
+    assert "zebrafinch" not in text
+    assert "1-1" not in text
+    assert "synthetic" not in page.text
+    assert "case report" not in page.text.lower()
+    assert "Made from notes of your own." in page.text
+    assert "left out of this page" in page.text
+    assert "notes read 20 100.0 %" in page.text
+
+
+def test_neighbouring_phases_of_one_kind_stand_apart(root: Folder) -> None:
+    _write_dataset(root)
+    root.child("training").make()
+    lines: list[dict[str, Any]] = []
+    for first in (0, 2):
+        lines.append({"phase": "notes", "step": first, "validation_loss": 9.0 - first})
+        lines += [
+            {"phase": "notes", "step": first + step, "loss": 8.0 - first - step, "tokens": 1, "seconds": 1}
+            for step in (1, 2)
+        ]
+        lines.append({"phase": "notes", "step": first + 2, "validation_loss": 7.0 - first})
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    root.child("training").write_bytes("metrics.jsonl", text.encode())
+    _, page = _page(root)
+    assert "notes 2 2 2.0 s 7.000 6.000 7.000" in page.text
+    assert "notes 2 2 2.0 s 5.000 4.000 5.000" in page.text
 
 
 def test_the_funnel_names_every_reason_and_adds_up(root: Folder) -> None:

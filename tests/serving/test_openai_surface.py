@@ -330,6 +330,29 @@ def test_beyond_the_limit_a_request_is_refused_with_retry_after(served: Served) 
     assert post(served, CHAT, chat_body()).status_code == 200
 
 
+def test_a_long_note_does_not_hold_up_the_others(served: Served) -> None:
+    note = f"{NOTE}\n" * 10_000
+
+    async def ask_both() -> tuple[httpx.Response, list[float]]:
+        async with httpx.AsyncClient(headers=served.headers, timeout=120) as client:
+            asked = asyncio.create_task(
+                client.post(served.url(CLINICAL), json={"note": note, "question": QUESTION})
+            )
+            waits = []
+            while not asked.done():
+                started = time.monotonic()
+                assert (await client.get(served.url("/health"))).status_code == 200
+                waits.append(time.monotonic() - started)
+                await asyncio.sleep(0.05)
+            return await asked, waits
+
+    started = time.monotonic()
+    answer, waits = asyncio.run(ask_both())
+    total_seconds = time.monotonic() - started
+    assert answer.json()["note_was_shortened"]
+    assert max(waits) < total_seconds / 3, f"{max(waits):.1f} of {total_seconds:.1f} s"
+
+
 def test_neither_text_nor_key_stands_in_a_log_and_every_answer_has_its_line(served: Served) -> None:
     whole = served.client().chat.completions.create(**chat_body())
     post(served, CLINICAL, {"note": NOTE, "question": QUESTION})

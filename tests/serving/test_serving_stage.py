@@ -12,9 +12,11 @@ from pathlib import Path
 import boto3
 import openai
 import pytest
+import ray
 from moto.server import ThreadedMotoServer
 from ray import serve
 from ray.serve.context import _get_global_client
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from served_models import API_KEY, save_tiny_model
 
@@ -25,7 +27,14 @@ from asclepius_ray.prompts.rendering import prompt_text
 from asclepius_ray.serving.application import ApplicationSettings, build_application
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.model_source import check_parity, fetch_model, locate_model
-from asclepius_ray.serving.stage import open_models, serve_until_stopped
+from asclepius_ray.serving.stage import (
+    _application_name,
+    _deploy,
+    _gpu_share,
+    _route_prefixes,
+    open_models,
+    serve_until_stopped,
+)
 
 CONFIG = ServingConfig(port=0)
 
@@ -53,6 +62,41 @@ def open_one(model: str, api_key: str = API_KEY, config: ServingConfig = CONFIG)
         pytest.fail("it was served")
 
 
+def open_on_another_node(model: str, config: ServingConfig) -> list[str]:
+    """What open_models serves, or its error's words, where it runs on a node that is not the head."""
+    [node] = [
+        node for node in ray.nodes() if node["Alive"] and "node:__internal_head__" not in node["Resources"]
+    ]
+
+    @ray.remote(num_cpus=0)
+    def ask() -> list[str]:
+        # The workers cannot import this module: whatever stands here comes from elsewhere.
+        try:
+            with open_models({"one": model}, config, API_KEY, Progress()) as base_urls:
+                client = openai.OpenAI(base_url=base_urls["one"], api_key=API_KEY, max_retries=0)
+                return [found.id for found in client.models.list()]
+        except (ConfigError, ServingError) as error:
+            return [str(error)]
+
+    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    names: list[str] = ray.get(ask.options(scheduling_strategy=there).remote())
+    return names
+
+
+def test_a_driver_beside_the_head_node_reaches_what_it_serves_at_any_port(
+    ray_cluster: str, folder: Path
+) -> None:
+    assert open_on_another_node(str(folder), ServingConfig(port=0)) == ["one"]
+    [refusal] = open_on_another_node(str(folder), ServingConfig(port=8123))
+    assert "head node alone" in refusal
+
+
+def test_a_gpu_that_is_not_there_yet_is_waited_for(ray_cluster: str) -> None:
+    said = io.StringIO()
+    assert _gpu_share(2, Progress(Console(file=said, width=200))) == 1.0
+    assert "waits for a GPU" in said.getvalue()
+
+
 def test_a_single_model_stands_at_v1(base_url: str) -> None:
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/v1", base_url)
     assert served_names(base_url) == ["one"]
@@ -61,6 +105,8 @@ def test_a_single_model_stands_at_v1(base_url: str) -> None:
 def test_serving_stays_until_a_signal_and_leaves_the_others_alone(base_url: str, folder: Path) -> None:
     said = io.StringIO()
     states: list[list[str]] = []
+    # Port 0 is that of the Serve which runs already, whatever host it was given.
+    any_address = ServingConfig(host="0.0.0.0", port=0)
 
     def stop_when_served() -> None:
         while not (found := re.search(r"two / 2 is served at (\S+)", said.getvalue())):
@@ -76,7 +122,7 @@ def test_serving_stays_until_a_signal_and_leaves_the_others_alone(base_url: str,
     try:
         with pytest.raises(Interrupted):
             serve_until_stopped(
-                {"two / 2": str(folder)}, CONFIG, API_KEY, Progress(Console(file=said, width=200))
+                {"two / 2": str(folder)}, any_address, API_KEY, Progress(Console(file=said, width=200))
             )
     finally:
         signal.signal(signal.SIGUSR1, earlier)
@@ -84,6 +130,23 @@ def test_serving_stays_until_a_signal_and_leaves_the_others_alone(base_url: str,
     assert API_KEY not in said.getvalue()
     assert len(serve.status().applications) == 1
     assert served_names(base_url) == ["one"]
+
+
+def test_two_runs_of_the_same_names_share_a_cluster(base_url: str) -> None:
+    prefixes: list[str] = []
+    for root in ("/runs/a", "/runs/b"):
+        names = {name: _application_name(name, f"{root}/{name}") for name in ("trained", "untrained")}
+        prefixes += _route_prefixes(names).values()
+    assert len(set(prefixes)) == 4
+    assert "/" not in prefixes
+
+
+def test_what_serve_itself_refuses_is_one_sentence(base_url: str, folder: Path) -> None:
+    settings = ApplicationSettings(name="late", model=str(folder), api_key_sha256="0")
+    target = serve.RunTarget(build_application(settings), name="late", route_prefix="/")
+    with pytest.raises(ServingError, match="Prefix / is being used") as refused:
+        _deploy([target])
+    assert "\n" not in str(refused.value)
 
 
 def test_an_address_that_serve_does_not_listen_on_is_refused(base_url: str, folder: Path) -> None:

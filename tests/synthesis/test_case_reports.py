@@ -104,8 +104,11 @@ def test_notes_without_ids_are_known_by_their_place(shared_data: Path) -> None:
 
 
 def test_notes_of_one_patient_stay_together_and_are_no_duplicates(tmp_path: Path) -> None:
-    rows = [{"patient_id": patient, "note": "[ ] smoker\nna 140"} for patient in (7, "MRN-8", 7, "")]
+    patients = (7, "MRN-8", 7, "", "abc", "MRN-8", "abc", "x-y")
+    rows = [{"patient_id": patient, "note": "[ ] smoker\nna 140"} for patient in patients]
     reports = [record for record in read(rows, tmp_path, kind="notes") if isinstance(record, CaseReport)]
-    assert [report.patient_uid for report in reports] == ["7-1", "MRN_8-1", "7-2", "row4"]
-    assert [report.article for report in reports] == ["7", "MRN_8", "7", "row4"]
+    uids = ["7-1", "MRN_8-1", "7-2", "row4", "abc_0-1", "MRN_8-2", "abc_0-2", "x_y_0-1"]
+    assert [report.patient_uid for report in reports] == uids
+    articles = ["7", "MRN_8", "7", "row4", "abc_0", "MRN_8", "abc_0", "x_y_0"]
+    assert [report.article for report in reports] == articles
     assert reports[0].text == "[ ] smoker\nna 140"

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 from rich.console import Console
-from scripted_teacher import ScriptedTeacher
+from scripted_teacher import REPLIES, ScriptedTeacher
 
 from asclepius_ray.artifacts import Folder, Manifest, is_finished, read_manifest
 from asclepius_ray.chat.config import OFFLINE_MODEL, PriceConfig
@@ -26,6 +26,7 @@ from asclepius_ray.errors import EndpointError, InputError, SynthesisError
 from asclepius_ray.progress import Progress
 from asclepius_ray.records import Task
 from asclepius_ray.synthesis.config import InputConfig, SynthesisConfig
+from asclepius_ray.synthesis.split import choose_validation_articles
 from asclepius_ray.synthesis.stage import synthesize
 from asclepius_ray.synthesis.steps import draw_task
 
@@ -220,6 +221,30 @@ def test_too_many_failed_rows_leave_nothing_and_say_how_many(
         _run(tmp_path, _offline(teacher), InputConfig(path=str(invented), limit=12))
     assert CANARY not in str(caught.value)
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
+@pytest.mark.parametrize(("lost", "message"), [("train", "to train on"), ("validation", "to validate on")])
+def test_a_split_without_a_row_is_an_error_that_leaves_nothing(
+    ray_cluster: str, invented: Path, tmp_path: Path, lost: str, message: str
+) -> None:
+    # The first six rows are two articles of three patients each; the ages tell them apart.
+    held_out = choose_validation_articles({"9000", "9001"}, 0.2, 7)
+    article = next(name for name in ("9000", "9001") if (name in held_out) == (lost == "validation"))
+    ages = [f"A {40 + row}-year-old" for row in (range(3) if article == "9000" else range(3, 6))]
+
+    def reply(step: str, prompt: str) -> str:
+        return "" if any(age in prompt for age in ages) else REPLIES[step]
+
+    config = SynthesisConfig(validation_share=0.2, max_failed_share=1.0)
+    with ScriptedTeacher(reply) as teacher, pytest.raises(SynthesisError, match=rf"\b3 rows.*{message}"):
+        _run(tmp_path, teacher.endpoint(), InputConfig(path=str(invented), limit=6), config)
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
+def test_the_place_of_the_input_is_no_part_of_what_the_dataset_is_made_from(tmp_path: Path) -> None:
+    moved = (InputConfig(path=str(tmp_path / name)).fingerprint() for name in ("a.csv", "b.csv"))
+    assert next(moved) == next(moved)
+    assert InputConfig(limit=1).fingerprint() != InputConfig(limit=2).fingerprint()
 
 
 def test_notes_of_the_input_stay_as_they_are(ray_cluster: str, invented: Path, tmp_path: Path) -> None:

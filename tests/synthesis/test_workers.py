@@ -1,10 +1,11 @@
 """Blocks of rows walked by several actors of a real cluster: in order, each once, under one limit."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import permutations
 
 import pytest
 from ray.data import DataContext
+from ray.data._internal.metadata_exporter import sanitize_for_struct
 from scripted_teacher import ScriptedTeacher
 
 from asclepius_ray.chat.endpoint import Endpoint
@@ -73,6 +74,15 @@ def test_the_limit_is_split_so_that_its_parts_never_pass_it(workers: int, limit:
     per_worker, size = options["fn_constructor_args"][1], options["compute"].max_size
     assert per_worker >= 1
     assert limit - size < per_worker * size <= limit
+
+
+def test_ray_data_writes_neither_key_nor_headers_into_its_metadata() -> None:
+    endpoint = Endpoint("http://localhost/v1", "m", api_key="sk-secret-1", headers={"X-Key": "sk-secret-2"})
+    walk = Walk(endpoint, 7, 30, False)
+    arguments = _map_options(walk, 2, num_blocks=10)["fn_constructor_args"]
+    for shown in (sanitize_for_struct(arguments, 10_000), asdict(walk), repr(walk), str(arguments)):
+        assert "sk-secret" not in str(shown)
+    assert "min_note_words" in str(sanitize_for_struct(arguments))
 
 
 def test_a_small_input_is_spread_over_all_workers() -> None:

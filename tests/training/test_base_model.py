@@ -5,9 +5,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 from artefacts import save_foreign_model
 from huggingface_hub import constants
+from moto.server import ThreadedMotoServer
 
 from asclepius_ray.artifacts import Folder, is_finished
 from asclepius_ray.config import parse_section
@@ -15,9 +17,9 @@ from asclepius_ray.errors import ConfigError
 from asclepius_ray.progress import Progress
 from asclepius_ray.tokens.config import TokensConfig
 from asclepius_ray.training.base_model import prepare_base_model
-from asclepius_ray.training.base_model_source import check_base_model
+from asclepius_ray.training.base_model_source import base_model_identity, check_base_model
 from asclepius_ray.training.config import TrainingConfig
-from asclepius_ray.training.stage import ensure_base_model
+from asclepius_ray.training.stage import _ensure, ensure_base_model
 
 NOBODY_LISTENS = "http://127.0.0.1:9"
 HUB_ID = "nobody/no-such-model"
@@ -53,6 +55,46 @@ def test_a_hub_id_on_a_machine_without_network_is_refused_at_once(
 
 def test_tiny_needs_nothing() -> None:
     check_base_model("tiny")
+
+
+def test_a_folder_with_another_model_in_it_has_another_identity(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"1234")
+    found = [base_model_identity(str(tmp_path))]
+    assert base_model_identity(f"file://{tmp_path}") == found[0]
+    (tmp_path / "model.safetensors").write_bytes(b"12345")
+    found.append(base_model_identity(str(tmp_path)))
+    (tmp_path / "config.json").write_text("{ }")
+    found.append(base_model_identity(str(tmp_path)))
+    assert len(set(found)) == 3
+    assert all(found)
+    assert base_model_identity("tiny") == base_model_identity(HUB_ID) == ""
+
+
+def test_a_base_model_changed_under_its_name_is_prepared_anew(ray_cluster: str, tmp_path: Path) -> None:
+    source, root, tokens = tmp_path / "source", Folder(str(tmp_path)), TokensConfig(sequence_length=64)
+    parameters = []
+    for positions in (64, 64, 128):
+        save_foreign_model(source, positions=positions)
+        manifest = ensure_base_model(root, tokens, settings(str(source)), 0, Progress())
+        parameters.append(manifest.identity)
+    assert parameters[0] == parameters[1] != parameters[2]
+
+
+def test_an_artefact_in_a_bucket_with_options_is_known_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        endpoint = "http://{}:{}".format(*server.get_host_and_port())
+        boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket="runs")
+        root = Folder(f"s3://runs/one?region=us-east-1&endpoint_override={endpoint}")
+        assert _ensure(root, "tokens", {}, lambda: ({}, {}), Progress()).artifact == "tokens"
+    finally:
+        server.stop()
 
 
 def test_a_folder_that_is_no_language_model_is_refused(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from aiohttp import web
 
 from asclepius_ray.chat.offline.faults import Faults
 from asclepius_ray.chat.offline.service import TeacherService
-from asclepius_ray.errors import EndpointError
+from asclepius_ray.errors import ConfigError, EndpointError
 
 START_TIMEOUT_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 10.0
+LARGEST_PORT = 65535
 
 
 class OfflineTeacher:
@@ -36,6 +37,7 @@ class OfflineTeacher:
 
     def start(self) -> "OfflineTeacher":
         """Returns when the server listens; an EndpointError where it cannot."""
+        _check_port(self.port)
         self._thread.start()
         if not self._started.wait(START_TIMEOUT_SECONDS):
             raise EndpointError(f"the offline teacher did not start within {START_TIMEOUT_SECONDS:.0f} s")
@@ -103,6 +105,7 @@ def serve_forever(
     host: str, port: int, api_key: str, faults: Faults, announce: Callable[[str], None]
 ) -> None:
     """Serves until SIGINT or SIGTERM; `announce` is called with the base_url as soon as it listens."""
+    _check_port(port)
 
     async def serve() -> None:
         stopping = asyncio.Event()
@@ -134,6 +137,11 @@ async def _serve(
         await stopping.wait()
     finally:
         await runner.cleanup()
+
+
+def _check_port(port: int) -> None:
+    if not 0 <= port <= LARGEST_PORT:
+        raise ConfigError(f"port {port} is none: choose one from 1 to {LARGEST_PORT}, or 0 for a free one")
 
 
 def _reachable(host: str) -> str:

@@ -1,0 +1,103 @@
+"""A proxy of the environment gets nothing that stays on this machine or in the cluster."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from asclepius_ray.chat import clinical
+from asclepius_ray.chat.client import ChatClient, Completion, Failure, Request
+from asclepius_ray.chat.clinical import ask_clinical
+from asclepius_ray.chat.config import EndpointConfig
+from asclepius_ray.chat.endpoint import Endpoint
+from asclepius_ray.chat.offline.server import OfflineTeacher
+from asclepius_ray.errors import EndpointError
+from asclepius_ray.prompts.rendering import render_note_prompt
+
+REPLY = {"choices": [{"message": {"content": "by proxy"}, "finish_reason": "stop"}], "answer": "by proxy"}
+# No machine has this address of the documents' own network.
+NOWHERE = "http://192.0.2.1:9/v1"
+
+
+@pytest.fixture
+def proxied(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The addresses that a real proxy, named in the environment for everything, was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = json.dumps(REPLY).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv(name.lower(), f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    yield asked
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def ask(config: EndpointConfig, base_url: str) -> Completion | Failure:
+    async def scenario() -> Completion | Failure:
+        client = ChatClient(Endpoint.from_config(config, base_url, "sk-key"), 1)
+        try:
+            report = "A man of 60 presented with pain for 3 days. He was given aspirin and went home."
+            return await client.complete(Request("note", tuple(render_note_prompt(report)), 1.0, 512))
+        finally:
+            await client.close()
+
+    return asyncio.run(scenario())
+
+
+def test_a_teacher_on_loopback_is_asked_directly(proxied: list[str]) -> None:
+    with OfflineTeacher() as teacher:
+        reply = ask(EndpointConfig(base_url=teacher.base_url, model="offline-rules"), teacher.base_url)
+    assert isinstance(reply, Completion)
+    assert reply.text != "by proxy"
+    assert proxied == []
+
+
+def test_a_teacher_that_the_run_started_on_a_node_is_asked_directly(proxied: list[str]) -> None:
+    reply = ask(EndpointConfig(base_url="offline", max_attempts=1, timeout_seconds=0.5), NOWHERE)
+    assert isinstance(reply, Failure)
+    assert proxied == []
+
+
+def test_a_teacher_elsewhere_is_asked_through_the_proxy(proxied: list[str]) -> None:
+    base_url = "http://teacher.invalid/v1"
+    reply = ask(EndpointConfig(base_url=base_url, model="m"), base_url)
+    assert isinstance(reply, Completion)
+    assert reply.text == "by proxy"
+    assert proxied == ["http://teacher.invalid/v1/chat/completions"]
+
+
+@pytest.mark.parametrize("base_url", ["http://127.0.0.1:9/v1", "http://localhost:9/v1", NOWHERE])
+def test_a_served_model_in_the_house_is_asked_directly(
+    proxied: list[str], base_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clinical, "TIMEOUT_SECONDS", 0.5)
+    with pytest.raises(EndpointError, match="cannot be reached"):
+        ask_clinical(base_url, "sk-key", "note", "question")
+    assert proxied == []
+
+
+def test_a_served_model_elsewhere_is_asked_through_the_proxy(proxied: list[str]) -> None:
+    assert ask_clinical("http://served.invalid/v1", "sk-key", "note", "question") == "by proxy"
+    assert proxied == ["http://served.invalid/v1/clinical/answers"]
