@@ -98,7 +98,8 @@ def _print_asked(console: Console, run: Run, root: Folder) -> None:
     if run.training.base_model == TINY:
         console.print("the tiny model learnt for a minute from a few notes: expect babble", soft_wrap=True)
     for label, text in (("asked   ", asked["question"]), ("answer  ", asked["answer"])):
-        console.print(label + " ".join(text.split()), markup=False, highlight=False, soft_wrap=True)
+        shown = " ".join(text.split()) or "(the model gave an empty answer)"
+        console.print(label + shown, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_next_steps(console: Console, run: Run, run_file: str) -> None:
