@@ -5,6 +5,7 @@ Only what `--help` needs is imported here, so that it answers at once.
 
 import errno
 import functools
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -48,7 +49,13 @@ def guarded(command: Callable[Arguments, object]) -> Callable[Arguments, None]:
         except AsclepiusError as error:
             raise _fail(str(error), error.exit_code) from None
         except KeyboardInterrupt:
-            raise _fail(_stopped_message(), Interrupted.exit_code) from None
+            _fail(_stopped_message(), Interrupted.exit_code)
+            # At once: a thread of Ray Train's that is still at work would meet a Ray that has been shut
+            # down, and Ray's core then ends the process with a code of its own. A local cluster goes
+            # with its driver.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(Interrupted.exit_code)
         except OSError as error:
             # pyarrow gives the errors of a bucket no number.
             if error.errno is not None and error.errno not in STORAGE_ERRORS:

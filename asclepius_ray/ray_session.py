@@ -43,14 +43,20 @@ def ray_session(progress: Progress) -> Iterator[None]:
         )
     # Importing ray puts its own handler in place, which ends the process with code 15 and no word.
     signal.signal(signal.SIGTERM, on_sigterm)
+    interrupted = False
     try:
         yield
+    except KeyboardInterrupt:
+        # The process is about to end at once, and Ray with it: see the command's handling of it.
+        interrupted = True
+        raise
     except ray.exceptions.RayError as error:
         if (cause := cause_of(error)) is error:
             raise
         raise cause from None
     finally:
-        ray.shutdown()
+        if not interrupted:
+            ray.shutdown()
 
 
 def cause_of(error: BaseException) -> BaseException:

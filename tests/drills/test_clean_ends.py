@@ -187,7 +187,7 @@ def test_a_run_whose_root_was_taken_over_stops(tmp_path: Path, slow_teacher: tup
     held = read_holder(lease)
     assert held is not None
     lease.write_bytes("lease", holder.replace(held.token, "another").encode())
-    of_the_new_holder = root / "dataset" / "train-00000.parquet"
+    of_the_new_holder = root / "dataset" / "train-00007.parquet"
     of_the_new_holder.parent.mkdir(exist_ok=True)
     of_the_new_holder.write_bytes(b"rows")
     code, output = end_of(process, 40)
