@@ -181,7 +181,8 @@ def test_of_two_runs_at_once_the_second_is_refused_and_the_first_is_not_harmed(
 def test_a_run_whose_root_was_taken_over_stops(tmp_path: Path, slow_teacher: tuple[str, ...]) -> None:
     root = tmp_path / "root"
     process = start(root, "synthesize", *slow_teacher, "input.limit=48")
-    wait_until(lambda: is_held(root), process)
+    # By then it has emptied the folders that it is going to write.
+    wait_for_output(process, "synthesize 0/48")
     lease = Folder(str(root))
     holder = lease.read_bytes("lease").decode()
     held = read_holder(lease)

@@ -39,7 +39,7 @@ def run_pipeline(*overrides: str, environment: dict[str, str] | None = None) -> 
 def test_two_hundred_real_reports_become_a_served_model(tmp_path: Path, shared_data: Path) -> None:
     root = tmp_path / "root"
     reports = shared_data / "pmc_patients" / "v1_first_500.csv"
-    run_pipeline(f"input.path={reports}", "input.limit=200", f"root={root}", SHORT[1])
+    run_pipeline(f"input.path={reports}", "input.limit=200", f"root={root}", SHORT[0], "evaluation.limit=12")
     counts = read_manifest(Folder(str(root / "dataset"))).counts
     assert counts["input"] == 200
     assert counts["ok"] >= 190
