@@ -285,7 +285,7 @@ def test_the_key_of_the_environment_is_not_sent_to_an_endpoint_without_one(
 
 def test_a_running_endpoint_passes_the_check() -> None:
     with OfflineTeacher(api_key=KEY) as teacher:
-        run(check_endpoint(endpoint_of(teacher, api_key=KEY)))
+        assert run(check_endpoint(endpoint_of(teacher, api_key=KEY))) is None
 
 
 def test_the_check_names_a_wrong_key_at_once() -> None:

@@ -54,7 +54,7 @@ def test_a_hub_id_on_a_machine_without_network_is_refused_at_once(
 
 
 def test_tiny_needs_nothing() -> None:
-    check_base_model("tiny")
+    assert check_base_model("tiny") is None
 
 
 def test_a_folder_with_another_model_in_it_has_another_identity(tmp_path: Path) -> None:
