@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,6 +25,8 @@ from asclepius_ray.errors import ArtifactError, ConfigError
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+_PRIVATE = 0o600
+"""Files hold texts of patients; the folder of the run is closed to others as well."""
 _PACKAGES = ("asclepius-ray", "ray", "torch", "deepspeed", "transformers", "openai", "pyarrow")
 
 
@@ -82,14 +84,33 @@ class Folder:
 
     def names(self) -> list[str]:
         """Every file below the folder, as sorted names relative to it; none if it is not there."""
+        return sorted(self.sizes())
+
+    def sizes(self) -> dict[str, int]:
+        """Every file below the folder, as its name relative to it and its bytes."""
         filesystem, path = self._open()
         selector = pyarrow.fs.FileSelector(path, recursive=True, allow_not_found=True)
         prefix = path.rstrip("/") + "/"
-        return sorted(
-            info.path.removeprefix(prefix)
+        return {
+            info.path.removeprefix(prefix): info.size
             for info in filesystem.get_file_info(selector)
             if info.type == pyarrow.fs.FileType.File
-        )
+        }
+
+    def read_range(self, name: str, offset: int, length: int) -> bytes:
+        """So many bytes of a file from an offset on; fewer where it ends before."""
+        filesystem, path = self._open()
+        with filesystem.open_input_file(f"{path}/{name}") as file:
+            size = file.size()
+            if offset >= size:
+                return b""
+            return bytes(file.read_at(min(length, size - offset), offset))
+
+    def delete(self, name: str) -> None:
+        """Removes one file; one that is gone already is no error."""
+        filesystem, path = self._open()
+        with suppress(FileNotFoundError):
+            filesystem.delete_file(f"{path}/{name}")
 
     def read_bytes(self, name: str) -> bytes:
         filesystem, path = self._open()
@@ -111,6 +132,7 @@ class Folder:
         target = f"{path}/{name}"
         if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
             Path(target).parent.mkdir(parents=True, exist_ok=True)
+            Path(target).touch(mode=_PRIVATE)
         stream: IO[bytes] = filesystem.open_output_stream(target)
         return stream
 
@@ -148,6 +170,7 @@ class Folder:
         for name in self.names():
             file = target / name
             file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch(mode=_PRIVATE)
             with self.open_input(name) as reader, file.open("wb") as writer:
                 shutil.copyfileobj(reader, writer, 1 << 22)
 
@@ -261,14 +284,25 @@ def _files_below(folder: Path) -> Iterator[Path]:
     return (file for file in sorted(folder.rglob("*")) if file.is_file())
 
 
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename in the folder outlive a loss of power."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
 def _replace_file(target: Path, content: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
     try:
+        partial.touch(mode=_PRIVATE)
         with partial.open("wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(target)
+        _sync_folder(target.parent)
     finally:
         partial.unlink(missing_ok=True)

@@ -30,6 +30,7 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="a.b=c", help="Changes one setting; may be repeated.")
 ]
 Arguments = ParamSpec("Arguments")
+ONLY_FAILED = "failed"
 terminations: list[int] = []
 STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
 output = Console()
@@ -102,6 +103,9 @@ def run(
     redo: Annotated[
         str, typer.Option(metavar="STAGE", help="Makes a finished stage, and what follows, anew.")
     ] = "",
+    only: Annotated[
+        str, typer.Option(metavar="failed", help="failed: asks the teacher anew for the rows that failed.")
+    ] = "",
 ) -> None:
     """Runs a job here, or on the cluster of RAY_ADDRESS."""
     from asclepius_ray.pipeline import run_job, serve
@@ -109,14 +113,16 @@ def run(
     from asclepius_ray.run import load_run
 
     _check_job(job)
+    if only not in ("", ONLY_FAILED):
+        raise ConfigError(f"--only {only!r}: it takes the word {ONLY_FAILED}, and nothing else")
     settings = load_run(run_file, overrides)
     with Progress() as progress:
         if job == "serve":
-            if redo:
-                raise ConfigError(f"--redo {redo!r}: the job serve has no stage to make anew")
+            if redo or only:
+                raise ConfigError("the job serve has no stage to make anew: leave --redo and --only out")
             serve(settings, progress)
             return
-        run_job(job, settings, redo, progress)
+        run_job(job, settings, redo, progress, only_failed=only == ONLY_FAILED)
     from asclepius_ray.summary import print_summary
 
     print_summary(output, settings, job, run_file)

@@ -25,7 +25,7 @@ class Stage:
         return read_manifest(folder) if is_finished(folder) else None
 
 
-SYNTHESIZE = Stage("synthesize", ("rejected", "notes", "dataset"))
+SYNTHESIZE = Stage("synthesize", ("questions", "rejected", "notes", "dataset"))
 TRAIN = Stage("train", ("base_model", "tokens", "training", "model"))
 EVALUATE = Stage("evaluate", ("evaluation",))
 STAGES = (SYNTHESIZE, TRAIN, EVALUATE)

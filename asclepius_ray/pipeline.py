@@ -50,6 +50,8 @@ class Work:
     session: ExitStack
     """Holds the connection to Ray, once there is one."""
     connected: bool = False
+    only_failed: bool = False
+    """Failed rows of the synthesis are asked anew."""
 
     def connect(self) -> None:
         """Connects to Ray unless that is done: no job starts Ray twice, or for nothing."""
@@ -75,16 +77,19 @@ def _holding(run: Run, job: str, progress: Progress) -> Iterator[Work]:
             lease.release(exit_code)
 
 
-def run_job(job: str, run: Run, redo: str, progress: Progress) -> None:
+def run_job(job: str, run: Run, redo: str, progress: Progress, only_failed: bool = False) -> None:
     """Runs a job of `JOBS` except "serve".
 
-    A submitted job whose twin is at work already follows it, and exits with its code.
+    `only_failed` asks the teacher anew for the rows that failed, and makes what follows anew. A submitted
+    job whose twin is at work already follows it, and exits with its code.
     """
     stages = STAGES if job == "pipeline" else tuple(stage for stage in STAGES if stage.name == job)
+    redo = _redo_for_failed(run, stages, redo) if only_failed else redo
     _check_redo(redo, stages)
     if is_submitted_job() and (code := follow(run.folder, _purpose(run, job), progress.say)) is not None:
         raise SystemExit(code)
     with _holding(run, job, progress) as work:
+        work.only_failed = only_failed
         redone = _from_stage_on(redo)
         _check_settings(work, stages, redone)
         # Only now: nothing is thrown away for a run that could not have begun.
@@ -135,6 +140,16 @@ def _check_redo(redo: str, stages: tuple[Stage, ...]) -> None:
     names = [stage.name for stage in stages]
     if redo and redo not in names:
         raise ConfigError(f"--redo {redo!r}: this job has no such stage; it has {', '.join(names)}")
+
+
+def _redo_for_failed(run: Run, stages: tuple[Stage, ...], redo: str) -> str:
+    """The stage to be made anew so that its failed rows are asked again; "" where none is finished."""
+    if redo or SYNTHESIZE not in stages:
+        raise ConfigError("--only failed is for the jobs synthesize and pipeline, and goes without --redo")
+    finished = SYNTHESIZE.finished(run.folder)
+    if finished is not None and not finished.counts["failed"]:
+        raise ConfigError(f"--only failed: no row of {run.folder.child('dataset').uri} has failed")
+    return SYNTHESIZE.name if finished is not None else ""
 
 
 def _from_stage_on(redo: str) -> tuple[Stage, ...]:
@@ -207,11 +222,12 @@ def _run_stage(work: Work, stage: Stage) -> None:
 
 
 def _synthesize(work: Work, expected: dict[str, Any]) -> Manifest:
-    from asclepius_ray.synthesis.stage import synthesize
+    from asclepius_ray.synthesis.stage import Order, synthesize
 
     run = work.run
     with open_endpoint(run.teacher) as teacher:
-        return synthesize(work.root, run.input, run.synthesis, teacher, run.seed, work.progress, expected)
+        order = Order(run.input, run.synthesis, teacher, run.seed, expected)
+        return synthesize(work.root, order, work.progress, work.only_failed)
 
 
 def _train(work: Work, expected: dict[str, Any]) -> Manifest:

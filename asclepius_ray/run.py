@@ -56,6 +56,10 @@ class Run(Section):
         ):
             if unread := sorted(set(steps) - known):
                 raise ValueError(f"{name}.sampling.{unread[0]}: the {name} has no such step")
+        _check_endpoint("teacher", self.teacher)
+        _check_endpoint("judge", self.judge)
+        if self.judge.transport == "batch" or self.judge.budget_usd:
+            raise ValueError('judge: transport = "batch" and budget_usd are for the teacher alone')
         for name, address in (("root", self.root), ("input.path", self.input.path)):
             if _KEY_IN_ADDRESS.match(address):
                 raise ValueError(
@@ -95,6 +99,13 @@ def resolved_json(run: Run) -> str:
 def read_secret(variable: str) -> str:
     """The value of an environment variable that holds a key, "" if it is unset or not named."""
     return os.environ.get(variable, "").strip() if variable else ""
+
+
+def _check_endpoint(name: str, endpoint: EndpointConfig) -> None:
+    if endpoint.budget_usd and endpoint.price is None:
+        raise ValueError(
+            f"{name}.budget_usd is {endpoint.budget_usd:g}, but without {name}.price no cost is known"
+        )
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:

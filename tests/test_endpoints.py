@@ -5,8 +5,11 @@ import time
 import httpx
 import pytest
 
-from asclepius_ray.chat.client import ChatClient, Completion, Request
+from asclepius_ray.chat.client import ChatClient
 from asclepius_ray.chat.config import EndpointConfig
+from asclepius_ray.chat.exchange import Completion, Request
+from asclepius_ray.chat.gate import LocalGate
+from asclepius_ray.chat.limiter import Limits
 from asclepius_ray.endpoints import check_endpoint_config, open_endpoint
 from asclepius_ray.errors import ConfigError, EndpointError
 from asclepius_ray.prompts.rendering import render_note_prompt
@@ -36,7 +39,7 @@ def test_the_offline_teacher_answers_from_every_node_and_is_gone_afterwards(ray_
         request = Request("note", tuple(render_note_prompt(REPORT)), 1.0, 500)
 
         async def ask() -> object:
-            client = ChatClient(teacher, max_in_flight=1)
+            client = ChatClient(teacher, LocalGate(Limits(), 1))
             try:
                 return await client.complete(request)
             finally:

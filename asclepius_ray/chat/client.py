@@ -9,8 +9,6 @@ import asyncio
 import logging
 import random
 import time
-from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
 
 import aiohttp
 import httpx2
@@ -21,10 +19,13 @@ from asclepius_ray.chat.connection import (
     explain_connection,
     explain_status,
     open_client,
+    rate_headers,
     read_error_status,
 )
 from asclepius_ray.chat.endpoint import Endpoint
-from asclepius_ray.chat.prices import estimate_tokens
+from asclepius_ray.chat.exchange import Completion, Failure, Request
+from asclepius_ray.chat.gate import PROBE_STEP, Ending, Gate, Outcome, Patience, Ticket, load_of
+from asclepius_ray.chat.judgement import Trial, judge_reply
 from asclepius_ray.chat.replies import FailureReason, Refusal, Reply, read_reply
 from asclepius_ray.chat.retry_after import backoff_seconds
 from asclepius_ray.errors import EndpointError
@@ -32,10 +33,9 @@ from asclepius_ray.records import Message
 
 logger = logging.getLogger(__name__)
 
-NOTEWORTHY_PAUSE_SECONDS = 10.0
-SHORTEST_PAUSE_SECONDS = 0.05
 NUM_CHECKS = 3
 CHECK_TIMEOUT_SECONDS = 20.0
+PROBE_INTERVAL_SECONDS = 5.0
 
 _RETRIED = {
     Refusal.RETRY_TIMEOUT: FailureReason.TIMEOUT,
@@ -47,87 +47,53 @@ _FINAL = {
     Refusal.CONTENT_FILTER: FailureReason.CONTENT_FILTER,
 }
 _FITS_NOT = {Refusal.BAD_REQUEST, Refusal.CONTEXT_TOO_LONG, Refusal.BAD_PARAMETER}
+_PROBE = Request(PROBE_STEP, (Message("user", "Reply with OK."),), temperature=1.0, max_tokens=16)
 
-
-@dataclass(frozen=True)
-class Request:
-    """One question to a model. `step` names the sampling table and the ledger's line."""
-
-    step: str
-    messages: tuple[Message, ...]
-    temperature: float
-    max_tokens: int
-    accept_truncated: bool = False
-    """A reply that ends at max_tokens is an answer, as in an evaluation with a fixed length."""
-    accept_empty: bool = False
-    """No text at all is an answer too, as an untrained model may give it."""
-
-
-@dataclass(frozen=True)
-class Completion:
-    """An answer. The tokens are those of all attempts that the server answered, not of the last alone."""
-
-    text: str
-    finish_reason: str
-    model: str
-    prompt_tokens: int
-    completion_tokens: int
-    attempts: int
-    is_usage_estimated: bool = False
-
-
-@dataclass(frozen=True)
-class Failure:
-    """No answer, and why. The tokens were paid for all the same."""
-
-    reason: FailureReason
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    attempts: int = 0
-    is_usage_estimated: bool = False
-
-
-@dataclass
-class _Progress:
-    """How far one request has come."""
-
-    max_tokens: int
-    attempts: int = 0
-    broken_attempts: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    is_usage_estimated: bool = False
-    resampled: bool = False
-    lengthened: bool = False
-    renamed: bool = False
+Attempt = Reply | ErrorStatus | FailureReason | None
+"""A reply (None = malformed), an HTTP status, or a connection that gave no whole reply."""
 
 
 class ChatClient:
-    """Asks one endpoint from one event loop; at most `max_in_flight` requests at a time (0 = unlimited)."""
+    """Asks one endpoint from one event loop; its gate says when an attempt may be sent."""
 
-    def __init__(self, endpoint: Endpoint, max_in_flight: int) -> None:
+    def __init__(self, endpoint: Endpoint, gate: Gate) -> None:
         self.endpoint = endpoint
-        self._places = asyncio.Semaphore(max_in_flight) if max_in_flight else None
-        self._client = open_client(endpoint, max_in_flight)
+        self._gate = gate
+        self._client = open_client(endpoint, max_in_flight=0)
         self._jitter = random.Random()
-        self._blocked_until = 0.0
-        self._num_pauses = 0
-        self._pauses_in_a_row = 0
         self._max_tokens_field = "max_tokens"
+        self._sends_temperature = True
+        self._probing = asyncio.Lock()
+        self._probed_at = float("-inf")
 
-    async def complete(self, request: Request) -> Completion | Failure:
-        """Asks until there is an answer or a reason to stop; waits out rate limits, however long."""
-        progress = _Progress(request.max_tokens)
+    async def complete(
+        self,
+        request: Request,
+        trial: Trial | None = None,
+        ticket: Ticket | None = None,
+        patience: Patience | None = None,
+    ) -> Completion | Failure:
+        """Asks until there is an answer or a reason to stop; waits out rate limits, however long.
+
+        `trial` counts the attempts, `ticket` is a permit that the caller already holds for the first one.
+        """
+        trial = trial or Trial(request.max_tokens)
+        patience = patience or Patience(float("inf"))
         while True:
-            outcome = await self._attempt(request, progress)
-            if isinstance(outcome, Reply):
-                result = self._judge_reply(request, outcome, progress)
-            elif outcome is None:
-                result = _retry_once(FailureReason.MALFORMED, progress)
-            elif isinstance(outcome, FailureReason):
-                result = await self._back_off(outcome, None, progress)
+            started = time.monotonic()
+            if ticket is None:
+                ticket = await self._gate.enter(load_of(request, trial.max_tokens))
+            attempt = await self._attempt(request, trial, ticket)
+            ticket = None
+            if attempt is None or isinstance(attempt, Reply):
+                result = judge_reply(request, attempt, trial)
+            elif isinstance(attempt, FailureReason):
+                result = await self._back_off(attempt, None, trial, patience, started)
+            elif attempt.refusal in _RETRIED:
+                reason = _RETRIED[attempt.refusal]
+                result = await self._back_off(reason, attempt.wait_seconds, trial, patience, started)
             else:
-                result = await self._handle_error_status(outcome, progress)
+                result = self._handle_error_status(attempt, trial)
             if result is not None:
                 return result
 
@@ -135,112 +101,98 @@ class ChatClient:
         """Closes the connections; a request still in flight ends as a broken one."""
         await self._client.close()
 
-    async def _attempt(
-        self, request: Request, progress: _Progress
-    ) -> Reply | ErrorStatus | FailureReason | None:
-        async with self._place():
-            while (pause := self._blocked_until - time.monotonic()) > 0:
-                await asyncio.sleep(pause + self._jitter.uniform(0, 0.1 * min(pause, 1.0)))
-            pauses_seen = self._num_pauses
-            progress.attempts += 1
-            outcome = await self._send(self._body_of(request, progress))
-        if isinstance(outcome, ErrorStatus) and outcome.refusal is Refusal.WAIT:
-            self._pause(outcome.wait_seconds, pauses_seen)
-        elif isinstance(outcome, Reply):
-            self._pauses_in_a_row = 0
-            _count_usage(request, outcome, progress)
-        return outcome
+    async def _attempt(self, request: Request, trial: Trial, ticket: Ticket) -> Attempt:
+        trial.attempts += 1
+        outcome = Outcome(Ending.BROKEN)
+        try:
+            attempt, headers = await self._send(self._body_of(request, trial))
+            if isinstance(attempt, ErrorStatus):
+                outcome = Outcome(_ending_of(attempt), 0, 0, attempt.wait_seconds, attempt.headers)
+            elif isinstance(attempt, FailureReason):
+                trial.unsettled_attempts += 1
+            else:
+                tokens = trial.count_usage(request, attempt) if attempt is not None else (0, 0)
+                outcome = Outcome(Ending.ANSWERED, *tokens, headers=headers)
+        finally:
+            self._gate.leave(ticket, outcome)
+        return attempt
 
-    def _place(self) -> AbstractAsyncContextManager[object]:
-        return self._places if self._places is not None else nullcontext()
-
-    def _body_of(self, request: Request, progress: _Progress) -> dict[str, object]:
-        return {
+    def _body_of(self, request: Request, trial: Trial) -> dict[str, object]:
+        body: dict[str, object] = {
             "model": self.endpoint.model,
             "messages": [{"role": turn.role, "content": turn.content} for turn in request.messages],
-            "temperature": request.temperature,
-            self._max_tokens_field: progress.max_tokens,
-            **self.endpoint.extra_body,
+            self._max_tokens_field: trial.max_tokens,
         }
+        if self._sends_temperature:
+            body["temperature"] = request.temperature
+        return body | dict(self.endpoint.extra_body)
 
-    async def _send(self, body: dict[str, object]) -> Reply | ErrorStatus | FailureReason | None:
+    async def _send(self, body: dict[str, object]) -> tuple[Attempt, dict[str, str]]:
         try:
             async with asyncio.timeout(self.endpoint.timeout_seconds):
                 response = await self._client.post("/chat/completions", body=body, cast_to=httpx2.Response)
         except TimeoutError:
-            return FailureReason.TIMEOUT
+            return FailureReason.TIMEOUT, {}
         except openai.APIStatusError as error:
-            return read_error_status(error, set(body))
+            return read_error_status(error, set(body)), {}
         except (openai.APIConnectionError, aiohttp.ClientError):
             # Ours is the only clock, so what the client calls a timeout is a connection that broke.
-            return FailureReason.CONNECTION
-        return read_reply(response.content)
+            return FailureReason.CONNECTION, {}
+        return read_reply(response.content), rate_headers(response.headers)
 
-    def _pause(self, wait_seconds: float | None, pauses_seen: int) -> None:
-        """Stops all requests of this client; refusals of requests sent before a pause do not stack."""
-        if self._num_pauses == pauses_seen:
-            self._num_pauses += 1
-            self._pauses_in_a_row += 1
-        elif wait_seconds is None:
-            return
-        if wait_seconds is None:
-            wait_seconds = backoff_seconds(self._pauses_in_a_row, self._jitter)
-        wait_seconds = max(wait_seconds, SHORTEST_PAUSE_SECONDS)
-        until = time.monotonic() + wait_seconds
-        if wait_seconds >= NOTEWORTHY_PAUSE_SECONDS and until > self._blocked_until + 1.0:
-            logger.warning("%s asks to wait %.0f s (rate limit)", self.endpoint.host, wait_seconds)
-        self._blocked_until = max(self._blocked_until, until)
-
-    def _judge_reply(
-        self, request: Request, reply: Reply, progress: _Progress
-    ) -> Completion | Failure | None:
-        if reply.finish_reason == "content_filter":
-            return _failure(FailureReason.CONTENT_FILTER, progress)
-        if reply.refused:
-            return _failure(FailureReason.REFUSED, progress)
-        if reply.finish_reason == "length" and not request.accept_truncated:
-            if progress.lengthened:
-                return _failure(FailureReason.TRUNCATED, progress)
-            progress.lengthened = True
-            progress.max_tokens *= 2
-            return None
-        if not reply.text.strip() and not request.accept_empty:
-            return _retry_once(FailureReason.EMPTY, progress)
-        return Completion(
-            text=reply.text,
-            finish_reason=reply.finish_reason,
-            model=reply.model,
-            prompt_tokens=progress.prompt_tokens,
-            completion_tokens=progress.completion_tokens,
-            attempts=progress.attempts,
-            is_usage_estimated=progress.is_usage_estimated,
-        )
-
-    async def _handle_error_status(self, error: ErrorStatus, progress: _Progress) -> Failure | None:
+    def _handle_error_status(self, error: ErrorStatus, trial: Trial) -> Failure | None:
         if error.refusal is Refusal.WAIT:
             return None
-        if error.refusal is Refusal.RENAME_MAX_TOKENS and not progress.renamed:
+        if error.refusal is Refusal.RENAME_MAX_TOKENS:
+            # It names a field that was sent, so that this request is not renamed twice.
             self._max_tokens_field = "max_completion_tokens"
-            progress.renamed = True
             return None
-        if error.refusal in _RETRIED:
-            return await self._back_off(_RETRIED[error.refusal], error.wait_seconds, progress)
-        if progress.lengthened and error.refusal in _FITS_NOT:
+        if trial.lengthened and error.refusal in _FITS_NOT:
             # The first length was accepted; it is the doubled one that does not fit the model.
-            return _failure(FailureReason.TRUNCATED, progress)
+            return trial.fail(FailureReason.TRUNCATED)
         if error.refusal in _FINAL:
-            return _failure(_FINAL[error.refusal], progress)
+            return trial.fail(_FINAL[error.refusal])
         raise EndpointError(explain_status(self.endpoint, error))
 
     async def _back_off(
-        self, reason: FailureReason, wait_seconds: float | None, progress: _Progress
+        self,
+        reason: FailureReason,
+        wait_seconds: float | None,
+        trial: Trial,
+        patience: Patience,
+        started: float,
     ) -> Failure | None:
-        progress.broken_attempts += 1
-        if progress.broken_attempts >= self.endpoint.max_attempts:
-            return _failure(reason, progress)
-        wait = backoff_seconds(progress.broken_attempts, self._jitter)
+        """Waits before the next try; a Failure once the request, not the endpoint, is to blame."""
+        wait = backoff_seconds(trial.broken_attempts + 1, self._jitter)
+        if await self._is_to_blame(started):
+            trial.broken_attempts += 1
+            patience.seconds_left -= time.monotonic() - started
+            if trial.broken_attempts >= self.endpoint.max_attempts or patience.seconds_left <= 0:
+                return trial.fail(reason)
+            patience.seconds_left -= wait
         await asyncio.sleep(max(wait, wait_seconds or 0.0))
         return None
+
+    async def _is_to_blame(self, started: float) -> bool:
+        """Whether a broken attempt counts against its request: the endpoint answers others.
+
+        Where no other request has been answered since, a request of our own that any model can answer
+        tells an outage from a request that breaks its server.
+        """
+        answered = self._gate.answered_since(started)
+        if answered is None:
+            return True
+        if not answered:
+            await self._probe()
+        return bool(self._gate.answered_since(started))
+
+    async def _probe(self) -> None:
+        async with self._probing:
+            if time.monotonic() - self._probed_at < PROBE_INTERVAL_SECONDS:
+                return
+            ticket = await self._gate.enter(load_of(_PROBE, _PROBE.max_tokens))
+            await self._attempt(_PROBE, Trial(_PROBE.max_tokens), ticket)
+            self._probed_at = time.monotonic()
 
 
 async def check_endpoint(endpoint: Endpoint) -> None:
@@ -284,31 +236,7 @@ async def _check_once(client: openai.AsyncOpenAI, endpoint: Endpoint) -> tuple[s
     return "", True
 
 
-def _count_usage(request: Request, reply: Reply, progress: _Progress) -> None:
-    if reply.prompt_tokens is None or reply.completion_tokens is None:
-        progress.is_usage_estimated = True
-    prompt_tokens = reply.prompt_tokens
-    if prompt_tokens is None:
-        prompt_tokens = sum(estimate_tokens(turn.content) for turn in request.messages)
-    completion_tokens = reply.completion_tokens
-    if completion_tokens is None:
-        completion_tokens = estimate_tokens(reply.text)
-    progress.prompt_tokens += prompt_tokens
-    progress.completion_tokens += completion_tokens
-
-
-def _retry_once(reason: FailureReason, progress: _Progress) -> Failure | None:
-    if progress.resampled:
-        return _failure(reason, progress)
-    progress.resampled = True
-    return None
-
-
-def _failure(reason: FailureReason, progress: _Progress) -> Failure:
-    return Failure(
-        reason=reason,
-        prompt_tokens=progress.prompt_tokens,
-        completion_tokens=progress.completion_tokens,
-        attempts=progress.attempts,
-        is_usage_estimated=progress.is_usage_estimated,
-    )
+def _ending_of(error: ErrorStatus) -> Ending:
+    if error.refusal is Refusal.WAIT:
+        return Ending.LIMITED
+    return Ending.SERVER_ERROR if error.refusal in _RETRIED else Ending.REJECTED

@@ -28,6 +28,23 @@ class PriceConfig(Section):
 
     input_usd_per_million_tokens: float = Field(ge=0)
     output_usd_per_million_tokens: float = Field(ge=0)
+    as_of: str = ""
+    """When the prices held, such as "2026-11-24"; it stands beside every cost."""
+    batch_share: float = Field(default=0.5, gt=0, le=1)
+    """What a call costs through the batch endpoint, as a share of the price above."""
+
+
+class BatchConfig(Section):
+    """`[teacher.batch]`: the provider's limits on its batch endpoint, for `transport = "batch"`."""
+
+    max_requests: Annotated[int, Operational(), Field(ge=1)] = 50_000
+    """Requests in one batch."""
+    max_file_mib: Annotated[int, Operational(), Field(ge=1)] = 100
+    """Size of one batch's input file."""
+    max_enqueued_tokens: Annotated[int, Operational(), Field(ge=0)] = 0
+    """Tokens in all batches that wait at the provider; 0 = unlimited."""
+    poll_seconds: Annotated[float, Operational(), Field(gt=0)] = 30.0
+    """How often the provider is asked how far a batch is."""
 
 
 class EndpointConfig(Section):
@@ -39,12 +56,31 @@ class EndpointConfig(Section):
     """The name that goes into the requests; the offline teacher's own where base_url is "offline"."""
     api_key_env: Annotated[str, Operational()] = "OPENAI_API_KEY"
     """The environment variable with the key ("" = no key); the key itself never stands in a run file."""
+    model_path: str = ""
+    """A model's folder, URI or Hugging Face id: served on the cluster while the run asks it."""
+    api_version: Annotated[str, Operational()] = ""
+    """Azure's `api-version`; with it base_url ends in /openai/deployments/NAME."""
+    transport: Annotated[Literal["requests", "batch"], Operational()] = "requests"
+    """"batch" sends the requests through the provider's batch endpoint: cheaper, within a day."""
+    batch: BatchConfig = BatchConfig()
+    requests_per_minute: Annotated[int, Operational(), Field(ge=0)] = 0
+    """Over all workers; 0 = what the endpoint's headers and refusals tell."""
+    tokens_per_minute: Annotated[int, Operational(), Field(ge=0)] = 0
+    """In and out, over all workers; 0 = what the endpoint's headers and refusals tell."""
+    budget_usd: Annotated[float, Operational(), Field(ge=0)] = 0.0
+    """Spending never passes it, over all runs on one root; 0 = no cap. Needs a price."""
     max_in_flight: Annotated[int, Operational(), Field(ge=0)] = 64
     """Requests at the same time over all workers; 0 = unlimited."""
     timeout_seconds: Annotated[float, Operational(), Field(gt=0)] = 120.0
     """One attempt of one request."""
     max_attempts: Annotated[int, Operational(), Field(ge=1)] = 6
     """Attempts of one request on timeouts, broken connections and 5xx; waiting out a 429 is none."""
+    max_retry_seconds: Annotated[float, Operational(), Field(gt=0)] = 1800.0
+    """Time that one row may lose to broken attempts and the waits between them, outages left out."""
+    max_outage_seconds: Annotated[float, Operational(), Field(gt=0)] = 7200.0
+    """An endpoint that answers nobody for longer ends the run; a rerun goes on from there."""
+    allow_real_notes: Annotated[bool, Operational()] = False
+    """Real notes may be sent to this endpoint, wherever it is."""
     trusted_hosts: Annotated[tuple[str, ...], Operational()] = ()
     """Hosts that real notes may be sent to, besides loopback and what the run itself started."""
     extra_body: dict[str, object] = Field(default_factory=dict)

@@ -5,7 +5,8 @@ No message holds the key, the request's text or the server's words.
 
 import socket
 import ssl
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import httpx2
@@ -26,6 +27,8 @@ class ErrorStatus:
     refusal: Refusal
     parameter: str
     wait_seconds: float | None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Those about rates alone."""
 
 
 def open_client(endpoint: Endpoint, max_in_flight: int) -> openai.AsyncOpenAI:
@@ -57,7 +60,12 @@ def open_client(endpoint: Endpoint, max_in_flight: int) -> openai.AsyncOpenAI:
 def read_error_status(error: openai.APIStatusError, sent_parameters: set[str]) -> ErrorStatus:
     refusal, parameter = read_refusal(error.status_code, error.body, sent_parameters)
     wait = retry_after_seconds(error.response.headers, datetime.now(UTC))
-    return ErrorStatus(error.status_code, refusal, parameter, wait)
+    return ErrorStatus(error.status_code, refusal, parameter, wait, rate_headers(error.response.headers))
+
+
+def rate_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers about rates, by their names in lower case; nothing else of a reply's head is kept."""
+    return {name.lower(): value for name, value in headers.items() if "ratelimit" in name.lower()}
 
 
 def explain_status(endpoint: Endpoint, error: ErrorStatus) -> str:

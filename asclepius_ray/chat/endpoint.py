@@ -30,6 +30,11 @@ class _EndpointFields:
     """Attempts on timeouts, broken connections and 5xx; waiting out a 429 is no attempt."""
     max_in_flight: int = 64
     """Over all workers together; 0 = unlimited."""
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    budget_usd: float = 0.0
+    max_retry_seconds: float = 1800.0
+    max_outage_seconds: float = 7200.0
     price: PriceConfig | None = None
     is_offline: bool = False
     is_started_by_run: bool = False
@@ -60,6 +65,11 @@ class Endpoint(_EndpointFields):
             timeout_seconds=config.timeout_seconds,
             max_attempts=config.max_attempts,
             max_in_flight=config.max_in_flight,
+            requests_per_minute=config.requests_per_minute,
+            tokens_per_minute=config.tokens_per_minute,
+            budget_usd=config.budget_usd,
+            max_retry_seconds=config.max_retry_seconds,
+            max_outage_seconds=config.max_outage_seconds,
             price=config.price,
             is_offline=config.is_offline,
             is_started_by_run=config.starts_offline_teacher,

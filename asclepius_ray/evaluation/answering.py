@@ -4,8 +4,11 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from asclepius_ray.chat.client import ChatClient, Completion, Failure, Request
+from asclepius_ray.chat.client import ChatClient
 from asclepius_ray.chat.endpoint import Endpoint
+from asclepius_ray.chat.exchange import Completion, Failure, Request
+from asclepius_ray.chat.gate import LocalGate
+from asclepius_ray.chat.limiter import Limits
 from asclepius_ray.evaluation.judging import draw_orders, label_of, parse_grades
 from asclepius_ray.evaluation.scores import GradedAnswer, Verdict
 from asclepius_ray.evaluation.test_set import Item
@@ -97,7 +100,8 @@ async def _grade_items(
 
 def _open_client(endpoint: Endpoint, settings: GradingSettings) -> ChatClient:
     limit = endpoint.max_in_flight or settings.max_in_flight
-    return ChatClient(endpoint, min(limit, settings.max_in_flight))
+    limits = Limits(endpoint.requests_per_minute, endpoint.tokens_per_minute)
+    return ChatClient(endpoint, LocalGate(limits, min(limit, settings.max_in_flight)))
 
 
 async def _grade_item(item: Item, order: tuple[str, ...], panel: Panel) -> list[GradedAnswer]:

@@ -36,6 +36,8 @@ class SynthesisConfig(Section):
     """Ray actors that ask the teacher."""
     validation_share: float = Field(default=0.05, gt=0, lt=1)
     """Share of the articles (not of the rows) that is held out; at least one article."""
+    pilot_rows: int = Field(default=400, ge=0)
+    """The first so many rows see seed questions alone; their own are examples for the rest."""
     min_note_words: int = Field(default=30, ge=1)
     """A shorter note is rejected (the paper dropped extremely short ones)."""
     max_failed_share: Annotated[float, Operational(), Field(ge=0, le=1)] = 0.05

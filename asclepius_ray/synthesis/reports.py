@@ -6,7 +6,7 @@ input stands in the object store (which spills to disk) until the stage ends.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import groupby, islice
 
 import pyarrow as pa
 import ray
@@ -40,6 +40,7 @@ class Reports:
     first_rows: list[int] = field(default_factory=list)
     """row_index of each block's first row."""
     num_rows: int = 0
+    num_pilot_rows: int = 0
     articles: set[str] = field(default_factory=set)
     rejections: list[Rejection] = field(default_factory=list)
     """Rows that cannot be read."""
@@ -55,12 +56,17 @@ class Reports:
             self.sample_texts[report.row_index] = report.text
 
 
-def load_reports(config: InputConfig, workers: int) -> Reports:
-    """Reads the whole input into blocks; every worker gets some, however small the input is."""
+def load_reports(config: InputConfig, workers: int, pilot_rows: int) -> Reports:
+    """Reads the whole input into blocks; every worker gets some, however small the input is.
+
+    No block holds rows of the pilot round and others: the others wait for the whole pilot round.
+    """
     found = Reports()
     readable = _keep_readable(read_case_reports(config), found.rejections)
-    while block := list(islice(readable, _block_rows(found.num_rows, workers))):
-        found.add_block(block)
+    for is_pilot, rows in groupby(readable, key=lambda report: report.row_index < pilot_rows):
+        while block := list(islice(rows, _block_rows(found.num_rows, workers))):
+            found.add_block(block)
+            found.num_pilot_rows += len(block) if is_pilot else 0
     return found
 
 

@@ -13,22 +13,33 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+import pyarrow as pa
+import ray
+
 from asclepius_ray.artifacts import Folder, Manifest, write_manifest
 from asclepius_ray.chat.client import check_endpoint
+from asclepius_ray.chat.desk_link import RunTrouble
+from asclepius_ray.chat.desk_messages import Trouble
+from asclepius_ray.chat.desk_snapshot import DeskSnapshot
 from asclepius_ray.chat.endpoint import Endpoint
-from asclepius_ray.errors import SynthesisError
+from asclepius_ray.errors import BudgetError, EndpointError, SynthesisError
 from asclepius_ray.progress import Progress
 from asclepius_ray.prompts.rendering import prompt_hash
 from asclepius_ray.synthesis.card import CardSource, render_card
 from asclepius_ray.synthesis.config import InputConfig, SynthesisConfig
 from asclepius_ray.synthesis.dataset import SplitWriter, write_rejections
+from asclepius_ray.synthesis.desk_actor import open_desk
 from asclepius_ray.synthesis.ledger import Ledger
-from asclepius_ray.synthesis.reports import load_reports
+from asclepius_ray.synthesis.monitor import Monitor
+from asclepius_ray.synthesis.question_pool import build_pool, find_pool, write_pool
+from asclepius_ray.synthesis.reports import Reports, load_reports
 from asclepius_ray.synthesis.split import choose_validation_articles
 from asclepius_ray.synthesis.steps import STEPS
 from asclepius_ray.synthesis.walk import RowResult, Walk
-from asclepius_ray.synthesis.workers import order_rows, walk_reports
+from asclepius_ray.synthesis.workers import Crew, order_blocks, read_rows, walk_reports
 
+JOURNAL_NAME = "journal/teacher"
+LOOK_SECONDS = 0.2
 NUM_EXAMPLES = 5
 EXAMPLES_NAME = "examples.json"
 
@@ -58,44 +69,123 @@ class _Written:
     """A few rows beside their case reports, for the report's page."""
 
 
-def synthesize(  # noqa: PLR0913 - the stage's own settings beside what every stage is given
-    root: Folder,
-    input_config: InputConfig,
-    config: SynthesisConfig,
-    teacher: Endpoint,
-    seed: int,
-    progress: Progress,
-    made_from: dict[str, Any],
-) -> Manifest:
-    """Makes the dataset and returns its manifest; on any error nothing of it stays.
+@dataclass(frozen=True)
+class Order:
+    """What is to be made, and out of what; the same over all runs that make it."""
 
-    Raises an EndpointError where the teacher as a whole cannot be used, an InputError for an input that
-    cannot, and a SynthesisError where too many rows failed or none came through.
+    input: InputConfig
+    config: SynthesisConfig
+    teacher: Endpoint
+    seed: int
+    made_from: dict[str, Any]
+
+
+def synthesize(root: Folder, order: Order, progress: Progress, only_failed: bool = False) -> Manifest:
+    """Makes the dataset and returns its manifest; on any error the journal stays, and nothing else does.
+
+    `only_failed` asks anew for what failed before; every other answer comes from the journal. Raises an
+    EndpointError where the teacher as a whole cannot be used, a BudgetError where the budget is reached, an
+    InputError for an input that cannot be used, and a SynthesisError where too many rows failed or none
+    came through.
     """
     started = time.monotonic()
     progress.begin("checking the teacher")
-    asyncio.run(check_endpoint(teacher))
+    asyncio.run(check_endpoint(order.teacher))
     progress.begin("reading the input")
-    reports = load_reports(input_config, config.workers)
-    validation = choose_validation_articles(reports.articles, config.validation_share, seed)
+    reports = load_reports(order.input, order.config.workers, order.config.pilot_rows)
+    validation = choose_validation_articles(reports.articles, order.config.validation_share, order.seed)
     ledger = Ledger(reports.num_rows + len(reports.rejections), reports.rejections)
-    walk = Walk(teacher, seed, config.min_note_words, text_is_note=input_config.kind == "notes")
+    progress.begin("loading the journal")
     with _whole_or_nothing(root) as outputs:
-        progress.begin("synthesize", reports.num_rows)
-        with closing(walk_reports(reports, walk, config.workers)) as blocks:
-            results = order_rows(_count_rows(blocks, ledger, progress), reports.first_rows)
-            written = _write_rows(results, outputs, validation, reports.sample_texts)
-        ledger.check(config.max_failed_share)
+        with open_desk(root.child(JOURNAL_NAME), order.teacher) as desk:
+            if only_failed:
+                ray.get(desk.forget_failures.remote())
+            progress.begin("synthesize", reports.num_rows)
+            with Monitor(root, desk, progress, reports.num_rows, ledger.num_input) as monitor:
+                results = _walk_all(root, order, reports, desk, monitor)
+                written = _write_rows(results, ledger, outputs, validation, reports.sample_texts)
+            bought: DeskSnapshot = ray.get(desk.snapshot.remote())
+        ledger.check(order.config.max_failed_share)
         _check_both_splits(written)
         progress.begin("finishing the dataset")
-        _finish_rejected(outputs.rejected, ledger, made_from)
-        _finish_notes(outputs.notes, written, made_from)
+        _finish_rejected(outputs.rejected, ledger, order.made_from)
+        _finish_notes(outputs.notes, written, order.made_from)
         articles = {"train": len(reports.articles) - len(validation), "validation": len(validation)}
-        details = {"articles": articles, "rows": written.num_examples, **_details(ledger, teacher)}
-        source = CardSource(PurePosixPath(input_config.path).name, input_config.kind, seed)
+        details = {"articles": articles, "rows": written.num_examples, **_details(ledger, order.teacher)}
+        source = CardSource(PurePosixPath(order.input.path).name, order.input.kind, order.seed)
         outputs.dataset.write_bytes("README.md", render_card(source, ledger.counts(), details).encode())
         details["seconds"] = round(time.monotonic() - started, 3)
-        return write_manifest(outputs.dataset, "dataset", ledger.counts(), made_from, details)
+        details["spent"] = _spent(bought)
+        return write_manifest(outputs.dataset, "dataset", ledger.counts(), order.made_from, details)
+
+
+def _walk_all(
+    root: Folder, order: Order, reports: Reports, desk: Any, monitor: Monitor
+) -> Iterator[RowResult]:
+    """All results in input order; freezes the question pool as soon as the pilot round is done."""
+    walk = Walk(
+        order.teacher,
+        order.seed,
+        order.config.min_note_words,
+        text_is_note=order.input.kind == "notes",
+        pilot_rows=order.config.pilot_rows,
+    )
+    blocks = walk_reports(reports, Crew(walk, desk, root), order.config.workers)
+    with closing(blocks):
+        try:
+            watched = _watch(blocks, root, order, reports.num_pilot_rows, monitor)
+            yield from read_rows(order_blocks(watched, reports.first_rows))
+        except RunTrouble as stop:
+            _let_in_flight_end(desk, order.teacher.timeout_seconds)
+            raise _error_of(stop.trouble) from None
+
+
+def _watch(
+    blocks: Iterable[pa.Table], root: Folder, order: Order, num_pilot_rows: int, monitor: Monitor
+) -> Iterator[pa.Table]:
+    is_frozen = find_pool(root, order.made_from) is not None
+    questions: list[tuple[int, str, str]] = []
+    num_left = num_pilot_rows
+    if not is_frozen and not num_left:
+        write_pool(root, build_pool([]), order.made_from)
+        is_frozen = True
+    for block in blocks:
+        monitor.count(block)
+        if not is_frozen and block["row_index"][0].as_py() < order.config.pilot_rows:
+            num_left -= len(block)
+            rows = block.select(["row_index", "task", "question"]).to_pylist()
+            questions += [(row["row_index"], row["task"], row["question"]) for row in rows if row["question"]]
+            if not num_left:
+                write_pool(root, build_pool(questions), order.made_from)
+                is_frozen = True
+        yield block
+
+
+def _let_in_flight_end(desk: Any, longest_seconds: float) -> None:
+    """Waits for the answers that are on their way, since they are paid for."""
+    until = time.monotonic() + longest_seconds
+    while time.monotonic() < until:
+        snapshot: DeskSnapshot = ray.get(desk.snapshot.remote())
+        if not snapshot.num_permits:
+            return
+        time.sleep(LOOK_SECONDS)
+
+
+def _error_of(trouble: Trouble) -> Exception:
+    if trouble.kind == "storage":
+        return OSError(trouble.errno, trouble.message)
+    return BudgetError(trouble.message) if trouble.kind == "budget" else EndpointError(trouble.message)
+
+
+def _spent(bought: DeskSnapshot) -> dict[str, Any]:
+    """What all runs on this root have bought together, for this dataset or not."""
+    return {
+        "calls": sum(step.attempts for step in bought.steps.values()),
+        "tokens": bought.num_tokens,
+        "cost_usd": bought.cost_usd,
+        "unsettled_usd": bought.unsettled_usd if bought.has_price else None,
+        "refusals": bought.num_refusals,
+    }
 
 
 @contextmanager
@@ -109,31 +199,18 @@ def _whole_or_nothing(root: Folder) -> Iterator[_Outputs]:
         undo.pop_all()
 
 
-def _count_rows(
-    blocks: Iterable[list[RowResult]], ledger: Ledger, progress: Progress
-) -> Iterator[list[RowResult]]:
-    """Enters every row into the ledger and shows how far it is, as soon as its block is done."""
-    done = 0
-    for block in blocks:
-        for result in block:
-            ledger.add(result)
-        done += len(block)
-        progress.update(done, detail=_describe(ledger))
-        yield block
-
-
-def _describe(ledger: Ledger) -> str:
-    lost = ", ".join(f"{sum(ledger.by_reason(state).values())} {state}" for state in ("rejected", "failed"))
-    return f"{ledger.num_tokens:,} tokens, {lost}"
-
-
 def _write_rows(
-    results: Iterable[RowResult], outputs: _Outputs, validation: Set[str], sample_texts: Mapping[int, str]
+    results: Iterable[RowResult],
+    ledger: Ledger,
+    outputs: _Outputs,
+    validation: Set[str],
+    sample_texts: Mapping[int, str],
 ) -> _Written:
-    """Writes the tables of notes and examples; a few rows are kept beside their case reports."""
+    """Enters every row into the ledger and writes the tables; a few rows are kept beside their reports."""
     shown: list[dict[str, Any]] = []
     with SplitWriter(outputs.notes, outputs.dataset, validation) as writer:
         for result in results:
+            ledger.add(result)
             writer.add(result)
             report = sample_texts.get(result.row_index)
             if result.state == "ok" and report is not None and len(shown) < NUM_EXAMPLES:

@@ -16,9 +16,11 @@ from asclepius_ray.prompts.rendering import (
 )
 from asclepius_ray.quality.checks import Reason, find_answer_fault, find_note_fault, find_question_fault
 from asclepius_ray.records import CaseReport, Message, Task
+from asclepius_ray.synthesis.question_pool import QuestionPool
 
 STEPS = ("note", "question", "answer")
-EXAMPLES_PER_QUESTION = 3
+SEEDS_PER_QUESTION = 3
+POOLED_PER_QUESTION = 2
 
 _FENCED = re.compile(r"\A```[a-z]*\n(.*?)\n?```\Z", re.DOTALL)
 _BLANK_LINES = re.compile(r"\n[ \t]*\n(?:[ \t]*\n)+")
@@ -31,19 +33,26 @@ def draw_task(seed: int, row_id: str) -> Task:
     return _random("task", seed, row_id).choice(list(Task))
 
 
-def draw_examples(seed: int, row_id: str, task: Task) -> list[str]:
-    """Three of the task's five seed questions, in the order in which they are shown."""
-    seeds = task_prompt(task).seed_questions
-    return _random("examples", seed, row_id).sample(seeds, EXAMPLES_PER_QUESTION)
+def draw_examples(seed: int, row_id: str, task: Task, pool: QuestionPool) -> list[str]:
+    """Three of the task's five seed questions and two of the pool (paper, section 3), in random order."""
+    draw = _random("examples", seed, row_id)
+    chosen = draw.sample(task_prompt(task).seed_questions, SEEDS_PER_QUESTION)
+    pooled = pool.of(task)
+    chosen += draw.sample(pooled, min(POOLED_PER_QUESTION, len(pooled)))
+    if pooled:
+        draw.shuffle(chosen)
+    return chosen
 
 
-def build_messages(step: str, report: CaseReport, texts: Mapping[str, str], seed: int) -> list[Message]:
+def build_messages(
+    step: str, report: CaseReport, texts: Mapping[str, str], seed: int, pool: QuestionPool
+) -> list[Message]:
     """The request of one step; `texts` holds what the steps before it have yielded."""
     if step == "note":
         return render_note_prompt(report.text)
     if step == "question":
         task = draw_task(seed, report.row_id)
-        return render_question_prompt(texts["note"], task, draw_examples(seed, report.row_id, task))
+        return render_question_prompt(texts["note"], task, draw_examples(seed, report.row_id, task, pool))
     return render_answer_prompt(texts["note"], texts["question"])
 
 

@@ -3,16 +3,20 @@
 The three steps of a row follow each other at once; there is no barrier between the steps of all rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
-from asclepius_ray.chat.client import ChatClient, Completion, Failure, Request
 from asclepius_ray.chat.endpoint import Endpoint
+from asclepius_ray.chat.exchange import Completion, Failure, Request
+from asclepius_ray.chat.gate import Patience
 from asclepius_ray.records import CaseReport, Example, Message, Rejection
+from asclepius_ray.synthesis.question_pool import QuestionPool
 from asclepius_ray.synthesis.steps import STEPS, build_messages, clean_step_reply, draw_task, find_step_fault
+
+QUARANTINED = "quarantined"
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,16 @@ RESULT_SCHEMA = pa.schema(
 )
 
 
+class Asker(Protocol):
+    """Answers requests: bought from the teacher, or out of the journal."""
+
+    async def complete(self, request: Request, patience: Patience) -> Completion | Failure:
+        """The answer, or why there is none."""
+
+
+PoolSource = Callable[[], Awaitable[QuestionPool]]
+
+
 @dataclass(frozen=True)
 class Walk:
     """How rows are walked; the same for every row of a run, and the same in every worker."""
@@ -90,14 +104,18 @@ class Walk:
     min_note_words: int
     text_is_note: bool
     """The input holds notes already: the first step is left out, and the text stays as it is."""
+    pilot_rows: int = 0
+    """Rows of the input before this one are asked with seed questions alone."""
 
-    async def walk_row(self, report: CaseReport, client: ChatClient) -> RowResult:
+    async def walk_row(self, report: CaseReport, asker: Asker, pool: PoolSource) -> RowResult:
         """Asks the teacher step by step and stops at the first reply that is missing or unfit."""
+        patience = Patience(self.teacher.max_retry_seconds)
         texts = {"note": report.text} if self.text_is_note else {}
         replies: dict[str, Completion | Failure] = {}
         for step in STEPS[len(texts) :]:
-            messages = build_messages(step, report, texts, self.seed)
-            reply = await client.complete(self._request(step, messages))
+            examples = await self._examples(step, report, pool)
+            messages = build_messages(step, report, texts, self.seed, examples)
+            reply = await asker.complete(self._request(step, messages), patience)
             replies[step] = reply
             if isinstance(reply, Failure):
                 return self._result(report, texts, replies, ("failed", step, reply.reason.value))
@@ -107,6 +125,15 @@ class Walk:
                 return self._result(report, texts, replies, ("rejected", step, fault.value))
             texts[step] = text
         return self._result(report, texts, replies, ("ok", "", ""))
+
+    def give_up_row(self, report: CaseReport) -> RowResult:
+        """The result of a row that has killed its worker again and again."""
+        return self._result(report, {}, {}, ("failed", STEPS[0], QUARANTINED))
+
+    async def _examples(self, step: str, report: CaseReport, pool: PoolSource) -> QuestionPool:
+        if step != "question" or report.row_index < self.pilot_rows:
+            return QuestionPool()
+        return await pool()
 
     def _request(self, step: str, messages: list[Message]) -> Request:
         sampling = self.teacher.sampling_of(step)

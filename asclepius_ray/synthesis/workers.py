@@ -1,4 +1,4 @@
-"""Blocks of case reports → results in input order, walked by Ray actors side by side.
+"""Blocks of case reports → blocks of results in input order, walked by Ray actors side by side.
 
 Each actor runs an event loop of its own under Ray Data's synchronous calls: with an asynchronous call
 Ray Data lets rows wait for one another and freezes the loop when its consumer pauses.
@@ -10,108 +10,163 @@ import math
 import threading
 from collections.abc import Coroutine, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
-from asclepius_ray.chat.client import ChatClient
-from asclepius_ray.errors import EndpointError
+from asclepius_ray.artifacts import Folder
+from asclepius_ray.chat.buyer import Buyer
+from asclepius_ray.chat.desk_link import DeskLink, RunTrouble
+from asclepius_ray.chat.desk_messages import Trouble
+from asclepius_ray.chat.row_deaths import largest_company
 from asclepius_ray.records import CaseReport
-from asclepius_ray.synthesis.reports import LARGEST_BLOCK_ROWS, Reports
+from asclepius_ray.synthesis.company import Company
+from asclepius_ray.synthesis.desk_actor import exchange_with
+from asclepius_ray.synthesis.question_pool import QuestionPool, wait_for_pool
+from asclepius_ray.synthesis.reports import Reports
 from asclepius_ray.synthesis.walk import RESULT_SCHEMA, RowResult, Walk
 
 Value = TypeVar("Value")
 
 CPUS_PER_WORKER = 0.1
-UNLIMITED_IN_FLIGHT = 1024
-LEAST_CONCURRENT_BLOCKS = 8
+CONCURRENT_BLOCKS = 64
+"""Calls of one actor at the same time: a block ends with its slowest row, and must not hold up the rest."""
 
 # An error of the whole run travels as a block of its own: raised inside a call, it would reach the user
 # below Ray Data's own stack traces, and be printed by every worker.
-_TROUBLE_COLUMN = "run_trouble"
-_BLOCK_SCHEMA = RESULT_SCHEMA.append(pa.field(_TROUBLE_COLUMN, pa.string()))
+_TROUBLE = [("trouble_kind", pa.string()), ("trouble_message", pa.string()), ("trouble_errno", pa.int64())]
+_BLOCK_SCHEMA = pa.schema(list(RESULT_SCHEMA) + [pa.field(name, kind) for name, kind in _TROUBLE])
+
+
+@dataclass(frozen=True)
+class Crew:
+    """What every worker is given."""
+
+    walk: Walk
+    desk: Any
+    """The desk's actor."""
+    root: Folder
 
 
 class RowWalker:
     """The callable of one actor; its calls run in several threads and share one loop and one client."""
 
-    def __init__(self, walk: Walk, max_in_flight: int) -> None:
-        self._walk = walk
-        self._trouble = ""
+    def __init__(self, crew: Crew) -> None:
+        self._walk = crew.walk
+        self._root = crew.root
+        self._company = Company()
         self._loop = asyncio.new_event_loop()
+        self._pool: asyncio.Task[QuestionPool] | None = None
         threading.Thread(target=self._loop.run_forever, daemon=True, name="chat").start()
-        self._client = self._wait_for(_open_client(walk, max_in_flight))
+        # The same over all lives of this actor, so that the desk sees at once that one has ended.
+        name = ray.get_runtime_context().get_actor_id()
+        self._buyer = self._wait_for(_open_buyer(crew, name))
 
     def __call__(self, reports: pa.Table) -> pa.Table:
-        """Walks all rows of the block at once; the client holds back what is too many."""
-        if not self._trouble:
-            try:
-                rows = self._wait_for(self._walk_rows(reports.to_pylist()))
-                return pa.Table.from_pylist([row.to_row() for row in rows], schema=_BLOCK_SCHEMA)
-            except EndpointError as error:
-                self._trouble = str(error)
-        return pa.Table.from_pylist([{_TROUBLE_COLUMN: self._trouble}], schema=_BLOCK_SCHEMA)
+        """Walks all rows of the block at once; the desk holds back what is too many."""
+        try:
+            rows = self._wait_for(self._walk_rows(reports.to_pylist()))
+        except RunTrouble as stop:
+            trouble = stop.trouble
+            values = (trouble.kind, trouble.message, trouble.errno)
+            row = {name: value for (name, _kind), value in zip(_TROUBLE, values, strict=True)}
+            return pa.Table.from_pylist([row], schema=_BLOCK_SCHEMA)
+        return pa.Table.from_pylist([row.to_row() for row in rows], schema=_BLOCK_SCHEMA)
 
     async def _walk_rows(self, rows: list[dict[str, Any]]) -> list[RowResult]:
-        walks = [
-            asyncio.ensure_future(self._walk.walk_row(CaseReport.from_row(row), self._client)) for row in rows
-        ]
+        """The results, once all that was bought for them is durable."""
+        walks = [self._walk_row(CaseReport.from_row(row)) for row in rows]
+        # All come to their end, also in trouble: what is in flight is paid for and comes in.
+        results = await asyncio.gather(*walks, return_exceptions=True)
+        await self._buyer.link.durable()
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return [result for result in results if isinstance(result, RowResult)]
+
+    async def _walk_row(self, report: CaseReport) -> RowResult:
+        link = self._buyer.link
+        verdict = await link.begin_row(report.row_id)
+        if verdict.is_quarantined:
+            return self._walk.give_up_row(report)
+        largest = largest_company(verdict.deaths)
+        await self._company.join(report.row_id, largest)
         try:
-            return await asyncio.gather(*walks)
+            if verdict.deaths:
+                await link.admit_row(report.row_id, is_alone=largest == 1)
+            return await self._walk.walk_row(report, self._buyer, self._question_pool)
         finally:
-            for walk in walks:
-                walk.cancel()
+            self._company.leave(report.row_id)
+            link.end_row(report.row_id)
+
+    async def _question_pool(self) -> QuestionPool:
+        if self._pool is None:
+            self._pool = asyncio.get_running_loop().create_task(wait_for_pool(self._root))
+        trouble = asyncio.ensure_future(self._buyer.link.in_trouble())
+        try:
+            await asyncio.wait({self._pool, trouble}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            trouble.cancel()
+        return self._pool.result() if self._pool.done() else trouble.result()
 
     def _wait_for(self, work: Coroutine[Any, Any, Value]) -> Value:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
-async def _open_client(walk: Walk, max_in_flight: int) -> ChatClient:
-    return ChatClient(walk.teacher, max_in_flight)
+async def _open_buyer(crew: Crew, name: str) -> Buyer:
+    return Buyer(crew.walk.teacher, DeskLink(exchange_with(crew.desk), name).start())
 
 
-def walk_reports(reports: Reports, walk: Walk, workers: int) -> Generator[list[RowResult], None, None]:
+def walk_reports(reports: Reports, crew: Crew, workers: int) -> Generator[pa.Table, None, None]:
     """Yields the results of each block as soon as it is done, in whatever order.
 
-    An EndpointError of a worker is raised as it is. Closing the generator ends the workers.
+    Raises RunTrouble where the run as a whole has to end. Closing the generator ends the workers.
     """
     with _quiet_context():
         dataset = ray.data.from_arrow_refs(reports.blocks).map_batches(
-            RowWalker, **_map_options(walk, workers, len(reports.blocks))
+            RowWalker, **_map_options(crew, workers, len(reports.blocks))
         )
         with closing(iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))) as tables:
             for table in tables:
                 yield _read_block(table)
 
 
-def order_rows(blocks: Iterable[list[RowResult]], first_rows: Iterable[int]) -> Iterator[RowResult]:
-    """Yields the rows in input order; `first_rows` has the row_index of each block's first row, in order.
+def order_blocks(blocks: Iterable[pa.Table], first_rows: Iterable[int]) -> Iterator[pa.Table]:
+    """Yields the blocks in input order; `first_rows` has the row_index of each block's first row, in order.
 
-    A block that comes early is held until its turn. While one row waits for its teacher that is what all
-    workers do in the meantime, about 5 kB a row.
+    A block that comes early waits in Ray's object store, which spills to disk: while one row waits for
+    its teacher that may be all that the workers do in the meantime.
     """
-    held: dict[int, list[RowResult]] = {}
+    held: dict[int, ray.ObjectRef[pa.Table]] = {}
     awaited = iter(first_rows)
     next_row = next(awaited, None)
     for block in blocks:
-        held[block[0].row_index] = block
+        first_row = block["row_index"][0].as_py()
+        if first_row != next_row:
+            held[first_row] = ray.put(block)
+            continue
+        yield block
+        next_row = next(awaited, None)
         while next_row in held:
-            yield from held.pop(next_row)
+            yield ray.get(held.pop(next_row))
             next_row = next(awaited, None)
 
 
-def _map_options(walk: Walk, workers: int, num_blocks: int) -> dict[str, Any]:
-    """Splits the teacher's limit among the workers, so that all together never pass it."""
-    limit = walk.teacher.max_in_flight
-    workers = min(workers, limit) if limit else workers
-    per_worker = limit // workers
-    wanted = max(LEAST_CONCURRENT_BLOCKS, (per_worker or UNLIMITED_IN_FLIGHT) // LARGEST_BLOCK_ROWS + 1)
+def read_rows(blocks: Iterable[pa.Table]) -> Iterator[RowResult]:
+    for block in blocks:
+        for row in block.to_pylist():
+            yield RowResult.from_row(row)
+
+
+def _map_options(crew: Crew, workers: int, num_blocks: int) -> dict[str, Any]:
     # The worker that is up first leaves the others their part of a small input.
-    concurrent_blocks = min(wanted, math.ceil(num_blocks / workers))
+    concurrent_blocks = min(CONCURRENT_BLOCKS, math.ceil(num_blocks / workers))
     return {
-        "fn_constructor_args": (walk, per_worker),
+        "fn_constructor_args": (crew,),
         "batch_size": None,
         "batch_format": "pyarrow",
         "num_cpus": CPUS_PER_WORKER,
@@ -124,14 +179,13 @@ def _map_options(walk: Walk, workers: int, num_blocks: int) -> dict[str, Any]:
     }
 
 
-def _read_block(table: pa.Table) -> list[RowResult]:
-    rows = table.to_pylist()
-    trouble = rows[0][_TROUBLE_COLUMN]
-    if trouble is not None:
-        raise EndpointError(trouble)
-    for row in rows:
-        del row[_TROUBLE_COLUMN]
-    return [RowResult.from_row(row) for row in rows]
+def _read_block(table: pa.Table) -> pa.Table:
+    kind = table["trouble_kind"][0].as_py()
+    if kind is not None:
+        raise RunTrouble(
+            Trouble(kind, table["trouble_message"][0].as_py(), table["trouble_errno"][0].as_py())
+        )
+    return table.drop_columns([name for name, _kind in _TROUBLE])
 
 
 @contextmanager

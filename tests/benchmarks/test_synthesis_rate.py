@@ -13,7 +13,7 @@ from asclepius_ray.chat.offline.faults import Faults
 from asclepius_ray.chat.offline.server import OfflineTeacher
 from asclepius_ray.progress import Progress
 from asclepius_ray.synthesis.config import InputConfig, SynthesisConfig
-from asclepius_ray.synthesis.stage import synthesize
+from asclepius_ray.synthesis.stage import Order, synthesize
 
 PROJECT = Path(__file__).resolve().parents[2]
 NUM_ROWS = 600
@@ -43,15 +43,9 @@ def test_synthesis_keeps_the_allowed_requests_in_flight(
             endpoint = Endpoint.from_config(config, teacher.base_url, "")
             started = time.monotonic()
             with Progress() as progress:
-                synthesize(
-                    Folder(str(tmp_path / str(workers))),
-                    InputConfig(path=str(tmp_path / "reports.csv")),
-                    SynthesisConfig(workers=workers),
-                    endpoint,
-                    0,
-                    progress,
-                    {},
-                )
+                source = InputConfig(path=str(tmp_path / "reports.csv"))
+                order = Order(source, SynthesisConfig(workers=workers), endpoint, 0, {})
+                synthesize(Folder(str(tmp_path / str(workers))), order, progress)
             seconds[workers] = time.monotonic() - started
             most = teacher.most_in_flight
         assert most <= IN_FLIGHT

@@ -15,9 +15,12 @@ from typing import Any, TypeVar
 
 import pytest
 
-from asclepius_ray.chat.client import ChatClient, Completion, Failure, Request, check_endpoint
+from asclepius_ray.chat.client import ChatClient, check_endpoint
 from asclepius_ray.chat.config import OFFLINE_MODEL, EndpointConfig, PriceConfig
 from asclepius_ray.chat.endpoint import Endpoint
+from asclepius_ray.chat.exchange import Completion, Failure, Request
+from asclepius_ray.chat.gate import LocalGate
+from asclepius_ray.chat.limiter import Limits
 from asclepius_ray.chat.offline.faults import Faults
 from asclepius_ray.chat.offline.server import OfflineTeacher
 from asclepius_ray.errors import EndpointError
@@ -79,7 +82,7 @@ def scripted_server(
 
 
 async def ask(endpoint: Endpoint, *requests: Request, max_in_flight: int = 8) -> list[Completion | Failure]:
-    client = ChatClient(endpoint, max_in_flight)
+    client = ChatClient(endpoint, LocalGate(Limits(), max_in_flight))
     try:
         return list(await asyncio.gather(*(client.complete(request) for request in requests)))
     finally:
@@ -192,7 +195,7 @@ def test_no_request_is_sent_before_retry_after_is_over() -> None:
     with OfflineTeacher(faults=Faults(requests_per_minute=60)) as teacher:
 
         async def scenario() -> float:
-            client = ChatClient(endpoint_of(teacher), 4)
+            client = ChatClient(endpoint_of(teacher), LocalGate(Limits(), 4))
             await client.complete(request_note())
             started = time.monotonic()
             await asyncio.gather(client.complete(request_note()), client.complete(request_note()))
@@ -346,7 +349,7 @@ def test_a_model_that_wants_max_completion_tokens_gets_them() -> None:
     with scripted_server((400, {}, refused), (200, {}, GOOD), (200, {}, GOOD)) as (url, bodies):
 
         async def scenario() -> list[Completion | Failure]:
-            client = ChatClient(Endpoint(url, "m"), 1)
+            client = ChatClient(Endpoint(url, "m"), LocalGate(Limits(), 1))
             replies = [await client.complete(request_note()) for _ in range(2)]
             await client.close()
             return replies

@@ -9,10 +9,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from asclepius_ray.chat import clinical
-from asclepius_ray.chat.client import ChatClient, Completion, Failure, Request
+from asclepius_ray.chat.client import ChatClient
 from asclepius_ray.chat.clinical import ask_clinical
 from asclepius_ray.chat.config import EndpointConfig
 from asclepius_ray.chat.endpoint import Endpoint
+from asclepius_ray.chat.exchange import Completion, Failure, Request
+from asclepius_ray.chat.gate import LocalGate
+from asclepius_ray.chat.limiter import Limits
 from asclepius_ray.chat.offline.server import OfflineTeacher
 from asclepius_ray.errors import EndpointError
 from asclepius_ray.prompts.rendering import render_note_prompt
@@ -56,7 +59,7 @@ def proxied(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 def ask(config: EndpointConfig, base_url: str) -> Completion | Failure:
     async def scenario() -> Completion | Failure:
-        client = ChatClient(Endpoint.from_config(config, base_url, "sk-key"), 1)
+        client = ChatClient(Endpoint.from_config(config, base_url, "sk-key"), LocalGate(Limits(), 1))
         try:
             report = "A man of 60 presented with pain for 3 days. He was given aspirin and went home."
             return await client.complete(Request("note", tuple(render_note_prompt(report)), 1.0, 512))

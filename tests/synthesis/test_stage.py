@@ -27,7 +27,7 @@ from asclepius_ray.progress import Progress
 from asclepius_ray.records import Task
 from asclepius_ray.synthesis.config import InputConfig, SynthesisConfig
 from asclepius_ray.synthesis.split import choose_validation_articles
-from asclepius_ray.synthesis.stage import synthesize
+from asclepius_ray.synthesis.stage import Order, synthesize
 from asclepius_ray.synthesis.steps import draw_task
 
 CANARY = "Zebracanary"
@@ -45,7 +45,7 @@ def _run(
     progress: Progress | None = None,
 ) -> Manifest:
     shown = progress or Progress(Console(quiet=True))
-    return synthesize(Folder(str(root)), source, config, teacher, 7, shown, MADE_FROM)
+    return synthesize(Folder(str(root)), Order(source, config, teacher, 7, MADE_FROM), shown)
 
 
 def _offline(teacher: OfflineTeacher) -> Endpoint:
@@ -54,6 +54,12 @@ def _offline(teacher: OfflineTeacher) -> Endpoint:
 
 def _read(root: Path, pattern: str) -> list[dict[str, Any]]:
     return pa.concat_tables([pq.read_table(file) for file in sorted(root.glob(pattern))]).to_pylist()
+
+
+def _artefacts(root: Path) -> list[Path]:
+    """What stands in the stage's folders; the journal, the status and the questions stay for the next run."""
+    folders = ("dataset", "notes", "rejected")
+    return [file for name in folders for file in (root / name).rglob("*") if file.is_file()]
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +226,7 @@ def test_too_many_failed_rows_leave_nothing_and_say_how_many(
     ):
         _run(tmp_path, _offline(teacher), InputConfig(path=str(invented), limit=12))
     assert CANARY not in str(caught.value)
-    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert not _artefacts(tmp_path)
 
 
 @pytest.mark.parametrize(("lost", "message"), [("train", "to train on"), ("validation", "to validate on")])
@@ -238,7 +244,7 @@ def test_a_split_without_a_row_is_an_error_that_leaves_nothing(
     config = SynthesisConfig(validation_share=0.2, max_failed_share=1.0)
     with ScriptedTeacher(reply) as teacher, pytest.raises(SynthesisError, match=rf"\b3 rows.*{message}"):
         _run(tmp_path, teacher.endpoint(), InputConfig(path=str(invented), limit=6), config)
-    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert not _artefacts(tmp_path)
 
 
 def test_the_place_of_the_input_is_no_part_of_what_the_dataset_is_made_from(tmp_path: Path) -> None:
@@ -276,7 +282,7 @@ def test_ctrl_c_ends_the_stage_and_leaves_no_artefact(
         threading.Thread(target=interrupt_when_busy, daemon=True).start()
         with pytest.raises(KeyboardInterrupt):
             _run(tmp_path, teacher.endpoint(), InputConfig(path=str(invented), limit=12))
-    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert not _artefacts(tmp_path)
 
 
 def _unreachable(endpoint: Endpoint) -> Endpoint:

@@ -6,6 +6,7 @@ import pytest
 
 from asclepius_ray.prompts.rendering import task_prompt
 from asclepius_ray.records import CaseReport, Task
+from asclepius_ray.synthesis.question_pool import QuestionPool
 from asclepius_ray.synthesis.steps import (
     build_messages,
     clean_question,
@@ -22,7 +23,7 @@ def test_the_draws_of_a_row_are_these_for_ever() -> None:
     assert draw_task(7, "7665777-1") is Task.SUMMARIZATION
     assert draw_task(8, "7665777-1") is Task.ABBREVIATION_EXPANSION
     seeds = task_prompt(Task.PARAPHRASING).seed_questions
-    drawn = draw_examples(7, "7665777-1", Task.PARAPHRASING)
+    drawn = draw_examples(7, "7665777-1", Task.PARAPHRASING, QuestionPool())
     assert [seeds.index(question) for question in drawn] == [4, 3, 2]
 
 
@@ -34,7 +35,7 @@ def test_every_task_is_equally_likely() -> None:
 
 @pytest.mark.parametrize("task", list(Task))
 def test_three_different_seed_questions_of_the_task_are_shown(task: Task) -> None:
-    shown = {tuple(draw_examples(1, f"{row}-1", task)) for row in range(1000)}
+    shown = {tuple(draw_examples(1, f"{row}-1", task, QuestionPool())) for row in range(1000)}
     assert all(
         len(set(drawn)) == 3 and set(drawn) <= set(task_prompt(task).seed_questions) for drawn in shown
     )
@@ -43,16 +44,21 @@ def test_three_different_seed_questions_of_the_task_are_shown(task: Task) -> Non
 
 def test_the_question_prompt_shows_the_rows_task_and_examples() -> None:
     task = draw_task(5, REPORT.row_id)
-    (message,) = build_messages("question", REPORT, {"note": "NOTE TEXT"}, seed=5)
+    (message,) = build_messages("question", REPORT, {"note": "NOTE TEXT"}, seed=5, pool=QuestionPool())
     assert task.value in message.content
-    assert all(f"- {question}" in message.content for question in draw_examples(5, REPORT.row_id, task))
+    assert all(
+        f"- {question}" in message.content
+        for question in draw_examples(5, REPORT.row_id, task, QuestionPool())
+    )
     assert "NOTE TEXT" in message.content
     assert REPORT.text not in message.content
 
 
 def test_the_note_prompt_holds_the_report_and_the_answer_prompt_note_and_question() -> None:
-    assert REPORT.text in build_messages("note", REPORT, {}, seed=5)[0].content
-    content = build_messages("answer", REPORT, {"note": "NOTE TEXT", "question": "Why?"}, seed=5)[0].content
+    assert REPORT.text in build_messages("note", REPORT, {}, seed=5, pool=QuestionPool())[0].content
+    content = build_messages(
+        "answer", REPORT, {"note": "NOTE TEXT", "question": "Why?"}, seed=5, pool=QuestionPool()
+    )[0].content
     assert "NOTE TEXT" in content
     assert "Why?" in content
 

@@ -2,36 +2,32 @@
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
-import pyarrow as pa
 import pytest
+from desk_beside import reports_named, walk_rows
 from scripted_teacher import NOTE, REPLIES, ScriptedTeacher
 
-from asclepius_ray.records import CaseReport, Task
+from asclepius_ray.chat.desk_link import RunTrouble
+from asclepius_ray.records import Task
 from asclepius_ray.synthesis.steps import draw_task
 from asclepius_ray.synthesis.walk import RowResult, StepUsage, Walk
-from asclepius_ray.synthesis.workers import RowWalker
-
-
-def _reports(num_rows: int) -> list[CaseReport]:
-    return [
-        CaseReport(row, f"{row}-1", row, f"{row}-1", f"report<{row}>", None, "") for row in range(num_rows)
-    ]
 
 
 def _walk(
-    teacher: ScriptedTeacher, num_rows: int, max_in_flight: int = 8, text_is_note: bool = False
+    teacher: ScriptedTeacher,
+    num_rows: int,
+    folder: Path,
+    max_in_flight: int = 8,
+    text_is_note: bool = False,
 ) -> list[RowResult]:
-    """Walks one block as an actor does, without Ray around it."""
-    walk = Walk(teacher.endpoint(), seed=7, min_note_words=30, text_is_note=text_is_note)
-    table = RowWalker(walk, max_in_flight)(pa.Table.from_pylist([r.to_row() for r in _reports(num_rows)]))
-    assert table.column_names[-1] == "run_trouble"
-    return [RowResult.from_row(row) for row in table.drop_columns(["run_trouble"]).to_pylist()]
+    walk = Walk(teacher.endpoint(max_in_flight), seed=7, min_note_words=30, text_is_note=text_is_note)
+    return walk_rows(walk, reports_named(num_rows), folder)
 
 
-def test_a_row_carries_its_texts_task_and_usage() -> None:
+def test_a_row_carries_its_texts_task_and_usage(tmp_path: Path) -> None:
     with ScriptedTeacher() as teacher:
-        (result,) = _walk(teacher, 1)
+        (result,) = _walk(teacher, 1, tmp_path)
     assert (result.state, result.stage, result.reason) == ("ok", "", "")
     assert (result.note, result.question, result.answer) == (NOTE.strip(), "List the drugs.", "Aspirin.")
     assert result.task == draw_task(7, "0-1").value
@@ -39,7 +35,7 @@ def test_a_row_carries_its_texts_task_and_usage() -> None:
     assert result.usage == {step: StepUsage(1, 10, 5) for step in ("note", "question", "answer")}
 
 
-def test_a_row_ends_at_the_step_whose_reply_is_unfit_and_asks_no_further() -> None:
+def test_a_row_ends_at_the_step_whose_reply_is_unfit_and_asks_no_further(tmp_path: Path) -> None:
     unfit = {"note": "report<0>", "question": "Case 1.", "answer": "Case 2."}
 
     def reply(step: str, prompt: str) -> str:
@@ -49,7 +45,7 @@ def test_a_row_ends_at_the_step_whose_reply_is_unfit_and_asks_no_further() -> No
         return "Sorry, I cannot do this." if unfit[step] in prompt else REPLIES[step]
 
     with ScriptedTeacher(reply) as teacher:
-        results = _walk(teacher, 4)
+        results = _walk(teacher, 4, tmp_path)
     assert [(result.state, result.stage, result.reason) for result in results] == [
         ("rejected", "note", "short_note"),
         ("rejected", "question", "refusal"),
@@ -62,24 +58,24 @@ def test_a_row_ends_at_the_step_whose_reply_is_unfit_and_asks_no_further() -> No
     assert [list(result.usage) for result in results[:2]] == [["note"], ["note", "question"]]
 
 
-def test_a_text_that_is_a_note_already_is_neither_asked_for_nor_changed() -> None:
+def test_a_text_that_is_a_note_already_is_neither_asked_for_nor_changed(tmp_path: Path) -> None:
     with ScriptedTeacher() as teacher:
-        results = _walk(teacher, 2, text_is_note=True)
+        results = _walk(teacher, 2, tmp_path, text_is_note=True)
     assert [result.note for result in results] == ["report<0>", "report<1>"]
     assert {result.state for result in results} == {"ok"}
     assert teacher.received == {"question": 2, "answer": 2}
 
 
-def test_a_text_that_no_table_can_hold_does_not_end_the_run() -> None:
+def test_a_text_that_no_table_can_hold_does_not_end_the_run(tmp_path: Path) -> None:
     def reply(step: str, prompt: str) -> str:
         return "Aspirin \ud83d and a zero \x00." if step == "answer" else REPLIES[step]
 
     with ScriptedTeacher(reply) as teacher:
-        (result,) = _walk(teacher, 1)
+        (result,) = _walk(teacher, 1, tmp_path)
     assert result.answer == "Aspirin ? and a zero ."
 
 
-def test_a_slow_row_holds_no_other_row_up() -> None:
+def test_a_slow_row_holds_no_other_row_up(tmp_path: Path) -> None:
     answered_at: dict[bool, float] = {}
 
     def reply(step: str, prompt: str) -> str:
@@ -91,27 +87,26 @@ def test_a_slow_row_holds_no_other_row_up() -> None:
         return 1.5 if "report<0>" in prompt else 0.0
 
     with ScriptedTeacher(reply, delay) as teacher:
-        assert len(_walk(teacher, 30, max_in_flight=2)) == 30
+        assert len(_walk(teacher, 30, tmp_path, max_in_flight=2)) == 30
     # The last of the 29 other rows is through its three steps before the slow one has its note.
     assert answered_at[True] - answered_at[False] > 0.3
 
 
 @pytest.mark.parametrize(("max_in_flight", "most_at_once"), [(5, 5), (0, 120)], ids=["limited", "unlimited"])
-def test_a_worker_fills_its_limit_and_never_passes_it(max_in_flight: int, most_at_once: int) -> None:
+def test_a_worker_fills_its_limit_and_never_passes_it(
+    max_in_flight: int, most_at_once: int, tmp_path: Path
+) -> None:
     def delay(step: str, prompt: str) -> float:
         return 1.5 if step == "note" and not max_in_flight else 0.01
 
     with ScriptedTeacher(delay_seconds=delay) as teacher:
-        _walk(teacher, 120, max_in_flight)
+        _walk(teacher, 120, tmp_path, max_in_flight)
     assert teacher.most_at_once == most_at_once
 
 
-def test_trouble_of_the_endpoint_is_one_row_and_ends_the_worker() -> None:
+def test_trouble_of_the_endpoint_ends_every_row(tmp_path: Path) -> None:
     with ScriptedTeacher() as teacher:
         endpoint = replace(teacher.endpoint(), base_url=teacher.base_url.replace("/v1", "/v2"))
-        worker = RowWalker(Walk(endpoint, seed=7, min_note_words=30, text_is_note=False), 4)
-        reports = pa.Table.from_pylist([report.to_row() for report in _reports(6)])
-        first, second = worker(reports), worker(reports)
-    assert first.num_rows == second.num_rows == 1
-    assert "no model 'scripted'" in first["run_trouble"][0].as_py()
-    assert first["run_trouble"] == second["run_trouble"]
+        with pytest.raises(RunTrouble) as caught:
+            walk_rows(Walk(endpoint, 7, 30, text_is_note=False), reports_named(6), tmp_path)
+    assert "no model 'scripted'" in caught.value.trouble.message

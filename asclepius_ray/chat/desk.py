@@ -1,0 +1,311 @@
+"""The one place that knows what is bought, what is in flight, how fast one may ask and what is left to spend.
+
+One desk a job. Workers speak to it in batches (`desk_messages`); it answers from the journal, lets each
+key be bought by one worker only, and gives permits with the moment at which to send. A permit is given
+only when the money for it is set aside durably. After a loss of the desk a new one loads the journal and
+the workers tell it what they hold; until then nothing is sent, so no limit is lifted.
+"""
+
+import asyncio
+import math
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+
+from asclepius_ray.artifacts import Folder
+from asclepius_ray.chat.desk_messages import Ask, Heard, Said, Trouble
+from asclepius_ray.chat.desk_money import DeskMoney
+from asclepius_ray.chat.desk_queue import Claims, Permit, WorkerState
+from asclepius_ray.chat.desk_snapshot import DeskSnapshot
+from asclepius_ray.chat.desk_storage import DeskStorage
+from asclepius_ray.chat.endpoint import Endpoint
+from asclepius_ray.chat.estimates import TokenEstimates
+from asclepius_ray.chat.exchange import Entry
+from asclepius_ray.chat.gate import PROBE_STEP, Ending, Outcome, tell_limiter
+from asclepius_ray.chat.limiter import Limiter, Limits
+from asclepius_ray.chat.outage import Outage
+from asclepius_ray.chat.quotas import Quotas
+from asclepius_ray.chat.row_deaths import DEATHS_MARK, LONE_DEATHS_MARK, RowDeaths
+
+SECONDS_PER_WORKER = 0.004
+SHORTEST_SECONDS = 0.025
+LONGEST_SECONDS = 1.0
+STALE_WORKER_SECONDS = 60.0
+
+
+class Desk:
+    """Opens the journal at `folder`; `exchange` is called by every worker, concurrently, on one loop."""
+
+    def __init__(self, folder: Folder, endpoint: Endpoint) -> None:
+        now = time.monotonic()
+        self.life = secrets.token_hex(8)
+        self._endpoint = endpoint
+        self._storage = DeskStorage(folder)
+        self._money = DeskMoney(folder, endpoint, self._storage)
+        limits = Limits(endpoint.requests_per_minute, endpoint.tokens_per_minute)
+        self._limiter = Limiter(limits, now)
+        self._limiter.restart(now)
+        self._quotas = Quotas(endpoint.max_in_flight)
+        self._estimates = TokenEstimates()
+        self._outage = Outage(endpoint.max_outage_seconds)
+        self._claims = Claims()
+        self._workers: dict[str, WorkerState] = {}
+        self._turn = 0
+        marks = self._storage.journal.marks
+        self._deaths = RowDeaths(marks(DEATHS_MARK), marks(LONE_DEATHS_MARK))
+        self._pumping = asyncio.Lock()
+        self._trouble: Trouble | None = None
+        self._answered_at = float("-inf")
+        self._num_replayed = 0
+        self._is_started = False
+
+    async def exchange(self, said: Said) -> Heard:
+        """Takes one worker's message and returns all that there is for it."""
+        self._start()
+        worker = self._workers.get(said.worker)
+        if worker is None or worker.process != said.process or said.is_resync:
+            if not said.is_resync and (said.desk != self.life and said.desk):
+                return Heard(self.life, needs_resync=True)
+            worker = self._welcome(said)
+        elif said.desk and said.desk != self.life:
+            return Heard(self.life, needs_resync=True)
+        worker.heard_at = time.monotonic()
+        await self._take(worker, said)
+        await self._give_permits()
+        return self._reply(worker)
+
+    async def close(self) -> None:
+        """Makes durable what is not; call it when the workers have nothing in flight any more."""
+        await self._storage.close()
+        await self._money.tighten()
+
+    async def forget_failures(self) -> None:
+        """Failed rows are asked anew, and rows that were given up get another chance."""
+        self._storage.journal.void_failures()
+        await self._keep_marks(self._deaths.pardon())
+        await self._storage.flush()
+
+    async def stop(self, trouble: Trouble) -> None:
+        """Ends the run as one: nothing more is sent, what is in flight comes in."""
+        self._trouble = self._trouble or trouble
+
+    async def snapshot(self) -> DeskSnapshot:
+        """Figures of the moment, for the progress line and the status."""
+        now = time.monotonic()
+        workers = self._workers.values()
+        return DeskSnapshot(
+            steps=self._storage.journal.totals(),
+            unsettled_usd=self._money.unsettled_usd,
+            has_price=self._endpoint.price is not None,
+            budget_usd=self._endpoint.budget_usd,
+            num_replayed=self._num_replayed,
+            num_refusals=self._limiter.num_refusals,
+            requests_per_minute=self._limiter.present_requests_per_minute,
+            tokens_per_minute=self._limiter.present_tokens_per_minute,
+            num_in_flight=sum(worker.in_flight for worker in workers),
+            num_permits=sum(len(worker.permits) for worker in workers),
+            num_waiting=sum(len(worker.waiting) for worker in workers),
+            num_workers=len(self._workers),
+            num_segments=self._storage.journal.num_segments,
+            num_damaged_records=self._storage.journal.damaged_records,
+            why_waiting=self._why_waiting(now),
+            trouble=self._trouble,
+        )
+
+    def _start(self) -> None:
+        if not self._is_started:
+            self._is_started = True
+            self._storage.start(self._storage_failed, self._money.tighten)
+
+    async def _storage_failed(self, error: OSError) -> None:
+        reason = error.strerror or type(error).__name__
+        await self.stop(Trouble("storage", f"the journal cannot be written ({reason})", error.errno or 0))
+
+    def _why_waiting(self, now: float) -> str:
+        if self._trouble is not None:
+            return "ending"
+        if reason := self._outage.describe(now):
+            return reason
+        return self._limiter.pause_reason if self._limiter.blocked_until > now else ""
+
+    def _welcome(self, said: Said) -> WorkerState:
+        """A new worker, a new life of one, or one that comes back after this desk was lost."""
+        old = self._workers.pop(said.worker, None)
+        if old is not None:
+            self._bury(old, is_dead=old.process != said.process)
+        worker = self._workers[said.worker] = WorkerState(said.worker, said.process)
+        for number, key, load in said.held:
+            worker.permits[number] = Permit(key, load, time.monotonic(), is_of_lost_desk=True)
+            if key:
+                self._claims.take(key, worker, Ask(number, load, key))
+        return worker
+
+    def _bury(self, worker: WorkerState, is_dead: bool) -> None:
+        """Frees what a worker held: what it had in flight may have been charged and counts as spent."""
+        self._quotas.forget(worker.name)
+        self._claims.forget_waiter(worker.name)
+        for permit in worker.permits.values():
+            if is_dead:
+                self._money.lose(permit)
+            else:
+                self._money.give_back(permit)
+        self._requeue(self._claims.release_all(worker.process))
+        if is_dead:
+            for kind, counts in self._deaths.die(worker.process).items():
+                self._storage.journal.append_mark(kind, counts)
+
+    def _requeue(self, waiters: list[tuple[str, Ask]]) -> None:
+        for name, ask in waiters:
+            worker = self._workers.get(name)
+            if worker is not None and self._claims.take(ask.key, worker, ask):
+                worker.waiting.append(ask)
+
+    async def _keep_marks(self, marks: dict[str, dict[str, int]]) -> None:
+        for kind, counts in marks.items():
+            self._storage.journal.append_mark(kind, counts)
+
+    async def _take(self, worker: WorkerState, said: Said) -> None:
+        now = time.monotonic()
+        if said.trouble is not None:
+            await self.stop(said.trouble)
+        for number, outcome in said.outcomes:
+            self._settle(worker, number, outcome, now)
+        for number, entry in said.deliveries:
+            self._deliver(worker, number, entry)
+        for key in said.abandoned:
+            self._requeue(self._claims.release(key, worker.process))
+        self._take_rows(worker, said)
+        await self._queue(worker, said.asks)
+        worker.in_flight, worker.wanted = said.in_flight, said.wanted
+        worker.quota = self._quotas.report(worker.name, said.in_flight, said.wanted)
+
+    def _take_rows(self, worker: WorkerState, said: Said) -> None:
+        for row_id in said.rows_begun:
+            worker.verdicts.append(self._deaths.begin(worker.process, row_id))
+        for row_id, is_alone in said.rows_admitted:
+            self._deaths.admit(worker.process, row_id, is_alone)
+        for row_id in said.rows_ended:
+            self._deaths.end(worker.process, row_id)
+
+    async def _queue(self, worker: WorkerState, asks: list[Ask]) -> None:
+        """Answers what is bought already; the rest waits for a permit, or for another's answer."""
+        found: dict[bytes, Entry] = {}
+        if keys := [ask.key for ask in asks if ask.key and ask.key in self._storage.journal]:
+            found = await asyncio.to_thread(self._storage.journal.read, keys)
+            self._num_replayed += len(found)
+        for ask in asks:
+            if ask.is_urgent:
+                worker.urgent.append(ask)
+            elif ask.key in found:
+                worker.bought.append(found[ask.key])
+            elif not ask.key or self._claims.take(ask.key, worker, ask):
+                worker.waiting.append(ask)
+
+    def _settle(self, worker: WorkerState, number: int, outcome: Outcome, now: float) -> None:
+        permit = worker.permits.pop(number, None)
+        if permit is None:
+            return
+        self._money.settle(permit, outcome)
+        if outcome.ending is Ending.UNUSED:
+            self._limiter.settle(permit.reserved_tokens, 0, now)
+            return
+        tell_limiter(self._limiter, outcome, permit.send_at, now)
+        self._limiter.settle(permit.reserved_tokens, outcome.prompt_tokens + outcome.completion_tokens, now)
+        self._outage.observe(outcome.ending, now)
+        if outcome.ending in (Ending.ANSWERED, Ending.REJECTED):
+            self._answered_at = now
+        if outcome.ending is Ending.ANSWERED and permit.load.step != PROBE_STEP:
+            self._estimates.observe(
+                permit.load.step, permit.load.num_characters, outcome.prompt_tokens, outcome.completion_tokens
+            )
+
+    def _deliver(self, worker: WorkerState, number: int, entry: Entry) -> None:
+        """Keeps a bought answer; what came twice after a resync is kept once."""
+        journal = self._storage.journal
+        # What came before is durable at the latest with all that is in the journal by now.
+        ordinal = journal.num_appended
+        if entry.key not in journal:
+            ordinal = journal.append(entry)
+        worker.undurable.append((number, ordinal))
+        for name, _ask in self._claims.release(entry.key, worker.process):
+            if (waiter := self._workers.get(name)) is not None:
+                self._num_replayed += 1
+                waiter.bought.append(entry)
+
+    async def _give_permits(self) -> None:
+        """Serves the workers in turn while the rate, the places and the budget allow."""
+        async with self._pumping:
+            self._bury_the_silent()
+            if self._outage.has_lasted_too_long(time.monotonic()):
+                await self.stop(Trouble("endpoint", self._outage.explain(self._endpoint.host)))
+            horizon = 2 * self._next_seconds()
+            while self._trouble is None and (found := self._whose_turn()) is not None:
+                worker, ask = found
+                if ask.key and not self._claims.holds(ask.key, worker.process):
+                    worker.drop(ask)
+                    continue
+                if not await self._grant(worker, ask, horizon):
+                    break
+
+    async def _grant(self, worker: WorkerState, ask: Ask, horizon: float) -> bool:
+        now = time.monotonic()
+        if not self._outage.may_try(now):
+            return False
+        if not await self._money.allows(ask.load):
+            if self._money.is_exhausted(ask.load):
+                await self.stop(Trouble("budget", self._money.explain()))
+            return False
+        if self._workers.get(worker.name) is not worker or worker.next_ask() is not ask:
+            # While the money was set aside, this worker died or said something else.
+            return True
+        load = ask.load
+        tokens = self._estimates.expected_tokens(load.step, load.num_characters, load.max_tokens)
+        send_at = self._limiter.reserve(tokens, now, horizon)
+        if send_at is None:
+            return False
+        worker.drop(ask)
+        worker.permits[ask.number] = Permit(ask.key, load, send_at, tokens, self._money.reserve(load))
+        worker.granted.append((ask.number, send_at))
+        self._outage.tried(now)
+        self._turn += 1
+        return True
+
+    def _whose_turn(self) -> tuple[WorkerState, Ask] | None:
+        workers = list(self._workers.values())
+        asking = [(worker, ask) for worker in workers if (ask := worker.next_ask()) is not None]
+        if not asking:
+            return None
+        return next((pair for pair in asking if pair[1].is_urgent), asking[self._turn % len(asking)])
+
+    def _bury_the_silent(self) -> None:
+        now = time.monotonic()
+        silent = [w for w in self._workers.values() if now - w.heard_at > STALE_WORKER_SECONDS]
+        for worker in silent:
+            del self._workers[worker.name]
+            self._bury(worker, is_dead=True)
+
+    def _next_seconds(self) -> float:
+        return min(max(SECONDS_PER_WORKER * len(self._workers), SHORTEST_SECONDS), LONGEST_SECONDS)
+
+    def _reply(self, worker: WorkerState) -> Heard:
+        now = time.monotonic()
+        last_durable = self._storage.journal.last_durable
+        while worker.undurable and worker.undurable[0][1] <= last_durable:
+            worker.durable = worker.undurable.popleft()[0]
+        heard = Heard(
+            desk=self.life,
+            bought=worker.bought,
+            permits=[(number, max(send_at - now, 0.0)) for number, send_at in worker.granted],
+            verdicts=worker.verdicts,
+            quota=worker.quota,
+            durable=worker.durable,
+            pause_seconds=max(self._limiter.blocked_until - now, 0.0),
+            answered_age_seconds=now - self._answered_at if math.isfinite(self._answered_at) else math.inf,
+            next_seconds=self._next_seconds(),
+            trouble=self._trouble,
+        )
+        worker.bought, worker.granted, worker.verdicts = [], [], []
+        return heard
+
+
+Exchange = Callable[[Said], Awaitable[Heard]]

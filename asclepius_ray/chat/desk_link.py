@@ -1,0 +1,338 @@
+"""A worker's line to the desk: gathers what many requests want to say, and wakes them with the reply.
+
+One message is under way at a time; what comes up meanwhile goes with the next. The link keeps all that a
+new desk must know (asks, permits in use, answers that are not durable yet), so that the loss of a desk
+costs a pause and nothing else.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from asclepius_ray.chat.desk_messages import Ask, Heard, Said, Trouble, Verdict
+from asclepius_ray.chat.exchange import Entry
+from asclepius_ray.chat.gate import PROBE_STEP, Ending, Load, Outcome, Ticket
+from asclepius_ray.chat.places import Places
+
+HEARTBEAT_SECONDS = 1.0
+AWAY_SECONDS = 0.5
+
+
+class DeskAway(Exception):
+    """The desk does not answer now: it was lost and is being started anew."""
+
+
+class RunTrouble(Exception):
+    """The run as a whole ends; nothing more may be sent."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__(trouble)
+        self.trouble = trouble
+
+
+@dataclass
+class _Waiting:
+    ask: Ask
+    answer: "asyncio.Future[Entry | float]"
+    """The bought answer, or the moment at which to send."""
+
+
+class DeskLink:
+    """Speaks for one worker process, on the loop on which `start` was called."""
+
+    def __init__(self, exchange: Callable[[Said], Awaitable[Heard]], worker: str) -> None:
+        self._exchange = exchange
+        self._worker = worker
+        self._process = secrets.token_hex(8)
+        self._desk = ""
+        self._needs_resync = False
+        self._number = 0
+        self._asks: dict[int, _Waiting] = {}
+        self._asks_by_key: dict[bytes, int] = {}
+        self._buying: dict[bytes, asyncio.Future[Entry | None]] = {}
+        self._held: dict[int, tuple[bytes, Load]] = {}
+        self._undurable: dict[int, Entry] = {}
+        self._durable_waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._rows: dict[str, asyncio.Future[Verdict] | None] = {}
+        self._lone_rows: dict[str, bool] = {}
+        self._places = Places()
+        self._num_waiting_for_place = 0
+        self._blocked_until = 0.0
+        self._answered_at = float("-inf")
+        self._trouble: Trouble | None = None
+        self._ended = asyncio.Event()
+        self._outbox = self._new_outbox()
+        self._wake = asyncio.Event()
+        self._spoke_at = float("-inf")
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> "DeskLink":
+        self._task = asyncio.get_running_loop().create_task(self._talk())
+        return self
+
+    async def close(self) -> None:
+        """Waits until what was bought is durable and ends the conversation."""
+        await self.durable()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def claim(self, key: bytes, load: Load) -> Entry | Ticket:
+        """The answer if it is bought, by whomever; else the permit to buy it, and nobody else will.
+
+        The caller ends a permit's purchase with `deliver` or `abandon`. Raises RunTrouble.
+        """
+        while (buying := self._buying.get(key)) is not None:
+            entry = await asyncio.shield(buying)
+            if entry is not None:
+                return entry
+        self._buying[key] = asyncio.get_running_loop().create_future()
+        try:
+            found = await self._ask(load, key)
+        except BaseException:
+            self.abandon(key)
+            raise
+        if isinstance(found, Entry):
+            self._buying.pop(key).set_result(found)
+        return found
+
+    async def enter(self, load: Load) -> Ticket:
+        """The permit for a further attempt."""
+        found = await self._ask(load, b"")
+        assert isinstance(found, Ticket)
+        return found
+
+    def leave(self, ticket: Ticket, outcome: Outcome) -> None:
+        self._places.release()
+        self._held.pop(ticket.number)
+        now = time.monotonic()
+        if outcome.ending in (Ending.ANSWERED, Ending.REJECTED):
+            self._answered_at = max(self._answered_at, now)
+        if outcome.wait_seconds is not None and outcome.ending is Ending.LIMITED:
+            # At once; the others hear of it from the desk.
+            self._blocked_until = max(self._blocked_until, now + outcome.wait_seconds)
+        self._outbox.outcomes.append((ticket.number, outcome))
+        self._wake.set()
+
+    def answered_since(self, moment: float) -> bool | None:
+        return self._answered_at > moment
+
+    def deliver(self, entry: Entry) -> None:
+        """Hands over a bought answer; it is durable soon, see `durable`."""
+        self._number += 1
+        self._undurable[self._number] = entry
+        self._outbox.deliveries.append((self._number, entry))
+        if (buying := self._buying.pop(entry.key, None)) is not None:
+            buying.set_result(entry)
+        self._wake.set()
+
+    def abandon(self, key: bytes) -> None:
+        """Gives up a purchase; whoever else waits for the key may buy it."""
+        if (buying := self._buying.pop(key, None)) is not None:
+            buying.set_result(None)
+        self._outbox.abandoned.append(key)
+        self._wake.set()
+
+    async def durable(self) -> None:
+        """Waits until every answer delivered so far is on storage, or the storage has failed."""
+        if self._undurable and not (self._trouble is not None and self._trouble.kind == "storage"):
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._durable_waiters.append((max(self._undurable), waiter))
+            self._wake.set()
+            await waiter
+
+    async def in_trouble(self) -> NoReturn:
+        """Waits for the run's trouble, if it comes to that, and raises it."""
+        await self._ended.wait()
+        assert self._trouble is not None
+        raise RunTrouble(self._trouble)
+
+    async def begin_row(self, row_id: str) -> Verdict:
+        """Asks what is known of a row; one without deaths behind it is in progress from now on."""
+        if self._trouble is not None:
+            raise RunTrouble(self._trouble)
+        waiter: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._rows[row_id] = waiter
+        self._outbox.rows_begun.append(row_id)
+        self._wake.set()
+        return await waiter
+
+    async def admit_row(self, row_id: str, is_alone: bool) -> None:
+        """Tells that a row with deaths behind it begins now; returns when the desk knows."""
+        waiter: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._lone_rows[row_id] = is_alone
+        self._rows[row_id] = waiter
+        self._outbox.rows_admitted.append((row_id, is_alone))
+        # The answer to this one comes with the reply to the message that has both.
+        self._outbox.rows_begun.append(row_id)
+        self._wake.set()
+        await waiter
+
+    def end_row(self, row_id: str) -> None:
+        self._rows.pop(row_id, None)
+        self._lone_rows.pop(row_id, None)
+        self._outbox.rows_ended.append(row_id)
+
+    def report(self, trouble: Trouble) -> None:
+        """Tells that the endpoint as a whole cannot be used: every worker ends."""
+        if self._trouble is None:
+            self._outbox.trouble = trouble
+            self._wake.set()
+
+    async def _ask(self, load: Load, key: bytes) -> Entry | Ticket:
+        if self._trouble is not None:
+            raise RunTrouble(self._trouble)
+        self._number += 1
+        number = self._number
+        ask = Ask(number, load, key, is_urgent=load.step == PROBE_STEP)
+        waiting = self._asks[number] = _Waiting(ask, asyncio.get_running_loop().create_future())
+        if key:
+            self._asks_by_key[key] = number
+        self._outbox.asks.append(ask)
+        self._wake.set()
+        try:
+            answer = await waiting.answer
+        finally:
+            self._asks.pop(number, None)
+            if key:
+                self._asks_by_key.pop(key, None)
+        return answer if isinstance(answer, Entry) else await self._take_place(number, load, answer)
+
+    async def _take_place(self, number: int, load: Load, send_at: float) -> Ticket:
+        self._num_waiting_for_place += 1
+        has_place = False
+        try:
+            await asyncio.sleep(max(send_at - time.monotonic(), 0.0))
+            await self._places.acquire()
+            has_place = True
+            while (pause := self._blocked_until - time.monotonic()) > 0:
+                await asyncio.sleep(pause)
+        except BaseException:
+            if has_place:
+                self._places.release()
+            self._held.pop(number, None)
+            self._outbox.outcomes.append((number, Outcome(Ending.UNUSED)))
+            raise
+        finally:
+            self._num_waiting_for_place -= 1
+        return Ticket(number, load, time.monotonic())
+
+    def _new_outbox(self) -> Said:
+        return Said(self._worker, self._process)
+
+    async def _talk(self) -> None:
+        next_seconds = 0.0
+        while True:
+            await self._wait(next_seconds)
+            said = self._take_outbox()
+            self._spoke_at = time.monotonic()
+            try:
+                heard = await self._exchange(said)
+            except DeskAway:
+                self._needs_resync = True
+                await asyncio.sleep(AWAY_SECONDS)
+                continue
+            if heard.needs_resync:
+                self._needs_resync = True
+                continue
+            self._hear(heard)
+            next_seconds = heard.next_seconds
+
+    async def _wait(self, next_seconds: float) -> None:
+        """Until there is something to say, or to be heard, and at least `next_seconds` between messages."""
+        if not self._needs_resync and not self._awaits_something():
+            try:
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                    await self._wake.wait()
+            except TimeoutError:
+                return
+        await asyncio.sleep(max(self._spoke_at + next_seconds - time.monotonic(), 0.0))
+
+    def _awaits_something(self) -> bool:
+        verdicts = any(waiter is not None for waiter in self._rows.values())
+        return bool(self._asks or self._durable_waiters or verdicts)
+
+    def _take_outbox(self) -> Said:
+        self._wake.clear()
+        said, self._outbox = self._outbox, self._new_outbox()
+        if self._needs_resync:
+            said = self._tell_everything(said.trouble)
+            self._needs_resync = False
+        else:
+            said.desk = self._desk
+        said.in_flight = self._places.in_use
+        said.wanted = self._places.in_use + self._num_waiting_for_place + len(self._asks)
+        return said
+
+    def _tell_everything(self, trouble: Trouble | None) -> Said:
+        return Said(
+            worker=self._worker,
+            process=self._process,
+            is_resync=True,
+            asks=[waiting.ask for waiting in self._asks.values()],
+            held=[(number, key, load) for number, (key, load) in self._held.items()],
+            deliveries=list(self._undurable.items()),
+            rows_begun=list(self._rows),
+            rows_admitted=list(self._lone_rows.items()),
+            trouble=trouble,
+        )
+
+    def _hear(self, heard: Heard) -> None:
+        now = time.monotonic()
+        self._desk = heard.desk
+        self._blocked_until = max(self._blocked_until, now + heard.pause_seconds)
+        self._answered_at = max(self._answered_at, now - heard.answered_age_seconds)
+        self._places.resize(heard.quota)
+        for entry in heard.bought:
+            if (number := self._asks_by_key.get(entry.key)) is not None:
+                self._answer(number, entry)
+        for number, delay_seconds in heard.permits:
+            self._answer(number, now + delay_seconds)
+        for verdict in heard.verdicts:
+            if (waiter := self._rows.get(verdict.row_id)) is not None:
+                self._rows[verdict.row_id] = None
+                if not waiter.done():
+                    waiter.set_result(verdict)
+        self._settle_durable(heard.durable)
+        if heard.trouble is not None:
+            self._end(heard.trouble)
+
+    def _answer(self, number: int, answer: Entry | float) -> None:
+        waiting = self._asks.pop(number, None)
+        if waiting is None or waiting.answer.done():
+            if not isinstance(answer, Entry):
+                self._outbox.outcomes.append((number, Outcome(Ending.UNUSED)))
+            return
+        if not isinstance(answer, Entry):
+            self._held[number] = (waiting.ask.key, waiting.ask.load)
+        waiting.answer.set_result(answer)
+
+    def _settle_durable(self, durable: int) -> None:
+        for number in [number for number in self._undurable if number <= durable]:
+            del self._undurable[number]
+        left = []
+        for number, waiter in self._durable_waiters:
+            if number <= durable:
+                waiter.set_result(None)
+            else:
+                left.append((number, waiter))
+        self._durable_waiters = left
+
+    def _end(self, trouble: Trouble) -> None:
+        """Wakes everybody who waits; who has sent already gets his answer and delivers it."""
+        self._trouble = trouble
+        self._ended.set()
+        for waiting in self._asks.values():
+            if not waiting.answer.done():
+                waiting.answer.set_exception(RunTrouble(trouble))
+        self._asks.clear()
+        for row_id, waiter in self._rows.items():
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(RunTrouble(trouble))
+                self._rows[row_id] = None
+        if trouble.kind == "storage":
+            for _number, durable_waiter in self._durable_waiters:
+                durable_waiter.set_result(None)
+            self._durable_waiters = []

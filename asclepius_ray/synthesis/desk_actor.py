@@ -1,0 +1,63 @@
+"""The desk as one Ray actor of the job, and how the driver and the workers reach it."""
+
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from asclepius_ray.artifacts import Folder
+from asclepius_ray.chat.desk import Desk
+from asclepius_ray.chat.desk_link import DeskAway
+from asclepius_ray.chat.desk_messages import Heard, Said
+from asclepius_ray.chat.endpoint import Endpoint
+
+CLOSE_TIMEOUT_SECONDS = 120.0
+HURRIED_SECONDS = 1.5
+"""`ray job stop` leaves three seconds before it kills."""
+
+
+@contextlib.contextmanager
+def open_desk(folder: Folder, endpoint: Endpoint) -> Iterator[Any]:
+    """Yields the handle of a desk that has loaded its journal; what it holds is durable at the end.
+
+    It starts on the driver's node, and on another one if that is lost.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    actor = ray.remote(Desk).options(
+        num_cpus=0, max_restarts=-1, max_concurrency=1000, scheduling_strategy=here
+    )
+    desk = actor.remote(folder, endpoint)
+    try:
+        ray.get(desk.snapshot.remote())
+        yield desk
+    except BaseException as error:
+        _flush_in_trouble(desk, isinstance(error, KeyboardInterrupt))
+        raise
+    else:
+        ray.get(desk.close.remote(), timeout=CLOSE_TIMEOUT_SECONDS)
+    finally:
+        ray.kill(desk)
+
+
+def _flush_in_trouble(desk: Any, is_in_a_hurry: bool) -> None:
+    """Keeps what is not durable yet, if that is still possible; the first error is the one to be told."""
+    seconds = HURRIED_SECONDS if is_in_a_hurry else CLOSE_TIMEOUT_SECONDS
+    with contextlib.suppress(ray.exceptions.RayError, OSError):
+        ray.get(desk.close.remote(), timeout=seconds)
+
+
+def exchange_with(desk: Any) -> Callable[[Said], Awaitable[Heard]]:
+    """The desk's `exchange` for a link; a desk that was lost is away until Ray has started it anew."""
+
+    async def exchange(said: Said) -> Heard:
+        try:
+            heard: Heard = await desk.exchange.remote(said)
+        except ray.exceptions.RayTaskError:
+            raise
+        except ray.exceptions.RayError:
+            raise DeskAway from None
+        return heard
+
+    return exchange

@@ -1,0 +1,283 @@
+"""The desk and its workers over real HTTP: what is bought once, what is never lost, what ends the run."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from asclepius_ray.artifacts import Folder
+from asclepius_ray.chat.buyer import Buyer
+from asclepius_ray.chat.config import OFFLINE_MODEL, PriceConfig
+from asclepius_ray.chat.desk import Desk
+from asclepius_ray.chat.desk_link import DeskAway, DeskLink, RunTrouble
+from asclepius_ray.chat.desk_messages import Heard, Said
+from asclepius_ray.chat.endpoint import Endpoint
+from asclepius_ray.chat.exchange import Completion, Failure, Request
+from asclepius_ray.chat.gate import Patience
+from asclepius_ray.chat.offline.faults import Faults
+from asclepius_ray.chat.offline.server import OfflineTeacher
+from asclepius_ray.chat.row_deaths import LONE_DEATHS_TO_QUARANTINE, RowDeaths, largest_company
+from asclepius_ray.prompts.rendering import render_note_prompt
+
+Value = TypeVar("Value")
+PRICE = PriceConfig(input_usd_per_million_tokens=10.0, output_usd_per_million_tokens=10.0)
+
+
+def endpoint_of(teacher: OfflineTeacher, **settings: Any) -> Endpoint:
+    defaults: dict[str, Any] = {"timeout_seconds": 20.0, "max_attempts": 2, "is_offline": True}
+    return Endpoint(teacher.base_url, OFFLINE_MODEL, **(defaults | settings))
+
+
+def request_note(number: int) -> Request:
+    report = f"A {20 + number % 60}-year-old man, case {number}, came with chest pain and got aspirin 100 mg."
+    return Request("note", tuple(render_note_prompt(report)), temperature=1.0, max_tokens=500)
+
+
+def run(work: Coroutine[Any, Any, Value]) -> Value:
+    async def limited() -> Value:
+        async with asyncio.timeout(60):
+            return await work
+
+    return asyncio.run(limited())
+
+
+async def ask_all(
+    endpoint: Endpoint,
+    folder: Path,
+    requests: Sequence[Request],
+    workers: int = 1,
+    exchange: Callable[[Desk], Callable[[Said], Awaitable[Heard]]] = lambda desk: desk.exchange,
+) -> list[Completion | Failure | RunTrouble]:
+    """Each worker asks all requests; the answers of the first worker, then of the second, …"""
+    desk = Desk(Folder(str(folder)), endpoint)
+    buyers = [
+        Buyer(endpoint, DeskLink(exchange(desk), f"worker {number}").start()) for number in range(workers)
+    ]
+    asked = [
+        buyer.complete(request, Patience(endpoint.max_retry_seconds))
+        for buyer in buyers
+        for request in requests
+    ]
+    try:
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, RunTrouble):
+                raise answer
+        return [answer for answer in answers if isinstance(answer, Completion | Failure | RunTrouble)]
+    finally:
+        for buyer in buyers:
+            await buyer.close()
+        await desk.close()
+
+
+def test_the_same_request_in_flight_on_three_workers_is_bought_once(tmp_path: Path) -> None:
+    requests = [request_note(number) for number in range(20)]
+    with OfflineTeacher(faults=Faults(latency_seconds=0.3)) as teacher:
+        answers = run(ask_all(endpoint_of(teacher), tmp_path, requests, workers=3))
+        assert teacher.requests_answered == {"note": 20}
+    assert len(answers) == 60
+    assert answers[:20] == answers[20:40] == answers[40:]
+    assert all(isinstance(answer, Completion) for answer in answers)
+
+
+def test_a_paid_answer_is_never_bought_twice(tmp_path: Path) -> None:
+    requests = [request_note(number) for number in range(30)]
+    with OfflineTeacher() as teacher:
+        first = run(ask_all(endpoint_of(teacher), tmp_path, requests))
+        again = run(ask_all(endpoint_of(teacher), tmp_path, requests, workers=2))
+        assert teacher.requests_answered == {"note": 30}
+    assert again == first * 2
+
+
+def test_an_answer_is_durable_within_two_seconds_of_its_arrival(tmp_path: Path) -> None:
+    async def ask_and_look() -> float:
+        desk = Desk(Folder(str(tmp_path)), endpoint)
+        buyer = Buyer(endpoint, DeskLink(desk.exchange, "worker").start())
+        await buyer.complete(request_note(1), Patience(60.0))
+        answered_at = time.monotonic()
+        while not list(tmp_path.glob("*.segment")):
+            await asyncio.sleep(0.01)
+        durable_after = time.monotonic() - answered_at
+        await buyer.close()
+        await desk.close()
+        return durable_after
+
+    with OfflineTeacher() as teacher:
+        endpoint = endpoint_of(teacher)
+        assert run(ask_and_look()) < 2.0
+
+
+def test_a_lost_desk_costs_a_pause_and_no_answer(tmp_path: Path) -> None:
+    """Every desk is thrown away after a third of a second; the next one loads the journal."""
+    lives: list[Desk] = []
+
+    def exchange_with_losses(first: Desk) -> Callable[[Said], Awaitable[Heard]]:
+        lives.append(first)
+        born = [time.monotonic()]
+
+        async def exchange(said: Said) -> Heard:
+            if time.monotonic() - born[0] > 0.3 and len(lives) < 5:
+                lost = lives[-1]
+                for task in lost._storage._tasks:
+                    task.cancel()
+                lives.append(Desk(Folder(str(tmp_path)), endpoint))
+                born[0] = time.monotonic()
+                raise DeskAway
+            return await lives[-1].exchange(said)
+
+        return exchange
+
+    requests = [request_note(number) for number in range(100)]
+    with OfflineTeacher(faults=Faults(latency_seconds=0.2)) as teacher:
+        endpoint = endpoint_of(teacher, max_in_flight=8)
+
+        async def ask() -> list[Completion | Failure | RunTrouble]:
+            desk = Desk(Folder(str(tmp_path)), endpoint)
+            link = DeskLink(exchange_with_losses(desk), "worker").start()
+            buyer = Buyer(endpoint, link)
+            answers = await asyncio.gather(*(buyer.complete(request, Patience(60.0)) for request in requests))
+            await buyer.close()
+            await lives[-1].close()
+            return list(answers)
+
+        answers = run(ask())
+        assert len(lives) == 5
+        assert teacher.requests_answered == {"note": 100}
+        assert teacher.most_in_flight <= 8
+        assert run(ask_all(endpoint, tmp_path, requests)) == answers
+        assert teacher.requests_answered == {"note": 100}
+
+
+def test_what_a_dead_worker_was_buying_is_bought_by_the_next_who_wants_it(tmp_path: Path) -> None:
+    async def die_and_ask() -> Completion | Failure:
+        desk = Desk(Folder(str(tmp_path)), endpoint)
+        dying = Buyer(endpoint, DeskLink(desk.exchange, "dying").start())
+        living = Buyer(endpoint, DeskLink(desk.exchange, "living").start())
+        lost = asyncio.ensure_future(dying.complete(request_note(1), Patience(60.0)))
+        await asyncio.sleep(0.3)
+        wanted = asyncio.ensure_future(living.complete(request_note(1), Patience(60.0)))
+        await asyncio.sleep(0.3)
+        assert dying.link._task is not None
+        dying.link._task.cancel()
+        lost.cancel()
+        reborn = DeskLink(desk.exchange, "dying").start()
+        answer = await wanted
+        await reborn.close()
+        await living.close()
+        await desk.close()
+        return answer
+
+    with OfflineTeacher(faults=Faults(latency_seconds=1.0)) as teacher:
+        endpoint = endpoint_of(teacher)
+        assert isinstance(run(die_and_ask()), Completion)
+        assert teacher.requests_received == {"note": 2}
+
+
+@pytest.mark.parametrize("budget_usd", [0.02, 0.06])
+def test_spending_never_passes_the_budget_and_goes_on_when_it_is_raised(
+    tmp_path: Path, budget_usd: float
+) -> None:
+    requests = [request_note(number) for number in range(40)]
+    with OfflineTeacher() as teacher:
+        capped = endpoint_of(teacher, price=PRICE, budget_usd=budget_usd)
+        answers = run(ask_all(capped, tmp_path, requests, workers=2))
+        bought = [answer for answer in answers if isinstance(answer, Completion)]
+        ended = [answer for answer in answers if isinstance(answer, RunTrouble)]
+        spent = _cost(tmp_path, capped)
+        assert 0 < teacher.requests_answered["note"] < 40
+        assert bought
+        assert {end.trouble.kind for end in ended} == {"budget"}
+        assert 0.3 * budget_usd < spent <= budget_usd
+        done = teacher.requests_answered["note"]
+        raised = replace(capped, budget_usd=10.0)
+        assert all(isinstance(answer, Completion) for answer in run(ask_all(raised, tmp_path, requests)))
+        assert teacher.requests_answered["note"] == 40 > done
+
+
+def test_without_a_price_the_cost_is_unknown(tmp_path: Path) -> None:
+    with OfflineTeacher() as teacher:
+        run(ask_all(endpoint_of(teacher), tmp_path / "free", [request_note(1)]))
+        run(ask_all(endpoint_of(teacher, price=PRICE), tmp_path / "priced", [request_note(1)]))
+        assert _cost(tmp_path / "free", endpoint_of(teacher)) is None
+        assert _cost(tmp_path / "priced", endpoint_of(teacher, price=PRICE)) > 0
+
+
+def _cost(folder: Path, endpoint: Endpoint) -> Any:
+    async def look() -> float | None:
+        return (await Desk(Folder(str(folder)), endpoint).snapshot()).cost_usd
+
+    return run(look())
+
+
+def test_a_used_up_quota_ends_all_workers_and_keeps_what_was_in_flight(tmp_path: Path) -> None:
+    requests = [request_note(number) for number in range(40)]
+    with OfflineTeacher(faults=Faults(latency_seconds=0.2, no_quota=0.05)) as teacher:
+        answers = run(ask_all(endpoint_of(teacher), tmp_path, requests))
+        answered = teacher.requests_answered["note"]
+    ended = [answer for answer in answers if isinstance(answer, RunTrouble)]
+    assert ended
+    assert {end.trouble.kind for end in ended} == {"endpoint"}
+    assert "no quota left" in ended[0].trouble.message
+    with OfflineTeacher() as teacher:
+        assert all(
+            isinstance(answer, Completion)
+            for answer in run(ask_all(endpoint_of(teacher), tmp_path, requests))
+        )
+        assert teacher.requests_answered.get("note", 0) == 40 - answered
+
+
+def test_a_request_that_breaks_its_server_fails_while_the_others_are_answered(tmp_path: Path) -> None:
+    requests = [request_note(number) for number in range(40)]
+    with OfflineTeacher(faults=Faults(server_error=0.5)) as teacher:
+        endpoint = endpoint_of(teacher)
+        answers = run(ask_all(endpoint, tmp_path, requests))
+    reasons = Counter(answer.reason for answer in answers if isinstance(answer, Failure))
+    assert 3 <= reasons["server_error"] <= 20
+    assert sum(isinstance(answer, Completion) for answer in answers) == 40 - reasons["server_error"]
+
+
+def test_failures_are_kept_until_they_are_asked_for_anew(tmp_path: Path) -> None:
+    async def forget(endpoint: Endpoint) -> None:
+        desk = Desk(Folder(str(tmp_path)), endpoint)
+        await desk.forget_failures()
+        await desk.close()
+
+    requests = [request_note(number) for number in range(40)]
+    with OfflineTeacher(faults=Faults(bad_request=0.2)) as teacher:
+        failed = sum(
+            isinstance(answer, Failure) for answer in run(ask_all(endpoint_of(teacher), tmp_path, requests))
+        )
+    assert 2 <= failed <= 20
+    with OfflineTeacher() as teacher:
+        endpoint = endpoint_of(teacher)
+        again = run(ask_all(endpoint, tmp_path, requests))
+        assert sum(isinstance(answer, Failure) for answer in again) == failed
+        assert not teacher.requests_received
+        run(forget(endpoint))
+        assert all(isinstance(answer, Completion) for answer in run(ask_all(endpoint, tmp_path, requests)))
+        assert teacher.requests_answered == {"note": failed}
+
+
+def test_a_row_is_given_up_after_three_deaths_alone_and_never_for_shared_ones() -> None:
+    deaths = RowDeaths()
+    for life in range(20):
+        process = f"life {life}"
+        company = ["poison", *(f"row {number}" for number in range(70))]
+        verdict = deaths.begin(process, "poison")
+        if verdict.is_quarantined:
+            break
+        if verdict.deaths:
+            deaths.admit(process, "poison", is_alone=largest_company(verdict.deaths) == 1)
+        if largest_company(verdict.deaths) > 1:
+            for row in company[1:]:
+                deaths.begin(process, row)
+                deaths.admit(process, row, is_alone=False)
+        deaths.die(process)
+    assert life == 3 + LONE_DEATHS_TO_QUARANTINE
+    assert not any(deaths.begin("later", f"row {number}").is_quarantined for number in range(70))
+    assert deaths.begin("later", "poison").is_quarantined
