@@ -47,7 +47,9 @@ _FINAL = {
     Refusal.CONTENT_FILTER: FailureReason.CONTENT_FILTER,
 }
 _FITS_NOT = {Refusal.BAD_REQUEST, Refusal.CONTEXT_TOO_LONG, Refusal.BAD_PARAMETER}
-_PROBE = Request(PROBE_STEP, (Message("user", "Reply with OK."),), temperature=1.0, max_tokens=16)
+_PROBE = Request(
+    PROBE_STEP, (Message("user", "Reply with OK."),), temperature=1.0, max_tokens=16, is_urgent=True
+)
 
 Attempt = Reply | ErrorStatus | FailureReason | None
 """A reply (None = malformed), an HTTP status, or a connection that gave no whole reply."""

@@ -17,6 +17,7 @@ from asclepius_ray.chat.replies import Refusal, read_refusal
 from asclepius_ray.chat.retry_after import retry_after_seconds
 
 NO_KEY = "no-key"
+NO_QUOTA_TEXT = "says that the account has no quota left; top it up, then run again"
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,7 @@ def explain_status(endpoint: Endpoint, error: ErrorStatus) -> str:
                 "that api_key_env names"
             )
         case Refusal.NO_QUOTA:
-            return (
-                f"{host} says that the account has no quota left (HTTP {status}); top it up, then run again"
-            )
+            return f"{host} {NO_QUOTA_TEXT} (HTTP {status})"
         case Refusal.NOT_FOUND:
             return (
                 f"{host} has no model {endpoint.model!r} at this address (HTTP {status}); check `model`, and "

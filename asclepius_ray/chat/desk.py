@@ -158,7 +158,7 @@ class Desk:
         for name, ask in waiters:
             worker = self._workers.get(name)
             if worker is not None and self._claims.take(ask.key, worker, ask):
-                worker.waiting.append(ask)
+                worker.enqueue(ask)
 
     async def _keep_marks(self, marks: dict[str, dict[str, int]]) -> None:
         for kind, counts in marks.items():
@@ -194,12 +194,10 @@ class Desk:
             found = await asyncio.to_thread(self._storage.journal.read, keys)
             self._num_replayed += len(found)
         for ask in asks:
-            if ask.is_urgent:
-                worker.urgent.append(ask)
-            elif ask.key in found:
+            if ask.key in found:
                 worker.bought.append(found[ask.key])
             elif not ask.key or self._claims.take(ask.key, worker, ask):
-                worker.waiting.append(ask)
+                worker.enqueue(ask)
 
     def _settle(self, worker: WorkerState, number: int, outcome: Outcome, now: float) -> None:
         permit = worker.permits.pop(number, None)
@@ -275,7 +273,7 @@ class Desk:
         asking = [(worker, ask) for worker in workers if (ask := worker.next_ask()) is not None]
         if not asking:
             return None
-        return next((pair for pair in asking if pair[1].is_urgent), asking[self._turn % len(asking)])
+        return next((pair for pair in asking if pair[1].load.is_urgent), asking[self._turn % len(asking)])
 
     def _bury_the_silent(self) -> None:
         now = time.monotonic()

@@ -10,11 +10,11 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from asclepius_ray.chat.desk_messages import Ask, Heard, Said, Trouble, Verdict
 from asclepius_ray.chat.exchange import Entry
-from asclepius_ray.chat.gate import PROBE_STEP, Ending, Load, Outcome, Ticket
+from asclepius_ray.chat.gate import Ending, Load, Outcome, Ticket
 from asclepius_ray.chat.places import Places
 
 HEARTBEAT_SECONDS = 1.0
@@ -71,6 +71,7 @@ class DeskLink:
 
     def start(self) -> "DeskLink":
         self._task = asyncio.get_running_loop().create_task(self._talk())
+        self._task.add_done_callback(self._tell_of_end)
         return self
 
     async def close(self) -> None:
@@ -186,7 +187,7 @@ class DeskLink:
             raise RunTrouble(self._trouble)
         self._number += 1
         number = self._number
-        ask = Ask(number, load, key, is_urgent=load.step == PROBE_STEP)
+        ask = Ask(number, load, key)
         waiting = self._asks[number] = _Waiting(ask, asyncio.get_running_loop().create_future())
         if key:
             self._asks_by_key[key] = number
@@ -218,6 +219,17 @@ class DeskLink:
         finally:
             self._num_waiting_for_place -= 1
         return Ticket(number, load, time.monotonic())
+
+    def _tell_of_end(self, task: "asyncio.Task[None]") -> None:
+        """A conversation that ends in an error wakes everybody with it: nobody may wait for ever."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        waiting: list[asyncio.Future[Any]] = [one.answer for one in self._asks.values()]
+        waiting += [waiter for _number, waiter in self._durable_waiters]
+        waiting += [waiter for waiter in self._rows.values() if waiter is not None]
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_exception(error)
 
     def _new_outbox(self) -> Said:
         return Said(self._worker, self._process)

@@ -16,8 +16,6 @@ class Ask:
     number: int
     load: Load
     key: bytes = b""
-    is_urgent: bool = False
-    """Served before all that waits: it asks whether the endpoint lives."""
 
 
 @dataclass(frozen=True)

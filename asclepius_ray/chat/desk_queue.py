@@ -34,6 +34,7 @@ class WorkerState:
     heard_at: float = field(default_factory=time.monotonic)
     waiting: deque[Ask] = field(default_factory=deque)
     urgent: deque[Ask] = field(default_factory=deque)
+    """Served before all that waits."""
     permits: dict[int, Permit] = field(default_factory=dict)
     granted: list[tuple[int, float]] = field(default_factory=list)
     """Permits that were not told yet: number, and when to send."""
@@ -47,15 +48,17 @@ class WorkerState:
     wanted: int = 0
     in_flight: int = 0
 
+    def enqueue(self, ask: Ask) -> None:
+        (self.urgent if ask.load.is_urgent else self.waiting).append(ask)
+
     def next_ask(self) -> Ask | None:
         """The ask whose turn it is; None where enough permits are out for the places in flight."""
-        if self.urgent:
-            return self.urgent[0]
         allowance = self.quota + max(LEAST_PREFETCH, int(self.quota * PREFETCH_SHARE))
-        return self.waiting[0] if self.waiting and len(self.permits) < allowance else None
+        queue = self.urgent or self.waiting
+        return queue[0] if queue and len(self.permits) < allowance else None
 
     def drop(self, ask: Ask) -> None:
-        queue = self.urgent if ask.is_urgent else self.waiting
+        queue = self.urgent if ask.load.is_urgent else self.waiting
         queue.popleft()
 
 

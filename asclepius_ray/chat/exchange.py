@@ -25,6 +25,8 @@ class Request:
     """A reply that ends at max_tokens is an answer, as in an evaluation with a fixed length."""
     accept_empty: bool = False
     """No text at all is an answer too, as an untrained model may give it."""
+    is_urgent: bool = False
+    """Others wait for this answer, so it is asked for first; no part of the key."""
 
 
 @dataclass(frozen=True)

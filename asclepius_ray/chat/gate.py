@@ -28,6 +28,7 @@ class Load:
     num_bytes: int
     num_messages: int
     max_tokens: int
+    is_urgent: bool = False
 
 
 class Ending(StrEnum):
@@ -92,7 +93,7 @@ def load_of(request: Request, max_tokens: int) -> Load:
     texts = [turn.content for turn in request.messages]
     num_characters = sum(len(text) for text in texts)
     num_bytes = sum(len(text.encode("utf-8", errors="replace")) for text in texts)
-    return Load(request.step, num_characters, num_bytes, len(texts), max_tokens)
+    return Load(request.step, num_characters, num_bytes, len(texts), max_tokens, request.is_urgent)
 
 
 class LocalGate:

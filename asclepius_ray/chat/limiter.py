@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from asclepius_ray.chat.rate_headers import Allowance, RateHeaders
 from asclepius_ray.chat.retry_after import backoff_seconds
 
-CATCH_UP_SECONDS = 0.5
+CATCH_UP_SECONDS = 0.4
+PACE_SHARE = 0.997
+"""Of the limit: what a stall of ours takes out of the provider's bucket has to come back some time."""
 SHORTEST_PAUSE_SECONDS = 0.05
 DECREASE = 0.75
 """Of the observed rate, where the endpoint tells no limit."""
@@ -185,7 +187,9 @@ class Limiter:
             self._repace(now)
 
     def _repace(self, now: float) -> None:
-        rates = {kind: known * self._share for kind, known in self._known.items() if known is not None}
+        rates = {
+            kind: known * self._share * PACE_SHARE for kind, known in self._known.items() if known is not None
+        }
         if self._adaptive is not None and "requests" not in rates:
             rates["requests"] = self._adaptive
         for kind, rate in rates.items():

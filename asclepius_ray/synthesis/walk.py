@@ -115,7 +115,8 @@ class Walk:
         for step in STEPS[len(texts) :]:
             examples = await self._examples(step, report, pool)
             messages = build_messages(step, report, texts, self.seed, examples)
-            reply = await asker.complete(self._request(step, messages), patience)
+            request = self._request(step, messages, is_urgent=report.row_index < self.pilot_rows)
+            reply = await asker.complete(request, patience)
             replies[step] = reply
             if isinstance(reply, Failure):
                 return self._result(report, texts, replies, ("failed", step, reply.reason.value))
@@ -135,13 +136,14 @@ class Walk:
             return QuestionPool()
         return await pool()
 
-    def _request(self, step: str, messages: list[Message]) -> Request:
+    def _request(self, step: str, messages: list[Message], is_urgent: bool) -> Request:
         sampling = self.teacher.sampling_of(step)
         return Request(
             step=step,
             messages=tuple(messages),
             temperature=sampling.temperature,
             max_tokens=sampling.max_tokens,
+            is_urgent=is_urgent,
         )
 
     def _result(

@@ -130,7 +130,10 @@ def walk_reports(reports: Reports, crew: Crew, workers: int) -> Generator[pa.Tab
         dataset = ray.data.from_arrow_refs(reports.blocks).map_batches(
             RowWalker, **_map_options(crew, workers, len(reports.blocks))
         )
-        with closing(iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))) as tables:
+        # Without prefetching: it holds a block back until the next one comes, and what the other rows wait
+        # for may be in it.
+        batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+        with closing(iter(batches)) as tables:
             for table in tables:
                 yield _read_block(table)
 

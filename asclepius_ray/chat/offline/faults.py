@@ -1,6 +1,8 @@
 """How the offline teacher misbehaves when it is told to: (request, attempt) → the fault that strikes."""
 
 import hashlib
+import math
+import random
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
@@ -30,9 +32,30 @@ class Faults:
     """
 
     latency_seconds: float = 0.0
-    """Added to every reply."""
+    """Of every reply; the median where latency_sigma is set."""
+    latency_sigma: float = 0.0
+    """Makes the latency log-normal, drawn by request and attempt."""
+    slow: float = 0.0
+    """Share of attempts that take slow_seconds instead."""
+    slow_seconds: float = 60.0
     requests_per_minute: int = 0
     """Beyond it: 429 with Retry-After. 0 = unlimited. One second's worth may come at once."""
+    tokens_per_minute: int = 0
+    """Likewise for tokens in and out, by what the prompt holds and the reply turns out to hold."""
+    retry_after_seconds: float = -1.0
+    """What a 429 says in Retry-After; -1 = the true time, 0 = nothing."""
+    rate_headers: int = 0
+    """1 = every reply tells the limits and what is left of them, as OpenAI's do."""
+    outage_after_seconds: float = 0.0
+    """From so long after the first request on, every request meets HTTP 503 …"""
+    outage_seconds: float = 0.0
+    """… for so long; 0 = no outage."""
+    short: int = 0
+    """1 = replies of a few words that still pass the checks: for runs of very many rows."""
+    refuse_temperature: int = 0
+    """1 = HTTP 400 for any temperature but 1, as some reasoning models answer."""
+    refuse_max_tokens: int = 0
+    """1 = HTTP 400 for max_tokens: the model wants max_completion_tokens."""
     failing_attempts: int = 0
     """Faults strike a request's first so many attempts only; 0 = every attempt."""
     server_error: float = 0.0
@@ -71,6 +94,13 @@ class Faults:
         share: float = 0.0 if fault is Fault.NONE else getattr(self, fault.value)
         return share
 
+    def latency_of(self, request: str, attempt: int) -> float:
+        """Seconds that attempt number `attempt` of a request takes; a function of both alone."""
+        draw = random.Random(hashlib.sha256(f"latency\n{attempt}\n{request}".encode()).digest())
+        if draw.random() < self.slow:
+            return self.slow_seconds
+        return self.latency_seconds * math.exp(self.latency_sigma * draw.gauss(0.0, 1.0))
+
     def draw(self, request: str, attempt: int) -> Fault:
         """The fault that strikes attempt number `attempt` (from 1) of a request; a function of both alone."""
         if self.failing_attempts and attempt > self.failing_attempts:
@@ -85,10 +115,10 @@ class Faults:
 
 
 class RateLimit:
-    """A bucket of one second's worth of requests that fills at `requests_per_minute`."""
+    """A bucket of one second's worth of requests, or of tokens, that fills at `per_minute`."""
 
-    def __init__(self, requests_per_minute: int, now_seconds: float) -> None:
-        self._per_second = requests_per_minute / 60
+    def __init__(self, per_minute: int, now_seconds: float) -> None:
+        self._per_second = per_minute / 60
         self._capacity = max(1.0, self._per_second)
         self._level = self._capacity
         self._seen_at = now_seconds
@@ -101,6 +131,18 @@ class RateLimit:
             self._level -= 1
             return 0.0
         return (1 - self._level) / self._per_second
+
+    def owe(self, amount: float) -> None:
+        """Takes what is known only afterwards, such as the tokens of a reply."""
+        self._level -= amount
+
+    @property
+    def left(self) -> int:
+        return max(0, int(self._level))
+
+    @property
+    def full_in_seconds(self) -> float:
+        return (self._capacity - self._level) / self._per_second
 
 
 def parse_faults(settings: list[str]) -> Faults:

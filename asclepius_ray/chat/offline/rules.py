@@ -1,5 +1,6 @@
 """The rules of all steps: the parts of a prompt → the reply. The same prompt has the same reply, always."""
 
+import zlib
 from collections.abc import Callable
 
 from asclepius_ray.chat.offline.answers.abbreviations import expand_abbreviations
@@ -17,6 +18,9 @@ from asclepius_ray.chat.offline.question import ask_question
 from asclepius_ray.chat.offline.tasks import recognise_task
 from asclepius_ray.chat.offline.text import ParsedNote, parse_note
 from asclepius_ray.records import Task
+
+SHORT_NOTE_WORDS = 40
+SHORT_ANSWER_WORDS = 6
 
 _ANSWERS: dict[Task, Callable[[ParsedNote, str], str]] = {
     Task.NAMED_ENTITY_RECOGNITION: list_entities,
@@ -40,6 +44,18 @@ def reply_to(parts: PromptParts) -> str:
         return answer_question(parts.source, parts.question)
     own = answer_question(parts.source, parts.question)
     return " ".join(str(grade_answer(parts.source, parts.question, own, answer)) for answer in parts.answers)
+
+
+def short_reply_to(prompt: str, parts: PromptParts) -> str:
+    """A reply of a few words, taken from the source's first ones, that differs from prompt to prompt."""
+    if parts.step == "note":
+        return " ".join(parts.source.split()[:SHORT_NOTE_WORDS])
+    number = zlib.crc32(prompt.encode("utf-8", errors="replace"))
+    if parts.step == "question":
+        return f"What does part {number % 1000} of the summary say?"
+    if parts.step == "answer":
+        return f"{' '.join(parts.source.split()[:SHORT_ANSWER_WORDS])}, as part {number % 1000} says."
+    return reply_to(parts)
 
 
 def answer_question(note: str, question: str) -> str:

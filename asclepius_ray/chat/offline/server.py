@@ -8,6 +8,7 @@ from types import TracebackType
 
 from aiohttp import web
 
+from asclepius_ray.chat.offline.batches import OfflineBatches
 from asclepius_ray.chat.offline.faults import Faults
 from asclepius_ray.chat.offline.service import TeacherService
 from asclepius_ray.errors import ConfigError, EndpointError
@@ -70,6 +71,30 @@ class OfflineTeacher:
     def most_in_flight(self) -> int:
         """The most requests that were open at the same time."""
         return self._service.most_in_flight
+
+    @property
+    def batches(self) -> OfflineBatches:
+        """The batch endpoint: its knobs, and what it was asked."""
+        return self._service.batches
+
+    @property
+    def refusals(self) -> int:
+        """Requests that were refused for the rate."""
+        return self._service.refusals
+
+    @property
+    def accepted_at(self) -> list[float]:
+        """Monotonic seconds at which each accepted request came, in order."""
+        return list(self._service.accepted_at)
+
+    @property
+    def last_answer_at(self) -> float:
+        return self._service.last_answer_at
+
+    @property
+    def answers_by_prompt(self) -> dict[int, int]:
+        """By the hash of each prompt: how often it was answered; more than once = bought twice."""
+        return dict(self._service.answers_by_prompt)
 
     @property
     def faults_met(self) -> dict[str, int]:

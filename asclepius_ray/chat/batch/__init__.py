@@ -1,0 +1,1 @@
+"""Buying answers through a provider's batch endpoint: cheaper, within a day."""
