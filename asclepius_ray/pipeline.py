@@ -225,7 +225,7 @@ def _synthesize(work: Work, expected: dict[str, Any]) -> Manifest:
     from asclepius_ray.synthesis.stage import Order, synthesize
 
     run = work.run
-    with open_endpoint(run.teacher) as teacher:
+    with open_endpoint(run.teacher, run.serving, work.progress) as teacher:
         order = Order(run.input, run.synthesis, teacher, run.seed, expected)
         return synthesize(work.root, order, work.progress, work.only_failed)
 
@@ -244,7 +244,7 @@ def _evaluate(work: Work, expected: dict[str, Any]) -> Manifest:
     folders = {str(name): work.root.child(MODEL_FOLDERS[name]) for name in run.evaluation.models}
     # Before the models are served: their replicas would hold the CPUs, or the GPU, that this waits for.
     losses = measure_losses(work.root, run.evaluation, run.tokens.sequence_length, work.progress)
-    with open_endpoint(run.judge) as judge, _served(work, folders) as models:
+    with open_endpoint(run.judge, run.serving, work.progress) as judge, _served(work, folders) as models:
         plan = EvaluationPlan(run.evaluation, models, judge, run.seed, run.tokens.sequence_length)
         manifest = evaluate(work.root, plan, losses, expected, work.progress)
         if "trained" in models:

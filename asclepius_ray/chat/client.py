@@ -20,13 +20,14 @@ from asclepius_ray.chat.connection import (
     explain_status,
     open_client,
     rate_headers,
+    read_answer,
     read_error_status,
 )
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.exchange import Completion, Failure, Request
 from asclepius_ray.chat.gate import PROBE_STEP, Ending, Gate, Outcome, Patience, Ticket, load_of
 from asclepius_ray.chat.judgement import Trial, judge_reply
-from asclepius_ray.chat.replies import FailureReason, Refusal, Reply, read_reply
+from asclepius_ray.chat.replies import FailureReason, Refusal, Reply
 from asclepius_ray.chat.retry_after import backoff_seconds
 from asclepius_ray.errors import EndpointError
 from asclepius_ray.records import Message
@@ -140,7 +141,7 @@ class ChatClient:
         except (openai.APIConnectionError, aiohttp.ClientError):
             # Ours is the only clock, so what the client calls a timeout is a connection that broke.
             return FailureReason.CONNECTION, {}
-        return read_reply(response.content), rate_headers(response.headers)
+        return read_answer(response, set(body)), rate_headers(response.headers)
 
     def _handle_error_status(self, error: ErrorStatus, trial: Trial) -> Failure | None:
         if error.refusal is Refusal.WAIT:
@@ -148,6 +149,15 @@ class ChatClient:
         if error.refusal is Refusal.RENAME_MAX_TOKENS:
             # It names a field that was sent, so that this request is not renamed twice.
             self._max_tokens_field = "max_completion_tokens"
+            return None
+        if error.refusal is Refusal.DROP_TEMPERATURE:
+            if self._sends_temperature:
+                logger.warning(
+                    "%s takes no temperature for the model %s: from now on its own is used, not the run file's",
+                    self.endpoint.host,
+                    self.endpoint.model,
+                )
+            self._sends_temperature = False
             return None
         if trial.lengthened and error.refusal in _FITS_NOT:
             # The first length was accepted; it is the doubled one that does not fit the model.

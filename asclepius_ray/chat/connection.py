@@ -3,20 +3,25 @@
 No message holds the key, the request's text or the server's words.
 """
 
+import os
 import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx2
 import openai
 
 from asclepius_ray.chat.endpoint import Endpoint
-from asclepius_ray.chat.replies import Refusal, read_refusal
+from asclepius_ray.chat.replies import Refusal, Reply, find_error, read_refusal, read_reply
 from asclepius_ray.chat.retry_after import retry_after_seconds
+from asclepius_ray.errors import ConfigError
 
 NO_KEY = "no-key"
+CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""The first that is set counts, as the usual programs have it."""
 NO_QUOTA_TEXT = "says that the account has no quota left; top it up, then run again"
 
 
@@ -43,7 +48,7 @@ def open_client(endpoint: Endpoint, max_in_flight: int) -> openai.AsyncOpenAI:
         follow_redirects=False,
         trust_env=endpoint.may_use_proxy,
         # SSL_CERT_FILE counts without a proxy too.
-        verify=httpx2.create_ssl_context(),
+        verify=_ssl_context(),
     )
     return openai.AsyncOpenAI(
         base_url=endpoint.base_url,
@@ -51,11 +56,60 @@ def open_client(endpoint: Endpoint, max_in_flight: int) -> openai.AsyncOpenAI:
         api_key=endpoint.api_key or NO_KEY,
         organization="",
         project="",
-        default_headers=endpoint.headers,
+        default_headers=_headers(endpoint),  # type: ignore[arg-type]  # Omit is allowed, says its documentation
+        default_query={"api-version": endpoint.api_version} if endpoint.api_version else None,
         max_retries=0,
         timeout=None,
         http_client=http_client,
     )
+
+
+def _headers(endpoint: Endpoint) -> dict[str, str | openai.Omit]:
+    """Those of the run file, and the key where Azure wants it."""
+    # The client would send these to whatever host this is; what a run sends stands in its file.
+    ambient = [line.partition(":") for line in os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")]
+    headers: dict[str, str | openai.Omit] = {
+        name.strip(): openai.Omit() for name, colon, _ in ambient if colon
+    }
+    if endpoint.api_version:
+        headers["Authorization"] = openai.Omit()
+        if endpoint.api_key:
+            headers["api-key"] = endpoint.api_key
+    given = endpoint.headers
+    names = {name.lower() for name in given}
+    return {name: value for name, value in headers.items() if name.lower() not in names} | given
+
+
+def _ssl_context() -> ssl.SSLContext:
+    """The machine's authorities, or those that the environment names; a ConfigError if they are no use."""
+    for variable in CA_VARIABLES:
+        path = os.environ.get(variable)
+        if path:
+            return _ssl_context_of(variable, path)
+    return httpx2.create_ssl_context()
+
+
+def _ssl_context_of(variable: str, path: str) -> ssl.SSLContext:
+    try:
+        if Path(path).is_dir():
+            return ssl.create_default_context(capath=path)
+        return ssl.create_default_context(cafile=path)
+    except OSError as error:
+        # An SSLError is one too: a file that holds no certificate.
+        raise ConfigError(
+            f"the environment variable {variable} names the certificates {path}, which cannot be read "
+            f"({error.strerror or type(error).__name__}); correct it or unset it"
+        ) from None
+
+
+def read_answer(response: httpx2.Response, sent_parameters: set[str]) -> Reply | ErrorStatus | None:
+    """What came with status 200: a completion, an error all the same, or None for neither."""
+    hidden = find_error(response.content)
+    if hidden is None:
+        return read_reply(response.content)
+    refusal, parameter = read_refusal(*hidden, sent_parameters)
+    wait = retry_after_seconds(response.headers, datetime.now(UTC))
+    return ErrorStatus(hidden[0], refusal, parameter, wait, rate_headers(response.headers))
 
 
 def read_error_status(error: openai.APIStatusError, sent_parameters: set[str]) -> ErrorStatus:
@@ -85,7 +139,7 @@ def explain_status(endpoint: Endpoint, error: ErrorStatus) -> str:
                 f"{host} has no model {endpoint.model!r} at this address (HTTP {status}); check `model`, and "
                 "that base_url ends as the provider says, mostly in /v1"
             )
-        case Refusal.BAD_PARAMETER | Refusal.RENAME_MAX_TOKENS:
+        case Refusal.BAD_PARAMETER | Refusal.RENAME_MAX_TOKENS | Refusal.DROP_TEMPERATURE:
             return (
                 f"{host} does not accept the parameter {error.parameter!r} as it is set (HTTP {status}) for "
                 f"the model {endpoint.model!r}; change it under `sampling` or `extra_body`"

@@ -10,7 +10,7 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.desk_messages import Ask, Heard, Said, Trouble
@@ -21,7 +21,7 @@ from asclepius_ray.chat.desk_storage import DeskStorage
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.estimates import TokenEstimates
 from asclepius_ray.chat.exchange import Entry
-from asclepius_ray.chat.gate import PROBE_STEP, Ending, Outcome, tell_limiter
+from asclepius_ray.chat.gate import PROBE_STEP, Ending, Load, Outcome, tell_limiter
 from asclepius_ray.chat.limiter import Limiter, Limits
 from asclepius_ray.chat.outage import Outage
 from asclepius_ray.chat.quotas import Quotas
@@ -84,6 +84,33 @@ class Desk:
         self._storage.journal.void_failures()
         await self._keep_marks(self._deaths.pardon())
         await self._storage.flush()
+
+    async def find(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
+        """The entries of those keys that are bought; nothing is sent for the others."""
+        self._start()
+        found = await asyncio.to_thread(self._storage.journal.read, keys)
+        self._num_replayed += len(found)
+        return found
+
+    async def keep(self, entries: Sequence[Entry]) -> None:
+        """Takes answers in that came by another way than a permit; returns when they are durable."""
+        for entry in entries:
+            if entry.key not in self._storage.journal:
+                self._storage.journal.append(entry)
+        await self._storage.flush()
+
+    async def reserve_batch(self, loads: Sequence[Load]) -> bool:
+        """Sets aside the most that a batch can cost, durably; False where the budget forbids it."""
+        return await self._money.reserve_all(loads)
+
+    async def adopt_batch(self, loads: Sequence[Load]) -> None:
+        """A batch of an earlier run is still open."""
+        self._money.adopt_all(loads)
+
+    async def settle_batch(self, settled: Sequence[tuple[Load, int, int]]) -> None:
+        """Lines of a batch have come to their end, with these tokens in and out."""
+        for load, prompt_tokens, completion_tokens in settled:
+            self._money.settle_one(load, prompt_tokens, completion_tokens)
 
     async def stop(self, trouble: Trouble) -> None:
         """Ends the run as one: nothing more is sent, what is in flight comes in."""

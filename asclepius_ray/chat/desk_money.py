@@ -1,6 +1,7 @@
 """The desk's side of money: what a permit may cost is set aside durably before the permit is given."""
 
 import asyncio
+from collections.abc import Sequence
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.desk_queue import Permit
@@ -32,10 +33,13 @@ class DeskMoney:
 
     async def allows(self, load: Load) -> bool:
         """Whether the call fits the budget; writes a higher mark first where it has to."""
+        return await self._allows_usd(self._bound(load))
+
+    async def _allows_usd(self, usd: float) -> bool:
         if not self._budget_usd:
             return True
         async with self._writing:
-            mark = self._purse.needs(self._bound(load))
+            mark = self._purse.needs(usd)
             if mark is None:
                 return False
             if mark > self._purse.mark_usd:
@@ -48,6 +52,22 @@ class DeskMoney:
         bound = self._bound(load)
         self._purse.reserve(bound)
         return bound
+
+    async def reserve_all(self, loads: Sequence[Load]) -> bool:
+        """Sets aside the most that a whole batch can cost; False where the budget forbids it."""
+        bound = sum(self._bound(load) for load in loads)
+        if not await self._allows_usd(bound):
+            return False
+        self._purse.reserve(bound)
+        return True
+
+    def adopt_all(self, loads: Sequence[Load]) -> None:
+        """A batch of an earlier run is open: what it may cost is under the mark that was left."""
+        self._purse.adopt(sum(self._bound(load) for load in loads))
+
+    def settle_one(self, load: Load, prompt_tokens: int, completion_tokens: int) -> None:
+        spent = cost_usd(self._price, prompt_tokens, completion_tokens) or 0.0
+        self._purse.settle(self._bound(load), spent, 0.0)
 
     def settle(self, permit: Permit, outcome: Outcome) -> None:
         if permit.is_of_lost_desk:

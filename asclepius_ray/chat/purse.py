@@ -61,6 +61,12 @@ class Purse:
         """Sets money aside; `needs` has allowed it."""
         self._outstanding += _nanos(usd)
 
+    def adopt(self, usd: float) -> None:
+        """Takes over what a killed run had set aside for calls that are still open."""
+        nanos = _nanos(usd)
+        self._unsettled = max(self._unsettled - nanos, 0)
+        self._outstanding += nanos
+
     def settle(self, reserved_usd: float, spent_usd: float, unsettled_usd: float) -> None:
         """Ends a reservation: what the call cost, and what it may have cost on top."""
         self._outstanding -= _nanos(reserved_usd)

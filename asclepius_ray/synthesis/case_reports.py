@@ -2,8 +2,9 @@
 
 Streams: memory holds one row at a time and the keys of the patients seen. A row is rejected as
 `unreadable_row`, `missing_patient_uid`, `empty_text` or `duplicate` (the first usable row of a patient
-counts); what is wrong with the input as a whole is an InputError before the first record, except
-for a file that turns out to be torn in its middle.
+counts), one of MIMIC-III's NOTEEVENTS also as `other_category` or `marked_as_error`. What is wrong with
+the input as a whole is an InputError before the first record, except for a file that turns out to be torn
+in its middle.
 """
 
 import math
@@ -68,6 +69,8 @@ def _records(
             yield _rejection(index, "", "unreadable_row")
         elif not uid:
             yield _rejection(index, "", "missing_patient_uid")
+        elif fault := _noteevents_fault(row, columns, config.note_category):
+            yield _rejection(index, uid, fault)
         elif not (cleaned := clean(text)):
             yield _rejection(index, uid, "empty_text")
         elif uid in seen:
@@ -75,6 +78,17 @@ def _records(
         else:
             seen.add(uid)
             yield _report(index, uid, cleaned, row, columns)
+
+
+def _noteevents_fault(row: Row, columns: Columns, wanted: str) -> str:
+    """Why a row of NOTEEVENTS is left out, "" where it is not."""
+    if not columns.is_noteevents:
+        return ""
+    category = row.get(columns.category)
+    if wanted and (not isinstance(category, str) or category.strip().lower() != wanted.strip().lower()):
+        return "other_category"
+    marked = row.get(columns.is_error)
+    return "marked_as_error" if marked is True or _key(marked) in ("1", "1.0") else ""
 
 
 def _report(index: int, uid: str, text: str, row: Row, columns: Columns) -> CaseReport:
@@ -97,15 +111,20 @@ def _rejection(index: int, uid: str, reason: str) -> Rejection:
 def _patient_uid(row: Row, columns: Columns, index: int, num_notes_of: Counter[str]) -> str:
     """The key of the row, empty where its cell is.
 
-    Notes need no such column. A patient has many of them, so they are counted: `<patient_id>-1`,
-    `<patient_id>-2`, ..., and without a patient_id the row's place is its key. What stands before the
-    dash ends in a digit, as an article's number does: that keeps a patient on one side of the split.
+    Notes need no such column. A patient has many of them. In NOTEEVENTS they have numbers of their own:
+    `<SUBJECT_ID>-<ROW_ID>`. Elsewhere they are counted, `<patient_id>-1`, `<patient_id>-2`, ..., and without
+    a patient_id the row's place is its key. What stands before the dash ends in a digit, as an article's
+    number does: that keeps a patient on one side of the split.
     """
     if columns.patient_uid:
         return _key(row.get(columns.patient_uid))
     patient = _key(row.get(columns.patient_id)).replace("-", "_")
+    if columns.note_id:
+        note_id = _key(row.get(columns.note_id)).removesuffix(".0")
+        known = patient[-1:].isdecimal() and note_id.isdecimal()
+        return f"{patient}-{note_id}" if known else ""
     if not patient:
-        return f"row{index + 1}"
+        return "" if columns.is_noteevents else f"row{index + 1}"
     if not patient[-1].isdecimal():
         patient += "_0"
     num_notes_of[patient] += 1

@@ -9,6 +9,8 @@ import ast
 import re
 from itertools import pairwise
 
+from asclepius_ray.synthesis.mimic import replace_marks
+
 _DAYS_IN_A_YEAR = 365.25
 _YEARS_IN_UNIT = {
     "year": 1.0,
@@ -52,8 +54,8 @@ def clean_text(text: str) -> str:
 
 def clean_note(text: str) -> str:
     """Makes the lines of a real note plain, and leaves their layout: a note says things with its
-    lines, and an empty bracket in it is a box that nobody ticked."""
-    lines = _INVISIBLE.sub("", _with_line_breaks(text)).split("\n")
+    lines, and an empty bracket in it is a box that nobody ticked. MIMIC-III's marks become tags."""
+    lines = replace_marks(_INVISIBLE.sub("", _with_line_breaks(text))).split("\n")
     return "\n".join(line.rstrip() for line in lines).strip()
 
 

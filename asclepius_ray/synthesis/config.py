@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from asclepius_ray.config import Operational, Section
+from asclepius_ray.synthesis.mimic import DISCHARGE_SUMMARY
 
 
 class ColumnsConfig(Section):
@@ -24,6 +25,8 @@ class InputConfig(Section):
     """A file, a folder or a URI: CSV, a JSON array, JSON lines or Parquet. What counts is the content."""
     kind: Literal["case_reports", "notes"] = "case_reports"
     """"notes": the text is a real note already, and leaves this machine only for trusted hosts."""
+    note_category: str = DISCHARGE_SUMMARY
+    """Of a table in the layout of MIMIC-III's NOTEEVENTS: the CATEGORY that is taken; "" = all."""
     limit: int = Field(default=0, ge=0)
     """The first so many rows; 0 = all."""
     columns: ColumnsConfig = ColumnsConfig()

@@ -1,7 +1,8 @@
 """The desk as one Ray actor of the job, and how the driver and the workers reach it."""
 
+import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import ray
@@ -9,9 +10,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.desk import Desk
-from asclepius_ray.chat.desk_link import DeskAway
+from asclepius_ray.chat.desk_link import AWAY_SECONDS, DeskAway
 from asclepius_ray.chat.desk_messages import Heard, Said
 from asclepius_ray.chat.endpoint import Endpoint
+from asclepius_ray.chat.exchange import Entry
 
 CLOSE_TIMEOUT_SECONDS = 120.0
 HURRIED_SECONDS = 1.5
@@ -39,6 +41,23 @@ def open_desk(folder: Folder, endpoint: Endpoint) -> Iterator[Any]:
         ray.get(desk.close.remote(), timeout=CLOSE_TIMEOUT_SECONDS)
     finally:
         ray.kill(desk)
+
+
+def find_with(desk: Any) -> Callable[[Sequence[bytes]], Awaitable[dict[bytes, Entry]]]:
+    """The desk's `find` for a worker that sends nothing; a desk that was lost is asked again."""
+
+    async def find(keys: Sequence[bytes]) -> dict[bytes, Entry]:
+        while True:
+            try:
+                found: dict[bytes, Entry] = await desk.find.remote(list(keys))
+            except ray.exceptions.RayTaskError:
+                raise
+            except ray.exceptions.RayError:
+                await asyncio.sleep(AWAY_SECONDS)
+                continue
+            return found
+
+    return find
 
 
 def _flush_in_trouble(desk: Any, is_in_a_hurry: bool) -> None:

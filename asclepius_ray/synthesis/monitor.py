@@ -36,6 +36,7 @@ class Monitor:
         self._num_input = num_input
         self._states: Counter[str] = Counter()
         self._started = time.monotonic()
+        self._reason = ""
         self._history: list[tuple[float, int]] = []
         self._metrics = Metrics()
         self._ended = threading.Event()
@@ -56,6 +57,10 @@ class Monitor:
     def count(self, block: pa.Table) -> None:
         """Takes note of a block of results, in whatever order they come."""
         self._states.update(block["state"].to_pylist())
+
+    def explain(self, reason: str) -> None:
+        """Says why nothing moves, such as that batches are awaited; "" ends that."""
+        self._reason = reason
 
     @property
     def num_done(self) -> int:
@@ -106,7 +111,7 @@ class Monitor:
             "workers": snapshot.num_workers,
             "journal_objects": snapshot.num_segments,
             "damaged_records": snapshot.num_damaged_records,
-            "why_waiting": snapshot.why_waiting,
+            "why_waiting": snapshot.why_waiting or self._reason,
         }
 
     def _seconds_left(self) -> float | None:

@@ -83,6 +83,10 @@ def find_pool(root: Folder, made_from: dict[str, Any]) -> QuestionPool | None:
     return None
 
 
+def read_pool_if_frozen(root: Folder) -> QuestionPool | None:
+    return read_pool(root) if is_finished(root.child(FOLDER_NAME)) else None
+
+
 async def wait_for_pool(root: Folder) -> QuestionPool:
     """The pool, as soon as the driver has frozen it."""
     while not await asyncio.to_thread(is_finished, root.child(FOLDER_NAME)):

@@ -7,7 +7,7 @@ bytes, whatever the number of workers.
 import asyncio
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Generator, Iterable, Iterator, Mapping, Set
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
@@ -25,6 +25,7 @@ from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.errors import BudgetError, EndpointError, SynthesisError
 from asclepius_ray.progress import Progress
 from asclepius_ray.prompts.rendering import prompt_hash
+from asclepius_ray.synthesis.batch_rounds import DeskAccount, buy_in_batches
 from asclepius_ray.synthesis.card import CardSource, render_card
 from asclepius_ray.synthesis.config import InputConfig, SynthesisConfig
 from asclepius_ray.synthesis.dataset import SplitWriter, write_rejections
@@ -35,7 +36,7 @@ from asclepius_ray.synthesis.question_pool import build_pool, find_pool, write_p
 from asclepius_ray.synthesis.reports import Reports, load_reports
 from asclepius_ray.synthesis.split import choose_validation_articles
 from asclepius_ray.synthesis.steps import STEPS
-from asclepius_ray.synthesis.walk import RowResult, Walk
+from asclepius_ray.synthesis.walk import PENDING, RowResult, Walk
 from asclepius_ray.synthesis.workers import Crew, order_blocks, read_rows, walk_reports
 
 JOURNAL_NAME = "journal/teacher"
@@ -130,19 +131,28 @@ def _walk_all(
         text_is_note=order.input.kind == "notes",
         pilot_rows=order.config.pilot_rows,
     )
-    blocks = walk_reports(reports, Crew(walk, desk, root), order.config.workers)
-    with closing(blocks):
+    crew = Crew(walk, desk, root, sends=order.teacher.transport == "requests")
+
+    def walk_once(monitor: Monitor | None) -> Generator[pa.Table, None, None]:
+        with closing(walk_reports(reports, crew, order.config.workers)) as blocks:
+            yield from _watch(blocks, root, order, reports.num_pilot_rows, monitor)
+
+    if not crew.sends:
+        account = DeskAccount(desk, order.teacher)
+        buy_in_batches(lambda: walk_once(None), root, account, order.teacher, monitor.explain)
+        monitor.explain("")
+    with closing(walk_once(monitor)) as blocks:
         try:
-            watched = _watch(blocks, root, order, reports.num_pilot_rows, monitor)
-            yield from read_rows(order_blocks(watched, reports.first_rows))
+            yield from read_rows(order_blocks(blocks, reports.first_rows))
         except RunTrouble as stop:
             _let_in_flight_end(desk, order.teacher.timeout_seconds)
             raise _error_of(stop.trouble) from None
 
 
 def _watch(
-    blocks: Iterable[pa.Table], root: Folder, order: Order, num_pilot_rows: int, monitor: Monitor
+    blocks: Iterable[pa.Table], root: Folder, order: Order, num_pilot_rows: int, monitor: Monitor | None
 ) -> Iterator[pa.Table]:
+    """Passes the blocks on; freezes the question pool once all rows of the pilot round are in."""
     is_frozen = find_pool(root, order.made_from) is not None
     questions: list[tuple[int, str, str]] = []
     num_left = num_pilot_rows
@@ -150,10 +160,11 @@ def _watch(
         write_pool(root, build_pool([]), order.made_from)
         is_frozen = True
     for block in blocks:
-        monitor.count(block)
+        if monitor is not None:
+            monitor.count(block)
         if not is_frozen and block["row_index"][0].as_py() < order.config.pilot_rows:
-            num_left -= len(block)
-            rows = block.select(["row_index", "task", "question"]).to_pylist()
+            rows = block.select(["row_index", "task", "question", "state"]).to_pylist()
+            num_left -= sum(row["state"] != PENDING for row in rows)
             questions += [(row["row_index"], row["task"], row["question"]) for row in rows if row["question"]]
             if not num_left:
                 write_pool(root, build_pool(questions), order.made_from)

@@ -17,6 +17,7 @@ from asclepius_ray.synthesis.question_pool import QuestionPool
 from asclepius_ray.synthesis.steps import STEPS, build_messages, clean_step_reply, draw_task, find_step_fault
 
 QUARANTINED = "quarantined"
+PENDING = "pending"
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,10 @@ class Walk:
     def give_up_row(self, report: CaseReport) -> RowResult:
         """The result of a row that has killed its worker again and again."""
         return self._result(report, {}, {}, ("failed", STEPS[0], QUARANTINED))
+
+    def leave_row(self, report: CaseReport) -> RowResult:
+        """The result of a row that cannot go on before something else is bought."""
+        return self._result(report, {}, {}, (PENDING, "", ""))
 
     async def _examples(self, step: str, report: CaseReport, pool: PoolSource) -> QuestionPool:
         if step != "question" or report.row_index < self.pilot_rows:

@@ -22,11 +22,12 @@ from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.buyer import Buyer
 from asclepius_ray.chat.desk_link import DeskLink, RunTrouble
 from asclepius_ray.chat.desk_messages import Trouble
+from asclepius_ray.chat.finder import Finder, NotBought
 from asclepius_ray.chat.row_deaths import largest_company
 from asclepius_ray.records import CaseReport
 from asclepius_ray.synthesis.company import Company
-from asclepius_ray.synthesis.desk_actor import exchange_with
-from asclepius_ray.synthesis.question_pool import QuestionPool, wait_for_pool
+from asclepius_ray.synthesis.desk_actor import exchange_with, find_with
+from asclepius_ray.synthesis.question_pool import QuestionPool, read_pool_if_frozen, wait_for_pool
 from asclepius_ray.synthesis.reports import Reports
 from asclepius_ray.synthesis.walk import RESULT_SCHEMA, RowResult, Walk
 
@@ -39,7 +40,8 @@ CONCURRENT_BLOCKS = 64
 # An error of the whole run travels as a block of its own: raised inside a call, it would reach the user
 # below Ray Data's own stack traces, and be printed by every worker.
 _TROUBLE = [("trouble_kind", pa.string()), ("trouble_message", pa.string()), ("trouble_errno", pa.int64())]
-_BLOCK_SCHEMA = pa.schema(list(RESULT_SCHEMA) + [pa.field(name, kind) for name, kind in _TROUBLE])
+_PENDING = [("pending_key", pa.binary()), ("pending_request", pa.binary())]
+_BLOCK_SCHEMA = pa.schema(list(RESULT_SCHEMA) + [pa.field(name, kind) for name, kind in _TROUBLE + _PENDING])
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Crew:
     desk: Any
     """The desk's actor."""
     root: Folder
+    sends: bool = True
+    """False: rows go as far as the journal carries them, and tell what they need next."""
 
 
 class RowWalker:
@@ -65,6 +69,7 @@ class RowWalker:
         # The same over all lives of this actor, so that the desk sees at once that one has ended.
         name = ray.get_runtime_context().get_actor_id()
         self._buyer = self._wait_for(_open_buyer(crew, name))
+        self._finder = None if crew.sends else Finder(crew.walk.teacher, find_with(crew.desk))
 
     def __call__(self, reports: pa.Table) -> pa.Table:
         """Walks all rows of the block at once; the desk holds back what is too many."""
@@ -75,30 +80,49 @@ class RowWalker:
             values = (trouble.kind, trouble.message, trouble.errno)
             row = {name: value for (name, _kind), value in zip(_TROUBLE, values, strict=True)}
             return pa.Table.from_pylist([row], schema=_BLOCK_SCHEMA)
-        return pa.Table.from_pylist([row.to_row() for row in rows], schema=_BLOCK_SCHEMA)
+        return pa.Table.from_pylist(rows, schema=_BLOCK_SCHEMA)
 
-    async def _walk_rows(self, rows: list[dict[str, Any]]) -> list[RowResult]:
+    async def _walk_rows(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The results, once all that was bought for them is durable."""
-        walks = [self._walk_row(CaseReport.from_row(row)) for row in rows]
+        walk = self._walk_row if self._finder is None else self._find_row
+        walks = [walk(CaseReport.from_row(row)) for row in rows]
         # All come to their end, also in trouble: what is in flight is paid for and comes in.
         results = await asyncio.gather(*walks, return_exceptions=True)
         await self._buyer.link.durable()
         for result in results:
             if isinstance(result, BaseException):
                 raise result
-        return [result for result in results if isinstance(result, RowResult)]
+        return [result for result in results if not isinstance(result, BaseException)]
 
-    async def _walk_row(self, report: CaseReport) -> RowResult:
+    async def _find_row(self, report: CaseReport) -> dict[str, Any]:
+        assert self._finder is not None
+        try:
+            return (await self._walk.walk_row(report, self._finder, self._pool_if_frozen)).to_row()
+        except NotBought as missing:
+            pending = missing.pending
+            row = self._walk.leave_row(report).to_row()
+            return row | {
+                "pending_key": pending and pending.key,
+                "pending_request": pending and pending.packed,
+            }
+
+    async def _pool_if_frozen(self) -> QuestionPool:
+        pool = await asyncio.to_thread(read_pool_if_frozen, self._root)
+        if pool is None:
+            raise NotBought(None)
+        return pool
+
+    async def _walk_row(self, report: CaseReport) -> dict[str, Any]:
         link = self._buyer.link
         verdict = await link.begin_row(report.row_id)
         if verdict.is_quarantined:
-            return self._walk.give_up_row(report)
+            return self._walk.give_up_row(report).to_row()
         largest = largest_company(verdict.deaths)
         await self._company.join(report.row_id, largest)
         try:
             if verdict.deaths:
                 await link.admit_row(report.row_id, is_alone=largest == 1)
-            return await self._walk.walk_row(report, self._buyer, self._question_pool)
+            return (await self._walk.walk_row(report, self._buyer, self._question_pool)).to_row()
         finally:
             self._company.leave(report.row_id)
             link.end_row(report.row_id)
@@ -162,7 +186,7 @@ def order_blocks(blocks: Iterable[pa.Table], first_rows: Iterable[int]) -> Itera
 def read_rows(blocks: Iterable[pa.Table]) -> Iterator[RowResult]:
     for block in blocks:
         for row in block.to_pylist():
-            yield RowResult.from_row(row)
+            yield RowResult.from_row({name: row[name] for name in RESULT_SCHEMA.names})
 
 
 def _map_options(crew: Crew, workers: int, num_blocks: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from rich.console import Console
 from scripted_teacher import REPLIES, ScriptedTeacher
 
 from asclepius_ray.artifacts import Folder, Manifest, is_finished, read_manifest
-from asclepius_ray.chat.config import OFFLINE_MODEL, PriceConfig
+from asclepius_ray.chat.config import OFFLINE_MODEL, BatchConfig, PriceConfig
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.offline.faults import Faults
 from asclepius_ray.chat.offline.server import OfflineTeacher
@@ -251,6 +252,50 @@ def test_the_place_of_the_input_is_no_part_of_what_the_dataset_is_made_from(tmp_
     moved = (InputConfig(path=str(tmp_path / name)).fingerprint() for name in ("a.csv", "b.csv"))
     assert next(moved) == next(moved)
     assert InputConfig(limit=1).fingerprint() != InputConfig(limit=2).fingerprint()
+
+
+def test_a_dataset_made_in_batches_is_the_same(ray_cluster: str, invented: Path, tmp_path: Path) -> None:
+    config = SynthesisConfig(validation_share=0.2, pilot_rows=20)
+    source = InputConfig(path=str(invented))
+    files = {}
+    with OfflineTeacher() as teacher:
+        for transport in ("requests", "batch"):
+            batch = BatchConfig(poll_seconds=0.1, max_requests=25)
+            endpoint = replace(_offline(teacher), transport=transport, batch=batch)
+            files[transport] = _run(tmp_path / transport, endpoint, source, config).files
+        answered = teacher.requests_answered
+        assert set(teacher.batches.prompts_answered.values()) == {1}
+        assert teacher.batches.files == {}
+    assert files["batch"] == files["requests"]
+    assert answered == {"note": 118, "question": 118, "answer": 118}
+
+
+def test_the_rows_after_the_pilot_round_see_its_questions(
+    ray_cluster: str, invented: Path, tmp_path: Path
+) -> None:
+    prompts: dict[str, str] = {}
+
+    def reply(step: str, prompt: str) -> str:
+        case = prompt.split("Case ")[1].split(".")[0] if step != "note" else ""
+        if step == "note":
+            return f"Case {prompt.split('A ')[1].split('-year')[0]}. {REPLIES['note']}"
+        if step == "question":
+            prompts[case] = prompt
+            return f"What became of case {case}?"
+        return REPLIES["answer"]
+
+    source = InputConfig(path=str(invented), limit=40)
+    with ScriptedTeacher(reply) as teacher:
+        _run(tmp_path, teacher.endpoint(), source, SynthesisConfig(validation_share=0.2, pilot_rows=30))
+    pool = json.loads((tmp_path / "questions/pool.json").read_text())
+    pooled = {question for questions in pool.values() for question in questions}
+    assert len(pooled) == 29
+    shown = {
+        case: [question for question in pooled if question in prompt] for case, prompt in prompts.items()
+    }
+    assert all(not shown[str(40 + row)] for row in range(30) if row != 10)
+    assert sum(bool(shown[str(40 + row)]) for row in range(30, 40)) >= 8
+    assert max(len(questions) for questions in shown.values()) == 2
 
 
 def test_notes_of_the_input_stay_as_they_are(ray_cluster: str, invented: Path, tmp_path: Path) -> None:

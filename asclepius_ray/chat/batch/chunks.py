@@ -94,8 +94,8 @@ def cut_chunks(
         line, tokens = _line(one, model, extra_body), one.num_tokens
         if len(line) > largest_bytes or tokens > (limits.max_enqueued_tokens or tokens):
             raise EndpointError(
-                f"one request (step {one.pending.request.step}) of {len(line)} bytes and about {tokens} tokens "
-                "is more than batch.max_file_mib or batch.max_enqueued_tokens allows for a whole batch"
+                f"one request (step {one.pending.request.step}) of {len(line)} bytes and about {tokens} "
+                "tokens is more than batch.max_file_mib or batch.max_enqueued_tokens allows"
             )
         is_full = len(kept) == limits.max_requests or num_bytes + len(line) > largest_bytes
         if kept and (is_full or num_tokens + tokens > (limits.max_enqueued_tokens or num_tokens + tokens)):

@@ -53,8 +53,8 @@ class Account(Protocol):
     async def adopt(self, loads: Sequence[Load]) -> None:
         """A batch of an earlier run is still open: what it may cost is set aside already."""
 
-    async def settle(self, load: Load, prompt_tokens: int, completion_tokens: int) -> None:
-        """One line of a batch has come to its end, with these tokens."""
+    async def settle(self, settled: Sequence[tuple[Load, int, int]]) -> None:
+        """Lines of a batch have come to their end, with these tokens in and out."""
 
     async def keep(self, outcomes: Sequence[Outcome]) -> None:
         """Takes answers in; returns when they are durable."""
@@ -111,7 +111,7 @@ class BatchTransport:
         calls = BatchCalls(self._endpoint)
         try:
             await self._recover(calls, work)
-            while work.wanted:
+            while work.wanted or work.open:
                 problem = await self._submit(calls, work)
                 if problem is not None and not work.open:
                     raise problem
@@ -195,18 +195,18 @@ class BatchTransport:
         files = [name for name in (batch.state.output_file_id, batch.state.error_file_id) if name]
         for file_id in files:
             content = await calls.content(file_id) or b""
-            outcomes = []
+            outcomes, settled = [], []
             for custom_id, line in _read_lines(content, batch.wanted):
                 one = batch.wanted.pop(custom_id)
                 answer, tokens = self._judge(one, line)
-                await self._account.settle(loads[custom_id], *tokens)
+                settled.append((loads[custom_id], *tokens))
                 if answer is not None:
                     outcomes.append(Outcome(one.pending, answer, one.trial))
                     del work.wanted[id_of(one.pending.key)]
             await self._account.keep(outcomes)
-        for custom_id in batch.wanted:
-            # Expired or cancelled before its turn: nothing was charged for it.
-            await self._account.settle(loads[custom_id], 0, 0)
+            await self._account.settle(settled)
+        # Expired or cancelled before its turn: nothing was charged for it.
+        await self._account.settle([(loads[custom_id], 0, 0) for custom_id in batch.wanted])
         self._check_refused(batch)
         for file_id in (*files, batch.state.input_file_id):
             await calls.delete(file_id)

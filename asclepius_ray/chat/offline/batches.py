@@ -160,6 +160,8 @@ class OfflineBatches:
 
 
 def _gone() -> web.Response:
-    return web.json_response(
-        {"error": {"message": "there is no such object", "code": "not_found"}}, status=404
-    )
+    return _error(404, "not_found", "there is no such object")
+
+
+def _error(status: int, code: str, message: str) -> web.Response:
+    return web.json_response({"error": {"message": message, "code": code}}, status=status)

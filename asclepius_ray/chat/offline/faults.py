@@ -2,9 +2,12 @@
 
 import hashlib
 import math
-import random
+from bisect import bisect_right
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from functools import cached_property
+from itertools import accumulate
+from statistics import NormalDist
 
 from asclepius_ray.errors import ConfigError
 
@@ -24,11 +27,21 @@ class Fault(StrEnum):
     NO_QUOTA = "no_quota"
 
 
+_SWITCHES = (
+    "rate_headers", "outage_disconnects", "short", "usage", "refuse_temperature", "refuse_max_tokens",
+)  # fmt: skip
+_LOWEST = {"retry_after_seconds": -1.0}
+_DRAWS = 2**52
+"""So many different draws: with half of one added, each is a float between 0 and 1 and neither of them."""
+_NORMAL = NormalDist()
+
+
 @dataclass(frozen=True)
 class Faults:
     """Shares of requests (0 to 1) that meet each fault; the same requests in every run.
 
     The shares add up: with server_error=0.1 and empty=0.1 a fifth of all requests meets one of them.
+    What is drawn is a function of the prompt and of how often it was sent before, refused ones left out.
     """
 
     latency_seconds: float = 0.0
@@ -41,17 +54,23 @@ class Faults:
     requests_per_minute: int = 0
     """Beyond it: 429 with Retry-After. 0 = unlimited. One second's worth may come at once."""
     tokens_per_minute: int = 0
-    """Likewise for tokens in and out, by what the prompt holds and the reply turns out to hold."""
+    """Likewise for tokens of prompt and reply, counted when the request comes."""
     retry_after_seconds: float = -1.0
     """What a 429 says in Retry-After; -1 = the true time, 0 = nothing."""
     rate_headers: int = 0
     """1 = every reply tells the limits and what is left of them, as OpenAI's do."""
+    quota_requests: int = 0
+    """After so many replies: 429 with the code insufficient_quota until a top_up(); 0 = no end."""
     outage_after_seconds: float = 0.0
-    """From so long after the first request on, every request meets HTTP 503 …"""
+    """From so long after the first POST on, every request meets HTTP 503 …"""
     outage_seconds: float = 0.0
     """… for so long; 0 = no outage."""
+    outage_disconnects: int = 0
+    """1 = the outage closes connections instead of answering 503."""
     short: int = 0
     """1 = replies of a few words that still pass the checks: for runs of very many rows."""
+    usage: int = 1
+    """0 = replies do not tell how many tokens were used."""
     refuse_temperature: int = 0
     """1 = HTTP 400 for any temperature but 1, as some reasoning models answer."""
     refuse_max_tokens: int = 0
@@ -82,13 +101,18 @@ class Faults:
     """HTTP 429 with the code insufficient_quota."""
 
     def __post_init__(self) -> None:
-        names = {setting.name for setting in fields(self)}
-        assert names >= {fault.value for fault in Fault if fault is not Fault.NONE}
-        total = sum(self.share_of(fault) for fault in Fault)
-        if total > 1.0 + 1e-9 or any(not 0 <= self.share_of(fault) <= 1 for fault in Fault):
+        shares = [self.share_of(fault) for fault in Fault]
+        if sum(shares) > 1.0 + 1e-9 or any(not 0 <= share <= 1 for share in [*shares, self.slow]):
             raise ValueError(
-                f"the shares of faults lie between 0 and 1 and add up to at most 1, found {total:g}"
+                f"the shares of faults lie between 0 and 1 and add up to at most 1, found {sum(shares):g} "
+                f"(slow: {self.slow:g})"
             )
+        for name in (setting.name for setting in fields(self)):
+            value, lowest = getattr(self, name), _LOWEST.get(name, 0)
+            if not lowest <= value < math.inf:
+                raise ValueError(f"the fault {name} takes a number from {lowest:g} on, found {value:g}")
+            if name in _SWITCHES and value not in (0, 1):
+                raise ValueError(f"the fault {name} is a switch, 0 or 1, found {value:g}")
 
     def share_of(self, fault: Fault) -> float:
         share: float = 0.0 if fault is Fault.NONE else getattr(self, fault.value)
@@ -96,44 +120,62 @@ class Faults:
 
     def latency_of(self, request: str, attempt: int) -> float:
         """Seconds that attempt number `attempt` of a request takes; a function of both alone."""
-        draw = random.Random(hashlib.sha256(f"latency\n{attempt}\n{request}".encode()).digest())
-        if draw.random() < self.slow:
+        if not self.slow and not self.latency_sigma:
+            return self.latency_seconds
+        digest = _digest_of(request, attempt)
+        if _share(digest[8:16]) < self.slow:
             return self.slow_seconds
-        return self.latency_seconds * math.exp(self.latency_sigma * draw.gauss(0.0, 1.0))
+        return self.latency_seconds * math.exp(self.latency_sigma * _NORMAL.inv_cdf(_share(digest[16:24])))
 
     def draw(self, request: str, attempt: int) -> Fault:
         """The fault that strikes attempt number `attempt` (from 1) of a request; a function of both alone."""
-        if self.failing_attempts and attempt > self.failing_attempts:
+        faults, ends = self._drawn
+        if not faults or (self.failing_attempts and attempt > self.failing_attempts):
             return Fault.NONE
-        digest = hashlib.sha256(f"{attempt}\n{request}".encode()).digest()
-        draw = int.from_bytes(digest[:8], "big") / 2**64
-        for fault in Fault:
-            draw -= self.share_of(fault)
-            if draw < 0:
-                return fault
-        return Fault.NONE
+        position = bisect_right(ends, _share(_digest_of(request, attempt)[:8]))
+        return faults[position] if position < len(faults) else Fault.NONE
+
+    def is_out(self, since_first_seconds: float) -> bool:
+        """Whether the outage is on, so long after the first POST."""
+        return 0 <= since_first_seconds - self.outage_after_seconds < self.outage_seconds
+
+    @cached_property
+    def _drawn(self) -> tuple[list[Fault], list[float]]:
+        """The faults that have a share, and where the share of each ends between 0 and 1."""
+        faults = [fault for fault in Fault if self.share_of(fault)]
+        return faults, list(accumulate(map(self.share_of, faults)))
+
+
+def _digest_of(request: str, attempt: int) -> bytes:
+    # A prompt may hold half of a surrogate pair: JSON can say so.
+    return hashlib.sha256(f"{attempt}\n{request}".encode(errors="surrogatepass")).digest()
+
+
+def _share(eight_bytes: bytes) -> float:
+    return (int.from_bytes(eight_bytes, "big") // 2**12 + 0.5) / _DRAWS
 
 
 class RateLimit:
-    """A bucket of one second's worth of requests, or of tokens, that fills at `per_minute`."""
+    """A bucket of one second's worth of requests, or of tokens, that fills at `per_minute`.
+
+    Whoever finds anything in it may take more than there is, and the next one waits for it: so one request
+    larger than a second's worth of tokens passes, and the minute's sum is kept all the same.
+    """
 
     def __init__(self, per_minute: int, now_seconds: float) -> None:
+        self.per_minute = per_minute
         self._per_second = per_minute / 60
         self._capacity = max(1.0, self._per_second)
         self._level = self._capacity
         self._seen_at = now_seconds
 
-    def take(self, now_seconds: float) -> float:
-        """Takes one request out and returns 0, or the seconds until there is one."""
+    def wait_seconds(self, now_seconds: float) -> float:
+        """0 if there is one to take, or the seconds until there is."""
         self._level = min(self._capacity, self._level + (now_seconds - self._seen_at) * self._per_second)
         self._seen_at = now_seconds
-        if self._level >= 1:
-            self._level -= 1
-            return 0.0
-        return (1 - self._level) / self._per_second
+        return max(0.0, (1 - self._level) / self._per_second)
 
-    def owe(self, amount: float) -> None:
-        """Takes what is known only afterwards, such as the tokens of a reply."""
+    def take(self, amount: float) -> None:
         self._level -= amount
 
     @property
@@ -143,6 +185,33 @@ class RateLimit:
     @property
     def full_in_seconds(self) -> float:
         return (self._capacity - self._level) / self._per_second
+
+
+class RateLimits:
+    """The limits on requests and tokens, as far as there are any: a request passes both or takes nothing."""
+
+    def __init__(self, faults: Faults, now_seconds: float) -> None:
+        both = {"requests": faults.requests_per_minute, "tokens": faults.tokens_per_minute}
+        self._limits = {kind: RateLimit(limit, now_seconds) for kind, limit in both.items() if limit}
+
+    def wait_seconds(self, now_seconds: float) -> float:
+        """0 if a request may pass, or the seconds until one may."""
+        return max((limit.wait_seconds(now_seconds) for limit in self._limits.values()), default=0.0)
+
+    def take(self, num_tokens: int) -> None:
+        """One request with so many tokens passes."""
+        for kind, limit in self._limits.items():
+            limit.take(1 if kind == "requests" else num_tokens)
+
+    def headers(self, now_seconds: float) -> dict[str, str]:
+        """OpenAI's headers: the limits, what is left of them, and when they are whole again."""
+        headers = {}
+        self.wait_seconds(now_seconds)
+        for kind, limit in self._limits.items():
+            headers[f"x-ratelimit-limit-{kind}"] = str(limit.per_minute)
+            headers[f"x-ratelimit-remaining-{kind}"] = str(limit.left)
+            headers[f"x-ratelimit-reset-{kind}"] = f"{limit.full_in_seconds:.3f}s"
+        return headers
 
 
 def parse_faults(settings: list[str]) -> Faults:

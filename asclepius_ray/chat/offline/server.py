@@ -52,6 +52,10 @@ class OfflineTeacher:
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(STOP_TIMEOUT_SECONDS)
 
+    def top_up(self) -> None:
+        """Ends the shortage that the fault `quota_requests` makes: from now on there is quota for all."""
+        self._service.has_endless_quota = True
+
     @property
     def base_url(self) -> str:
         """The address for clients, ending in /v1; on all interfaces it is that of this machine itself."""
@@ -88,8 +92,19 @@ class OfflineTeacher:
         return list(self._service.accepted_at)
 
     @property
+    def first_answer_at(self) -> float:
+        """Monotonic seconds of the first completion; 0 before it."""
+        return self._service.first_answer_at
+
+    @property
     def last_answer_at(self) -> float:
+        """Monotonic seconds of the last completion so far; 0 before the first."""
         return self._service.last_answer_at
+
+    @property
+    def bought_twice(self) -> int:
+        """Completions to prompts that had one before."""
+        return self._service.bought_twice
 
     @property
     def answers_by_prompt(self) -> dict[int, int]:
@@ -98,7 +113,7 @@ class OfflineTeacher:
 
     @property
     def faults_met(self) -> dict[str, int]:
-        """By fault: how often it struck."""
+        """By fault: how often it struck; `outage` and `quota_requests` count the requests that met them."""
         return dict(self._service.faults_met)
 
     def __enter__(self) -> "OfflineTeacher":

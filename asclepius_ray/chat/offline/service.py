@@ -9,14 +9,16 @@ import hmac
 import json
 import math
 import time
+from array import array
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from asclepius_ray.chat.config import OFFLINE_MODEL
 from asclepius_ray.chat.offline.batches import OfflineBatches
-from asclepius_ray.chat.offline.faults import Fault, Faults, RateLimit
+from asclepius_ray.chat.offline.faults import Fault, Faults, RateLimits
 from asclepius_ray.chat.offline.prompt_reading import PromptParts, read_prompt
 from asclepius_ray.chat.offline.rules import reply_to, short_reply_to
 from asclepius_ray.chat.prices import CHARACTERS_PER_TOKEN, estimate_tokens
@@ -24,14 +26,17 @@ from asclepius_ray.chat.prices import CHARACTERS_PER_TOKEN, estimate_tokens
 DESCRIPTION = (
     "Rules that ship with asclepius-ray. Not a language model: it rearranges the text of the prompt."
 )
-_STATUS_OF = {
-    Fault.SERVER_ERROR: (500, "server_error"),
-    Fault.BAD_REQUEST: (400, "invalid_request"),
-    Fault.CONTEXT_TOO_LONG: (400, "context_length_exceeded"),
-    Fault.NO_QUOTA: (429, "insufficient_quota"),
-}
-"""The faults that a line of a batch can meet; those of a connection cannot strike it."""
 REFUSAL_TEXT = "I'm sorry, but as an AI language model I cannot help with that."
+
+_ERRORS = {
+    Fault.SERVER_ERROR: (500, "server_error", "the server met an error, as it was told to", None),
+    Fault.BAD_REQUEST: (400, "invalid_request", "the request is refused, as I was told to", "messages"),
+    Fault.CONTEXT_TOO_LONG: (400, "context_length_exceeded", "the prompt is too long", "messages"),
+    Fault.NO_QUOTA: (429, "insufficient_quota", "the quota is used up", None),
+}
+_OF_THE_CONNECTION = {Fault.HANG, Fault.DISCONNECT, Fault.MALFORMED}
+"""No line of a batch can meet these."""
+_WITHOUT_REPLY = {*_ERRORS, *_OF_THE_CONNECTION}
 
 _KNOWN_FIELDS = {
     "model", "messages", "max_tokens", "max_completion_tokens", "stream", "stream_options", "n",
@@ -46,55 +51,86 @@ class Served:
     text: str
     finish_reason: str
     prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def num_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
 
     @property
     def usage(self) -> dict[str, int]:
-        completion_tokens = estimate_tokens(self.text)
         return {
             "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": completion_tokens,
-            "total_tokens": self.prompt_tokens + completion_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.num_tokens,
         }
 
 
 class TeacherService:
-    """The handlers, and what they count. Counts are by step; `received` has every request of the route."""
+    """The handlers, and what they count: `answered` by step, lines of batches included, as in all counts;
+    `received` too, with requests that were refused or broken off."""
 
     def __init__(self, api_key: str, faults: Faults) -> None:
         self.answered: Counter[str] = Counter()
         self.received: Counter[str] = Counter()
         self.faults_met: Counter[str] = Counter()
-        self.most_in_flight = 0
-        self._in_flight = 0
-        self._api_key = api_key
-        self._faults = faults
-        now = time.monotonic()
-        limits = {"requests": faults.requests_per_minute, "tokens": faults.tokens_per_minute}
-        self._limits = {kind: RateLimit(limit, now) for kind, limit in limits.items() if limit}
-        self._first_request_at: float | None = None
-        self.batches = OfflineBatches(self.answer_line)
+        """By fault; an outage counts each request that met it, `quota_requests` each that found no quota."""
         self.refusals = 0
-        self.accepted_at: list[float] = []
-        """Monotonic seconds at which each accepted request came."""
+        """Requests beyond a rate limit."""
+        self.most_in_flight = 0
+        self.accepted_at = array("d")
+        """Monotonic seconds at which each request came that no limit refused."""
+        self.first_answer_at = 0.0
         self.last_answer_at = 0.0
         self.answers_by_prompt: Counter[int] = Counter()
         """By the hash of the prompt: how often it was answered."""
+        self.bought_twice = 0
+        """Answers to prompts that had one before."""
+        self.has_endless_quota = not faults.quota_requests
+        self.batches = OfflineBatches(self.answer_line)
+        self._num_bought = 0
+        self._in_flight = 0
+        self._api_key = api_key
+        self._faults = faults
+        self._limits = RateLimits(faults, time.monotonic())
+        self._first_post_at: float | None = None
         # Attempts are counted by the hash of the prompt, so that a doubled max_tokens is the same request.
         self._attempts: Counter[int] = Counter()
 
     def application(self) -> web.Application:
-        application = web.Application(client_max_size=16 * 2**20)
-        application.router.add_get("/v1/models", self.list_models)
+        # A middleware costs every request time: each is there only where it has something to do.
+        middlewares = [self._meet_outage] if self._faults.outage_seconds else []
+        middlewares += [self._check_key] if self._api_key else []
+        application = web.Application(client_max_size=16 * 2**20, middlewares=middlewares)
         application.router.add_post("/v1/chat/completions", self.complete_chat)
+        application.router.add_get("/v1/models", self.list_models)
         application.router.add_get("/offline/counters", self.show_counters)
+        application.router.add_get("/offline/accepted_times", self.show_accepted_times)
         self.batches.add_routes(application)
         return application
 
     async def list_models(self, request: web.Request) -> web.Response:
-        if not self._is_authorized(request):
-            return _error(401, "invalid_api_key", "the API key is missing or wrong")
         model = {"id": OFFLINE_MODEL, "object": "model", "created": 0, "owned_by": "asclepius-ray"}
         return web.json_response({"object": "list", "data": [{**model, "description": DESCRIPTION}]})
+
+    async def show_counters(self, request: web.Request) -> web.Response:
+        """What a benchmark in another process reads: numbers only."""
+        counters = {
+            "answered": self.answered,
+            "received": self.received,
+            "faults_met": self.faults_met,
+            "refusals": self.refusals,
+            "most_in_flight": self.most_in_flight,
+            "bought_twice": self.bought_twice,
+            "accepted_at": self.accepted_at.tolist(),
+            "first_answer_at": self.first_answer_at,
+            "last_answer_at": self.last_answer_at,
+        }
+        return web.json_response(counters)
+
+    async def show_accepted_times(self, request: web.Request) -> web.Response:
+        """The moments of `accepted_at`, in order, as one JSON list."""
+        return web.json_response(self.accepted_at.tolist())
 
     async def answer_line(self, body: dict[str, object]) -> tuple[int, dict[str, object]]:
         """The status and the body of the reply to one line of a batch; limits and latency do not apply."""
@@ -103,37 +139,18 @@ class TeacherService:
         if parts is None or body.get("model") != OFFLINE_MODEL:
             return 400, {"error": {"message": "not a prompt that the rules know", "code": "unknown_prompt"}}
         self.received[parts.step] += 1
-        digest = hash(prompt)
-        self._attempts[digest] += 1
-        fault = self._faults.draw(prompt, self._attempts[digest])
-        if fault in _STATUS_OF:
-            status, code = _STATUS_OF[fault]
-            return status, {"error": {"message": "as the server was told to", "code": code}}
-        served = _limit_length(_answer(prompt, parts, fault, self._faults.short), body)
-        self.answered[parts.step] += 1
-        self.answers_by_prompt[digest] += 1
-        return 200, completion_of(served)
-
-    async def show_counters(self, request: web.Request) -> web.Response:
-        """What a benchmark in another process reads: numbers only."""
-        if not self._is_authorized(request):
-            return _error(401, "invalid_api_key", "the API key is missing or wrong")
-        counters = {
-            "answered": self.answered,
-            "received": self.received,
-            "refusals": self.refusals,
-            "most_in_flight": self.most_in_flight,
-            "bought_twice": sum(times - 1 for times in self.answers_by_prompt.values()),
-            "accepted_at": self.accepted_at,
-            "last_answer_at": self.last_answer_at,
-        }
-        return web.json_response(counters)
+        if self._is_quota_used_up():
+            return _as_line(Fault.NO_QUOTA)
+        digest, _attempt, fault = self._draw(prompt)
+        fault = Fault.NONE if fault in _OF_THE_CONNECTION else fault
+        self._count_fault(fault)
+        if fault in _ERRORS:
+            return _as_line(fault)
+        served = self._answer(prompt, parts, fault, body)
+        self._count_answer(parts.step, digest)
+        return 200, self._completion_of(served)
 
     async def complete_chat(self, request: web.Request) -> web.StreamResponse:
-        if not self._is_authorized(request):
-            return _error(401, "invalid_api_key", "the API key is missing or wrong")
-        if self._is_down():
-            return _error(503, "unavailable", "the server is down, as it was told to be")
         body = _read_json(await request.read())
         problem = _find_problem(body)
         if problem is not None:
@@ -150,148 +167,171 @@ class TeacherService:
         self._in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self._in_flight)
         try:
-            return await self._serve(request, body, prompt, parts)
+            response = await self._serve(request, body, prompt, parts)
         finally:
             self._in_flight -= 1
+        if not response.prepared:
+            response.headers.update(self._rate_headers())
+        return response
 
     async def _serve(
         self, request: web.Request, body: dict[str, object], prompt: str, parts: PromptParts
     ) -> web.StreamResponse:
-        refused = self._refuse(body)
+        now = time.monotonic()
+        refused = self._refuse(body, now)
         if refused is not None:
             return refused
-        digest = hash(prompt)
-        self._attempts[digest] += 1
-        attempt = self._attempts[digest]
-        fault = self._faults.draw(prompt, attempt)
-        if fault is not Fault.NONE:
-            self.faults_met[fault.value] += 1
-        if self._faults.latency_seconds or self._faults.slow:
-            await asyncio.sleep(self._faults.latency_of(prompt, attempt))
-        broken = await _break(request, fault)
-        if broken is not None:
-            return broken
-        served = _limit_length(_answer(prompt, parts, fault, self._faults.short), body)
-        self.answered[parts.step] += 1
-        self.answers_by_prompt[digest] += 1
-        self.last_answer_at = time.monotonic()
+        digest, attempt, fault = self._draw(prompt)
+        self._count_fault(fault)
+        served = None if fault in _WITHOUT_REPLY else self._answer(prompt, parts, fault, body)
+        # Counted before anything is waited for, so that those who come meanwhile find it taken.
+        self._limits.take(estimate_tokens(prompt) if served is None else served.num_tokens)
+        self.accepted_at.append(now)
+        latency_seconds = self._faults.latency_of(prompt, attempt)
+        if latency_seconds:
+            await asyncio.sleep(latency_seconds)
+        if served is None:
+            return await _break(request, fault)
+        self._count_answer(parts.step, digest)
         if body.get("stream"):
-            return await _stream(request, served, body)
-        return web.json_response(completion_of(served), headers=self._account(served))
+            return await self._stream(request, served, body)
+        return web.json_response(self._completion_of(served))
 
-    def _is_down(self) -> bool:
-        now = time.monotonic()
-        if self._first_request_at is None:
-            self._first_request_at = now
-        since = now - self._first_request_at - self._faults.outage_after_seconds
-        is_down = 0 <= since < self._faults.outage_seconds
-        self.faults_met["outage"] += is_down
-        return is_down
-
-    def _refuse(self, body: dict[str, object]) -> web.Response | None:
-        """A limit that is used up, or a parameter that the model does not take."""
-        now = time.monotonic()
-        wait = max((limit.take(now) for limit in self._limits.values()), default=0.0)
-        if wait > 0:
+    def _refuse(self, body: dict[str, object], now: float) -> web.Response | None:
+        """No quota, a limit that is used up, or a parameter that the model does not take."""
+        if self._is_quota_used_up():
+            return _error(*_ERRORS[Fault.NO_QUOTA])
+        wait_seconds = self._limits.wait_seconds(now)
+        if wait_seconds > 0:
             self.refusals += 1
             told = self._faults.retry_after_seconds
-            seconds = math.ceil(wait) if told < 0 else told
+            seconds = math.ceil(wait_seconds) if told < 0 else told
             headers = {"Retry-After": f"{seconds:g}"} if seconds else None
             return _error(429, "rate_limit_exceeded", "too many requests", headers=headers)
         if self._faults.refuse_temperature and body.get("temperature", 1) != 1:
             return _error(400, "unsupported_value", "only the default temperature", "temperature")
         if self._faults.refuse_max_tokens and "max_tokens" in body:
             return _error(400, "unsupported_parameter", "use max_completion_tokens", "max_tokens")
-        self.accepted_at.append(now)
         return None
 
-    def _account(self, served: Served) -> dict[str, str] | None:
-        """Takes the reply's tokens from their limit; the headers that tell what is left, if wanted."""
-        if (tokens := self._limits.get("tokens")) is not None:
-            tokens.owe(served.usage["total_tokens"] - 1)
-        if not self._faults.rate_headers:
-            return None
-        headers = {}
-        told = {"requests": self._faults.requests_per_minute, "tokens": self._faults.tokens_per_minute}
-        for kind, limit in self._limits.items():
-            headers[f"x-ratelimit-limit-{kind}"] = str(told[kind])
-            headers[f"x-ratelimit-remaining-{kind}"] = str(limit.left)
-            headers[f"x-ratelimit-reset-{kind}"] = f"{limit.full_in_seconds:.3f}s"
-        return headers
+    def _is_quota_used_up(self) -> bool:
+        is_used_up = not self.has_endless_quota and self._num_bought >= self._faults.quota_requests
+        if is_used_up:
+            self.faults_met["quota_requests"] += 1
+        return is_used_up
 
-    def _is_authorized(self, request: web.Request) -> bool:
+    def _draw(self, prompt: str) -> tuple[int, int, Fault]:
+        """The hash of the prompt, the number of this attempt and the fault that it meets."""
+        digest = hash(prompt)
+        self._attempts[digest] += 1
+        attempt = self._attempts[digest]
+        return digest, attempt, self._faults.draw(prompt, attempt)
+
+    def _answer(self, prompt: str, parts: PromptParts, fault: Fault, body: dict[str, object]) -> Served:
+        """What the rules say; from now on it counts against the quota."""
+        self._num_bought += 1
+        text, finish_reason = _say(prompt, parts, fault, bool(self._faults.short))
+        limit = body.get("max_completion_tokens", body.get("max_tokens"))
+        if isinstance(limit, int) and estimate_tokens(text) > limit:
+            text, finish_reason = text[: limit * CHARACTERS_PER_TOKEN], "length"
+        return Served(text, finish_reason, estimate_tokens(prompt), estimate_tokens(text))
+
+    def _count_fault(self, fault: Fault) -> None:
+        if fault is not Fault.NONE:
+            self.faults_met[fault.value] += 1
+
+    def _count_answer(self, step: str, digest: int) -> None:
+        self.last_answer_at = time.monotonic()
+        self.first_answer_at = self.first_answer_at or self.last_answer_at
+        self.answered[step] += 1
+        self.answers_by_prompt[digest] += 1
+        self.bought_twice += self.answers_by_prompt[digest] > 1
+
+    def _rate_headers(self) -> dict[str, str]:
+        return self._limits.headers(time.monotonic()) if self._faults.rate_headers else {}
+
+    @web.middleware
+    async def _meet_outage(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not request.path.startswith("/v1/"):
+            return await handler(request)
+        now = time.monotonic()
+        # The look at the models before a run is no work yet: an outage comes in the middle of it.
+        if self._first_post_at is None and request.method == "POST":
+            self._first_post_at = now
+        if self._first_post_at is None or not self._faults.is_out(now - self._first_post_at):
+            return await handler(request)
+        self.faults_met["outage"] += 1
+        if self._faults.outage_disconnects:
+            return _hang_up(request)
+        return _error(503, "unavailable", "the server is down, as it was told to be")
+
+    @web.middleware
+    async def _check_key(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        return not self._api_key or hmac.compare_digest(given.encode(), self._api_key.encode())
+        if hmac.compare_digest(given.encode(), self._api_key.encode()):
+            return await handler(request)
+        return _error(401, "invalid_api_key", "the API key is missing or wrong")
+
+    def _completion_of(self, served: Served) -> dict[str, object]:
+        """The body of a chat completion."""
+        message = {"role": "assistant", "content": served.text}
+        choice = {"index": 0, "message": message, "finish_reason": served.finish_reason}
+        usage = {"usage": served.usage} if self._faults.usage else {}
+        return {**_frame("chat.completion"), "choices": [choice], **usage}
+
+    async def _stream(
+        self, request: web.Request, served: Served, body: dict[str, object]
+    ) -> web.StreamResponse:
+        headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+        response = web.StreamResponse(headers=headers | self._rate_headers())
+        await response.prepare(request)
+        frame = _frame("chat.completion.chunk")
+        options = body.get("stream_options")
+        deltas: list[dict[str, str]] = [{"role": "assistant", "content": ""}]
+        deltas += [{"content": line} for line in served.text.splitlines(keepends=True)]
+        choices: list[dict[str, object]]
+        choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+        choices.append({"index": 0, "delta": {}, "finish_reason": served.finish_reason})
+        for choice in choices:
+            await _send_event(response, {**frame, "choices": [choice]})
+        if isinstance(options, dict) and options.get("include_usage") and self._faults.usage:
+            await _send_event(response, {**frame, "choices": [], "usage": served.usage})
+        await response.write(b"data: [DONE]\n\n")
+        return response
 
 
-def completion_of(served: Served) -> dict[str, object]:
-    """The body of a chat completion."""
-    message = {"role": "assistant", "content": served.text}
-    choice = {"index": 0, "message": message, "finish_reason": served.finish_reason}
-    return {**_frame("chat.completion"), "choices": [choice], "usage": served.usage}
-
-
-def _answer(prompt: str, parts: PromptParts, fault: Fault, short: int) -> Served:
-    prompt_tokens = estimate_tokens(prompt)
+def _say(prompt: str, parts: PromptParts, fault: Fault, is_short: bool) -> tuple[str, str]:
+    """The text of the reply and its finish_reason."""
     if fault is Fault.EMPTY:
-        return Served("", "stop", prompt_tokens)
+        return "", "stop"
     if fault is Fault.REFUSAL:
-        return Served(REFUSAL_TEXT, "stop", prompt_tokens)
+        return REFUSAL_TEXT, "stop"
     if fault is Fault.CONTENT_FILTER:
-        return Served("", "content_filter", prompt_tokens)
-    text = short_reply_to(prompt, parts) if short else reply_to(parts)
-    if fault is Fault.TRUNCATION:
-        return Served(text[: len(text) // 2], "length", prompt_tokens)
-    return Served(text, "stop", prompt_tokens)
+        return "", "content_filter"
+    text = short_reply_to(prompt, parts) if is_short else reply_to(parts)
+    return (text[: len(text) // 2], "length") if fault is Fault.TRUNCATION else (text, "stop")
 
 
-async def _break(request: web.Request, fault: Fault) -> web.StreamResponse | None:
-    """The reply of the faults that give no completion; None for the others."""
-    match fault:
-        case Fault.SERVER_ERROR:
-            return _error(500, "server_error", "the server met an error, as it was told to")
-        case Fault.BAD_REQUEST:
-            return _error(
-                400, "invalid_request", "the request is refused, as the server was told to", "messages"
-            )
-        case Fault.CONTEXT_TOO_LONG:
-            return _error(400, "context_length_exceeded", "the prompt is too long", "messages")
-        case Fault.NO_QUOTA:
-            return _error(429, "insufficient_quota", "the quota is used up")
-        case Fault.MALFORMED:
-            return web.Response(body=b'{"choices": [{"mess', content_type="application/json")
-        case Fault.HANG:
-            await asyncio.Event().wait()
-        case Fault.DISCONNECT if request.transport is not None:
-            request.transport.close()
-            return web.Response()
-    return None
+async def _break(request: web.Request, fault: Fault) -> web.Response:
+    """What comes of the faults that give no completion."""
+    if fault is Fault.HANG:
+        await asyncio.Event().wait()
+    if fault is Fault.DISCONNECT:
+        return _hang_up(request)
+    if fault is Fault.MALFORMED:
+        return web.Response(body=b'{"choices": [{"mess', content_type="application/json")
+    return _error(*_ERRORS[fault])
 
 
-def _limit_length(served: Served, body: dict[str, object]) -> Served:
-    limit = body.get("max_completion_tokens", body.get("max_tokens"))
-    if not isinstance(limit, int) or estimate_tokens(served.text) <= limit:
-        return served
-    return replace(served, text=served.text[: limit * CHARACTERS_PER_TOKEN], finish_reason="length")
+def _hang_up(request: web.Request) -> web.Response:
+    if request.transport is not None:
+        request.transport.close()
+    return web.Response()
 
 
-async def _stream(request: web.Request, served: Served, body: dict[str, object]) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
-    await response.prepare(request)
-    frame = _frame("chat.completion.chunk")
-    options = body.get("stream_options")
-    deltas: list[dict[str, str]] = [{"role": "assistant", "content": ""}]
-    deltas += [{"content": word} for word in served.text.splitlines(keepends=True)]
-    for delta in deltas:
-        await _send_event(
-            response, {**frame, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
-        )
-    end = {"index": 0, "delta": {}, "finish_reason": served.finish_reason}
-    await _send_event(response, {**frame, "choices": [end]})
-    if isinstance(options, dict) and options.get("include_usage"):
-        await _send_event(response, {**frame, "choices": [], "usage": served.usage})
-    await response.write(b"data: [DONE]\n\n")
-    return response
+def _as_line(fault: Fault) -> tuple[int, dict[str, object]]:
+    status, code, message, parameter = _ERRORS[fault]
+    return status, {"error": {"message": message, "code": code, "param": parameter}}
 
 
 async def _send_event(response: web.StreamResponse, event: dict[str, object]) -> None:
