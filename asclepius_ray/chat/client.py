@@ -153,7 +153,7 @@ class ChatClient:
         if error.refusal is Refusal.DROP_TEMPERATURE:
             if self._sends_temperature:
                 logger.warning(
-                    "%s takes no temperature for the model %s: from now on its own is used, not the run file's",
+                    "%s takes no temperature for the model %s; the run file's is not used",
                     self.endpoint.host,
                     self.endpoint.model,
                 )

@@ -80,7 +80,10 @@ def teacher_process(**faults: float) -> Iterator[TeacherProcess]:
     )
     assert process.stdout is not None
     try:
-        yield TeacherProcess(process.stdout.readline().strip())
+        base_url = process.stdout.readline().strip()
+        if not base_url:
+            raise RuntimeError("the offline teacher did not start; it has said why on stderr")
+        yield TeacherProcess(base_url)
     finally:
         process.terminate()
         process.wait(timeout=30)

@@ -370,10 +370,10 @@ def test_a_reply_without_usage_has_estimated_tokens() -> None:
 
 
 def test_the_error_words_of_the_server_are_never_repeated() -> None:
-    refused = {"error": {"code": "unsupported_value", "param": "temperature", "message": f"{CANARY} {KEY}"}}
+    refused = {"error": {"code": "unsupported_value", "param": "top_k", "message": f"{CANARY} {KEY}"}}
     with scripted_server((400, {}, refused)) as (url, _), pytest.raises(EndpointError) as caught:
-        run(ask(Endpoint(url, "m", api_key=KEY), request_note()))
-    assert "'temperature'" in str(caught.value)
+        run(ask(Endpoint(url, "m", api_key=KEY, extra_body={"top_k": 20}), request_note()))
+    assert "'top_k'" in str(caught.value)
     _assert_gives_nothing_away(caught.value)
 
 

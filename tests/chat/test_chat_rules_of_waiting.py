@@ -61,7 +61,7 @@ def test_backoff_doubles_up_to_its_limit() -> None:
         (400, {"message": "This model's maximum context length is 9", "code": 400}, Refusal.CONTEXT_TOO_LONG),
         (400, {"code": "content_filter"}, Refusal.CONTENT_FILTER),
         (400, {"code": "unsupported_parameter", "param": "max_tokens"}, Refusal.RENAME_MAX_TOKENS),
-        (400, {"code": "unsupported_value", "param": "temperature"}, Refusal.BAD_PARAMETER),
+        (400, {"code": "unsupported_value", "param": "temperature"}, Refusal.DROP_TEMPERATURE),
         (400, {"code": "unknown", "param": "messages"}, Refusal.BAD_REQUEST),
         (400, {"param": "a secret that the server echoes"}, Refusal.BAD_REQUEST),
         (422, None, Refusal.BAD_REQUEST),
