@@ -7,6 +7,8 @@ medicine. The patterns are narrow on purpose: on published case reports and tran
 import re
 from enum import StrEnum
 
+from asclepius_ray.quality.identifiers import has_new_identifier
+
 
 class Reason(StrEnum):
     """The codes under which rejected rows are counted."""
@@ -16,6 +18,9 @@ class Reason(StrEnum):
     PROMPT_ECHO = "prompt_echo"
     PLACEHOLDER = "placeholder"
     SHORT_NOTE = "short_note"
+    SHORT_ANSWER = "short_answer"
+    IDENTIFIER = "identifier"
+    NEAR_DUPLICATE = "near_duplicate"
     ANSWER_IS_QUESTION = "answer_is_question"
 
 
@@ -45,7 +50,7 @@ _PLACEHOLDER = re.compile(
 )
 
 
-def find_note_fault(note: str, min_words: int) -> Reason | None:
+def find_note_fault(note: str, min_words: int, report: str = "") -> Reason | None:
     """What is wrong with a synthetic note; the paper dropped refusals and extremely short notes.
 
     A placeholder such as [Name] is no fault of a note: 13 of 40 published ones hold one, as real notes do
@@ -54,19 +59,23 @@ def find_note_fault(note: str, min_words: int) -> Reason | None:
     fault = _find_fault(note)
     if fault is None and len(note.split()) < min_words:
         return Reason.SHORT_NOTE
+    if fault is None and has_new_identifier(note, report):
+        return Reason.IDENTIFIER
     return fault
 
 
 def find_question_fault(question: str, note: str) -> Reason | None:
     """What is wrong with an instruction about `note`."""
-    return _find_fault(question) or _find_new_placeholder(question, note)
+    return _find_fault(question) or _find_new(question, note)
 
 
 def find_answer_fault(answer: str, note: str) -> Reason | None:
     """What is wrong with an answer about `note`; one that asks back does not answer."""
-    fault = _find_fault(answer) or _find_new_placeholder(answer, note)
+    fault = _find_fault(answer) or _find_new(answer, note)
     if fault is None and answer.rstrip().endswith("?"):
         return Reason.ANSWER_IS_QUESTION
+    if fault is None and not re.search(r"\w", answer):
+        return Reason.SHORT_ANSWER
     return fault
 
 
@@ -81,7 +90,9 @@ def _find_fault(text: str) -> Reason | None:
     return None
 
 
-def _find_new_placeholder(text: str, note: str) -> Reason | None:
-    """A placeholder that the note holds as well is a quotation (real notes have them), not a fault."""
+def _find_new(text: str, note: str) -> Reason | None:
+    """A placeholder or identifier that the note holds as well is a quotation, not a fault."""
     found = (match.group() for match in _PLACEHOLDER.finditer(text))
-    return Reason.PLACEHOLDER if any(placeholder not in note for placeholder in found) else None
+    if any(placeholder not in note for placeholder in found):
+        return Reason.PLACEHOLDER
+    return Reason.IDENTIFIER if has_new_identifier(text, note) else None

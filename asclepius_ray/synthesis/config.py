@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from asclepius_ray.config import Operational, Section
+from asclepius_ray.quality.fidelity.kinds import Unfaithful
 from asclepius_ray.synthesis.mimic import DISCHARGE_SUMMARY
 
 
@@ -43,5 +44,9 @@ class SynthesisConfig(Section):
     """The first so many rows see seed questions alone; their own are examples for the rest."""
     min_note_words: int = Field(default=30, ge=1)
     """A shorter note is rejected (the paper dropped extremely short ones)."""
+    fidelity: tuple[Unfaithful, ...] = tuple(Unfaithful)
+    """Kinds of unfaithfulness to its case report for which a note is rejected; [] = none."""
+    max_note_similarity: float = Field(default=0.9, gt=0, le=1)
+    """A note as similar as this to an earlier one is rejected (share of common five-word runs)."""
     max_failed_share: Annotated[float, Operational(), Field(ge=0, le=1)] = 0.05
     """More failed rows than this share end the run with an error."""

@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Set
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -25,6 +25,8 @@ from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.errors import BudgetError, EndpointError, SynthesisError
 from asclepius_ray.progress import Progress
 from asclepius_ray.prompts.rendering import prompt_hash
+from asclepius_ray.quality.checks import Reason
+from asclepius_ray.quality.duplicates import EarlierNotes
 from asclepius_ray.synthesis.batch_rounds import DeskAccount, buy_in_batches
 from asclepius_ray.synthesis.card import CardSource, render_card
 from asclepius_ray.synthesis.config import InputConfig, SynthesisConfig
@@ -35,7 +37,7 @@ from asclepius_ray.synthesis.monitor import Monitor
 from asclepius_ray.synthesis.question_pool import build_pool, find_pool, write_pool
 from asclepius_ray.synthesis.reports import Reports, load_reports
 from asclepius_ray.synthesis.split import choose_validation_articles
-from asclepius_ray.synthesis.steps import STEPS
+from asclepius_ray.synthesis.steps import STEPS, Demands
 from asclepius_ray.synthesis.walk import PENDING, RowResult, Walk
 from asclepius_ray.synthesis.workers import Crew, order_blocks, read_rows, walk_reports
 
@@ -104,7 +106,14 @@ def synthesize(root: Folder, order: Order, progress: Progress, only_failed: bool
             progress.begin("synthesize", reports.num_rows)
             with Monitor(root, desk, progress, reports.num_rows, ledger.num_input) as monitor:
                 results = _walk_all(root, order, reports, desk, monitor)
-                written = _write_rows(results, ledger, outputs, validation, reports.sample_texts)
+                written = _write_rows(
+                    results,
+                    ledger,
+                    outputs,
+                    validation,
+                    reports.sample_texts,
+                    order.config.max_note_similarity,
+                )
             bought: DeskSnapshot = ray.get(desk.snapshot.remote())
         ledger.check(order.config.max_failed_share)
         _check_both_splits(written)
@@ -127,7 +136,7 @@ def _walk_all(
     walk = Walk(
         order.teacher,
         order.seed,
-        order.config.min_note_words,
+        Demands(order.config.min_note_words, frozenset(order.config.fidelity)),
         text_is_note=order.input.kind == "notes",
         pilot_rows=order.config.pilot_rows,
     )
@@ -216,17 +225,29 @@ def _write_rows(
     outputs: _Outputs,
     validation: Set[str],
     sample_texts: Mapping[int, str],
+    max_note_similarity: float,
 ) -> _Written:
     """Enters every row into the ledger and writes the tables; a few rows are kept beside their reports."""
     shown: list[dict[str, Any]] = []
     with SplitWriter(outputs.notes, outputs.dataset, validation) as writer:
-        for result in results:
+        for result in _reject_near_duplicates(results, max_note_similarity):
             ledger.add(result)
             writer.add(result)
             report = sample_texts.get(result.row_index)
             if result.state == "ok" and report is not None and len(shown) < NUM_EXAMPLES:
                 shown.append({"case_report": report, **asdict(result.example)})
     return _Written(writer.num_notes, writer.num_examples, shown)
+
+
+def _reject_near_duplicates(results: Iterable[RowResult], max_similarity: float) -> Iterator[RowResult]:
+    """Of notes that are nearly the same only the first in input order stays."""
+    earlier = EarlierNotes(max_similarity)
+    for result in results:
+        if result.state != "ok" or earlier.add_if_new(result.note):
+            yield result
+        else:
+            rejected = replace(result, state="rejected", stage=STEPS[0], reason=Reason.NEAR_DUPLICATE.value)
+            yield replace(rejected, note="", question="", answer="")
 
 
 def _check_both_splits(written: _Written) -> None:

@@ -6,7 +6,9 @@ A row's task and examples depend on the run's seed and the row's id alone, never
 import hashlib
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from enum import StrEnum
 
 from asclepius_ray.prompts.rendering import (
     render_answer_prompt,
@@ -14,7 +16,9 @@ from asclepius_ray.prompts.rendering import (
     render_question_prompt,
     task_prompt,
 )
-from asclepius_ray.quality.checks import Reason, find_answer_fault, find_note_fault, find_question_fault
+from asclepius_ray.quality.checks import find_answer_fault, find_note_fault, find_question_fault
+from asclepius_ray.quality.fidelity.compare import find_unfaithful
+from asclepius_ray.quality.fidelity.kinds import Unfaithful
 from asclepius_ray.records import CaseReport, Message, Task
 from asclepius_ray.synthesis.question_pool import QuestionPool
 
@@ -60,10 +64,23 @@ def clean_step_reply(step: str, text: str) -> str:
     return clean_question(text) if step == "question" else clean_reply(text)
 
 
-def find_step_fault(step: str, text: str, texts: Mapping[str, str], min_note_words: int) -> Reason | None:
-    """Why the reply of a step is not accepted, or None."""
+@dataclass(frozen=True)
+class Demands:
+    """What a reply has to be."""
+
+    min_note_words: int
+    fidelity: Set[Unfaithful] = frozenset()
+    """Kinds of unfaithfulness to its case report for which a note is rejected."""
+
+
+def find_step_fault(
+    step: str, text: str, report: str, texts: Mapping[str, str], demands: Demands
+) -> StrEnum | None:
+    """Why the reply of a step is not accepted, or None. `report` is the text of the case report."""
     if step == "note":
-        return find_note_fault(text, min_note_words)
+        return find_note_fault(text, demands.min_note_words, report) or find_unfaithful(
+            text, report, demands.fidelity
+        )
     if step == "question":
         return find_question_fault(text, texts["note"])
     return find_answer_fault(text, texts["note"])

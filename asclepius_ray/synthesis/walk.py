@@ -14,7 +14,14 @@ from asclepius_ray.chat.exchange import Completion, Failure, Request
 from asclepius_ray.chat.gate import Patience
 from asclepius_ray.records import CaseReport, Example, Message, Rejection
 from asclepius_ray.synthesis.question_pool import QuestionPool
-from asclepius_ray.synthesis.steps import STEPS, build_messages, clean_step_reply, draw_task, find_step_fault
+from asclepius_ray.synthesis.steps import (
+    STEPS,
+    Demands,
+    build_messages,
+    clean_step_reply,
+    draw_task,
+    find_step_fault,
+)
 
 QUARANTINED = "quarantined"
 PENDING = "pending"
@@ -102,7 +109,7 @@ class Walk:
 
     teacher: Endpoint
     seed: int
-    min_note_words: int
+    demands: Demands
     text_is_note: bool
     """The input holds notes already: the first step is left out, and the text stays as it is."""
     pilot_rows: int = 0
@@ -122,7 +129,7 @@ class Walk:
             if isinstance(reply, Failure):
                 return self._result(report, texts, replies, ("failed", step, reply.reason.value))
             text = clean_step_reply(step, reply.text)
-            fault = find_step_fault(step, text, texts, self.min_note_words)
+            fault = find_step_fault(step, text, report.text, texts, self.demands)
             if fault is not None:
                 return self._result(report, texts, replies, ("rejected", step, fault.value))
             texts[step] = text

@@ -10,7 +10,7 @@ from scripted_teacher import NOTE, REPLIES, ScriptedTeacher
 
 from asclepius_ray.chat.desk_link import RunTrouble
 from asclepius_ray.records import Task
-from asclepius_ray.synthesis.steps import draw_task
+from asclepius_ray.synthesis.steps import Demands, draw_task
 from asclepius_ray.synthesis.walk import RowResult, StepUsage, Walk
 
 
@@ -21,7 +21,7 @@ def _walk(
     max_in_flight: int = 8,
     text_is_note: bool = False,
 ) -> list[RowResult]:
-    walk = Walk(teacher.endpoint(max_in_flight), seed=7, min_note_words=30, text_is_note=text_is_note)
+    walk = Walk(teacher.endpoint(max_in_flight), seed=7, demands=Demands(30), text_is_note=text_is_note)
     return walk_rows(walk, reports_named(num_rows), folder)
 
 

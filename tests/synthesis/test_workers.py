@@ -16,6 +16,7 @@ from asclepius_ray.chat.desk_link import RunTrouble
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.synthesis.desk_actor import open_desk
 from asclepius_ray.synthesis.reports import Reports
+from asclepius_ray.synthesis.steps import Demands
 from asclepius_ray.synthesis.walk import RowResult, Walk
 from asclepius_ray.synthesis.workers import Crew, _map_options, order_blocks, read_rows, walk_reports
 
@@ -27,7 +28,7 @@ def _walk(
     rows = reports_named(num_rows)
     for start in range(0, num_rows, rows_per_block):
         reports.add_block(rows[start : start + rows_per_block])
-    walk = Walk(endpoint, seed=7, min_note_words=30, text_is_note=False, pilot_rows=num_rows)
+    walk = Walk(endpoint, seed=7, demands=Demands(30), text_is_note=False, pilot_rows=num_rows)
     folder = Folder(str(root))
     with open_desk(folder.child("journal"), endpoint) as desk:
         blocks = walk_reports(reports, Crew(walk, desk, folder), workers)
@@ -79,7 +80,7 @@ def test_blocks_are_in_input_order_in_whatever_order_they_come() -> None:
 
 
 def _crew(endpoint: Endpoint) -> Crew:
-    return Crew(Walk(endpoint, 7, 30, False), None, Folder("runs/x"))
+    return Crew(Walk(endpoint, 7, Demands(30), False), None, Folder("runs/x"))
 
 
 def test_ray_data_writes_neither_key_nor_headers_into_its_metadata() -> None:

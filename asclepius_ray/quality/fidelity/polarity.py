@@ -27,7 +27,8 @@ no evidence of|no sign of|no signs of|no history of|not have|not had|no longer|r
 failed to show|failed to demonstrate|rather than|did not|does not|was not|were not|cannot|non|nil
 """
 _NEGATES_WHAT_PRECEDES = """
-absent|was negative|were negative|is negative|are negative|came back negative|tested negative|ruled out|excluded
+absent|was negative|were negative|is negative|are negative|came back negative|tested negative
+ruled out|excluded
 not seen|not noted|not observed|not found|not detected|not present|not identified|not evident|not reported
 not noticed|not palpable|not visible|not revealed|not demonstrated|not documented|was denied|were denied|none
 was not seen|were not seen|was not observed|were not observed|was not found|were not found|was not detected
@@ -42,14 +43,17 @@ not increase|not decrease|no interval|not to mention|no doubt|not relieved|not r
 gram negative|negative pressure|not controlled|not alleviated|no other|no apparent cause
 """
 _LEAVES_OPEN = """
-if|monitor for|monitored for|monitoring for|monitoring of|watch for|risk of|risk for|risk factors for|prevent|prevention of
+if|monitor for|monitored for|monitoring for|monitoring of|watch for|risk of|risk for
+risk factors for|prevent|prevention of
 prophylaxis|signs of|in case of|to rule out|rule out|possible|possibly|potential|concern for|concerning for
 screen for|screening for|avoid|should|recommended|advised|advise|suspected|suspicion of|suspicious for|such as
-may|might|could|would|family history|mother|father|brother|sister|siblings|parents|educated|counseled|discussed
+may be|may have|may also|may indicate|might|could|would|family history|mother|father|brother|sister
+siblings|parents|educated|counseled|discussed
 differential|return|seek|report any|consider|considered|evaluate for|assess for|likely|vs|versus
 """
 _ENDS_REACH = """
-but|however|except|although|though|yet|which|who|whom|because|despite|besides|apart from|other than|is|was|were
+but|however|except|although|though|yet|which|who|whom|because|despite|besides|apart from|other than
+is|was|were
 are|had|has|have|showed|shows|revealed|reveals|presented|presents|developed|complained|reported|demonstrated
 underwent|received|admitted|noted|found|when|while|until|then|after|before|since|he|she|we|they|with|;|there
 aside from|until|secondary to|due to|as well as|led|resulted|remained|started|normal|began

@@ -6,8 +6,25 @@ from dataclasses import dataclass
 
 _MASS = {"kg": 1e6, "g": 1e3, "gr": 1e3, "gm": 1e3, "gram": 1e3, "grams": 1e3, "mg": 1.0, "mgs": 1.0}
 _MASS |= {"milligram": 1.0, "milligrams": 1.0, "mcg": 1e-3, "ug": 1e-3, "microgram": 1e-3, "micrograms": 1e-3}
-_MASS |= {"ng": 1e-6, "pg": 1e-9, "kilogram": 1e6, "kilograms": 1e6, "kgs": 1e6, "lb": 453592.0, "lbs": 453592.0}
-_VOLUME = {"ml": 1.0, "mls": 1.0, "cc": 1.0, "l": 1e3, "liter": 1e3, "liters": 1e3, "litre": 1e3, "litres": 1e3}
+_MASS |= {
+    "ng": 1e-6,
+    "pg": 1e-9,
+    "kilogram": 1e6,
+    "kilograms": 1e6,
+    "kgs": 1e6,
+    "lb": 453592.0,
+    "lbs": 453592.0,
+}
+_VOLUME = {
+    "ml": 1.0,
+    "mls": 1.0,
+    "cc": 1.0,
+    "l": 1e3,
+    "liter": 1e3,
+    "liters": 1e3,
+    "litre": 1e3,
+    "litres": 1e3,
+}
 _VOLUME |= {"dl": 100.0, "ul": 1e-3, "milliliter": 1.0, "milliliters": 1.0, "millilitres": 1.0}
 _LENGTH = {"mm": 1.0, "cm": 10.0, "cms": 10.0, "m": 1000.0, "meter": 1e3, "meters": 1e3, "um": 1e-3}
 _LENGTH |= {"millimeter": 1.0, "millimeters": 1.0, "centimeter": 10.0, "centimeters": 10.0}
@@ -46,10 +63,18 @@ _DIVISORS = {"kg": "kg", "m2": "m2", "m²": "m2", "m^2": "m2"} | dict.fromkeys(_
 _NUMBER_WORDS = {
     word: str(number)
     for number, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen twenty".split()
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+        "sixteen seventeen eighteen nineteen twenty".split()
     )
-} | {"thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "seventy": "70", "eighty": "80", "ninety": "90"}
+} | {
+    "thirty": "30",
+    "forty": "40",
+    "fifty": "50",
+    "sixty": "60",
+    "seventy": "70",
+    "eighty": "80",
+    "ninety": "90",
+}
 
 _NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?|\.\d+"
 _SPELT = "|".join(sorted([*UNITS, *_FAHRENHEIT], key=len, reverse=True)).replace("%", r"\%")

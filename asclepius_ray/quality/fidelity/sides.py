@@ -16,10 +16,17 @@ _PASSED_OVER = frozenset(
 _ENDS = frozenset(
     """
     a an in on with was were is are to for by at from but which that as had has have who no not after
-    before due when while since due than then this these lobe
+    before due when while since due than then this these
     """.split()
 )
-_SAME = {"kidney": "renal", "lungs": "pulmon", "lung": "pulmon", "eye": "ocular", "eyes": "ocular"}
+_SAME = {
+    "kidney": "renal",
+    "kidneys": "renal",
+    "lungs": "pulmon",
+    "lung": "pulmon",
+    "eye": "ocular",
+    "eyes": "ocular",
+}
 _SAME |= {"liver": "hepati", "ovary": "ovaria", "ovaries": "ovaria", "leg": "limb", "arm": "limb"}
 _STEM_CHARACTERS = 6
 
@@ -31,12 +38,12 @@ def find_sides(words: Words) -> list[Pair]:
         side = _SIDES.get(word)
         if side is None:
             continue
-        for follower in words[index + 1 : index + 6]:
-            if follower in _PASSED_OVER:
-                continue
-            if follower.isalpha() and (follower not in _ENDS or follower == "lobe"):
-                found.append((side, _stem(follower)))
-            break
+        followers = words[index + 1 : index + 6]
+        what = next((word for word in followers if word not in _PASSED_OVER), "")
+        if what.isalpha() and what not in _ENDS:
+            found.append((side, _stem(what)))
+        elif followers[:1] == ["side"]:
+            found.append((side, "side"))
     return found
 
 
@@ -45,9 +52,7 @@ def find_wrong_sides(pairs: list[Pair], source: list[Pair]) -> list[Pair]:
     sides_in_source: dict[str, set[Side]] = {}
     for side, stem in source:
         sides_in_source.setdefault(stem, set()).add(side)
-    return [
-        (side, stem) for side, stem in pairs if _is_wrong(side, sides_in_source.get(stem, set()))
-    ]
+    return [(side, stem) for side, stem in pairs if _is_wrong(side, sides_in_source.get(stem, set()))]
 
 
 def _is_wrong(side: Side, in_source: set[Side]) -> bool:
