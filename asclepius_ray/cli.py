@@ -152,7 +152,7 @@ def submit(
 @app.command()
 @guarded
 def status(root: Annotated[str, typer.Argument(metavar="ROOT", help="The run's folder or URI.")]) -> None:
-    """Shows which stages of a run are finished, and who is working on it."""
+    """Shows which stages of a run are finished, how far the synthesis is, and who is working on it."""
     from asclepius_ray.artifacts import Folder
     from asclepius_ray.summary import print_status
 
@@ -170,6 +170,17 @@ def report(root: Annotated[str, typer.Argument(metavar="ROOT", help="The run's f
     if not folder.exists("run.json"):
         raise ConfigError(f"{root} is not the folder of a run: it has no run.json")
     output.print(write_report(folder), soft_wrap=True, highlight=False)
+
+
+@app.command()
+@guarded
+def purge(root: Annotated[str, typer.Argument(metavar="ROOT", help="The run's folder or URI.")]) -> None:
+    """Removes the journal and the report's examples of a finished run; notes, dataset and figures stay."""
+    from asclepius_ray.artifacts import Folder
+    from asclepius_ray.purge import purge as purge_root
+
+    num_removed = purge_root(Folder(root).absolute())
+    _say(f"{num_removed} files with texts removed; the notes, the dataset and all figures are as they were")
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """What the command prints at the end of a job and for `status`: read from the artefacts, changing nothing."""
 
 import json
+import time
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from asclepius_ray.lease import is_live, read_holder
 from asclepius_ray.pipeline import ASKED_NAME
 from asclepius_ray.ray_session import is_submitted_job
 from asclepius_ray.run import Run
+from asclepius_ray.synthesis.status import STATUS_NAME, describe, format_seconds
 from asclepius_ray.training.config import TINY
 
 
@@ -41,7 +43,24 @@ def print_status(console: Console, root: Folder) -> None:
     console.print(table)
     holder = read_holder(root)
     live = holder is not None and is_live(holder, root)
+    if STAGES[0].finished(root) is None:
+        _print_synthesis(console, root)
     console.print(f"in use by {holder}" if live else "in use by nobody", highlight=False, soft_wrap=True)
+
+
+def _print_synthesis(console: Console, root: Folder) -> None:
+    """Prints how far a synthesis is or was when it was last seen."""
+    if not root.exists(STATUS_NAME):
+        return
+    seen = json.loads(root.read_bytes(STATUS_NAME))
+    rows, age_seconds = seen["rows"], max(0.0, time.time() - seen["updated_unix"])
+    console.print(
+        f"synthesize {rows['done']} of {rows['readable']} rows: {describe(seen)} "
+        f"({format_seconds(age_seconds)} ago)",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )
 
 
 def _print_rows(console: Console, root: Folder) -> None:

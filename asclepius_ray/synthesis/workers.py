@@ -5,6 +5,7 @@ Ray Data lets rows wait for one another and freezes the loop when its consumer p
 """
 
 import asyncio
+import functools
 import logging
 import math
 import threading
@@ -21,7 +22,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.buyer import Buyer
 from asclepius_ray.chat.desk_link import DeskLink, RunTrouble
-from asclepius_ray.chat.desk_messages import Trouble
+from asclepius_ray.chat.desk_messages import Trouble, Verdict
 from asclepius_ray.chat.finder import Finder, NotBought
 from asclepius_ray.chat.row_deaths import largest_company
 from asclepius_ray.records import CaseReport
@@ -117,15 +118,34 @@ class RowWalker:
         verdict = await link.begin_row(report.row_id)
         if verdict.is_quarantined:
             return self._walk.give_up_row(report).to_row()
-        largest = largest_company(verdict.deaths)
-        await self._company.join(report.row_id, largest)
         try:
-            if verdict.deaths:
-                await link.admit_row(report.row_id, is_alone=largest == 1)
-            return (await self._walk.walk_row(report, self._buyer, self._question_pool)).to_row()
+            await self._join(verdict)
+            pool = functools.partial(self._pool_beside, verdict)
+            return (await self._walk.walk_row(report, self._buyer, pool)).to_row()
         finally:
-            self._company.leave(report.row_id)
-            link.end_row(report.row_id)
+            self._leave(verdict)
+
+    async def _join(self, verdict: Verdict) -> None:
+        """Waits until the row may be in progress here, and tells the desk of one with a past."""
+        largest = largest_company(verdict.deaths)
+        await self._company.join(verdict.row_id, largest)
+        if verdict.deaths:
+            await self._buyer.link.admit_row(verdict.row_id, is_alone=largest == 1)
+
+    def _leave(self, verdict: Verdict) -> None:
+        self._company.leave(verdict.row_id)
+        self._buyer.link.end_row(verdict.row_id)
+
+    async def _pool_beside(self, verdict: Verdict) -> QuestionPool:
+        """The question pool; a row that waits for it holds up no other, such as one of the pilot round."""
+        if self._pool is not None and self._pool.done():
+            return self._pool.result()
+        self._leave(verdict)
+        try:
+            return await self._question_pool()
+        finally:
+            await self._buyer.link.begin_row(verdict.row_id)
+            await self._join(verdict)
 
     async def _question_pool(self) -> QuestionPool:
         if self._pool is None:

@@ -136,7 +136,8 @@ def decode_tail(tail: bytes) -> Tail | None:
         return None
     start = len(tail) - TRAILER_BYTES - names_bytes - table_bytes
     table, names = tail[start : start + table_bytes], tail[start + table_bytes : -TRAILER_BYTES]
-    if zlib.crc32(names, zlib.crc32(table)) != checksum:
+    # Of nothing the checksum is 0: what is all zeros behind the magic would pass.
+    if not names or zlib.crc32(names, zlib.crc32(table)) != checksum:
         return None
     # A copy: the array must not hold on to the file's bytes.
     return Tail(np.frombuffer(table, INDEX).copy(), tuple(json.loads(names)))
@@ -151,7 +152,8 @@ def scan_records(content: bytes) -> Iterator[tuple[int, bytes]]:
             _magic, length, checksum = _FRAME.unpack(frame)
             offset = position + _FRAME.size
             payload = content[offset : offset + length]
-            if len(payload) == length and zlib.crc32(payload) == checksum:
+            # Nothing has the checksum 0, as zeros behind the magic say.
+            if payload and len(payload) == length and zlib.crc32(payload) == checksum:
                 yield offset, payload
                 position = offset + length
                 continue

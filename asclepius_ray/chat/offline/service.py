@@ -86,6 +86,9 @@ class TeacherService:
         """By the hash of the prompt: how often it was answered."""
         self.bought_twice = 0
         """Answers to prompts that had one before."""
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        """What a provider would charge for: of all calls that were worked on, broken off or not."""
         self.has_endless_quota = not faults.quota_requests
         self.batches = OfflineBatches(self.answer_line)
         self._num_bought = 0
@@ -122,6 +125,10 @@ class TeacherService:
             "refusals": self.refusals,
             "most_in_flight": self.most_in_flight,
             "bought_twice": self.bought_twice,
+            "in_flight": self._in_flight,
+            "prompts_accepted": len(self._attempts),
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
             "accepted_at": self.accepted_at.tolist(),
             "first_answer_at": self.first_answer_at,
             "last_answer_at": self.last_answer_at,
@@ -234,7 +241,10 @@ class TeacherService:
         limit = body.get("max_completion_tokens", body.get("max_tokens"))
         if isinstance(limit, int) and estimate_tokens(text) > limit:
             text, finish_reason = text[: limit * CHARACTERS_PER_TOKEN], "length"
-        return Served(text, finish_reason, estimate_tokens(prompt), estimate_tokens(text))
+        served = Served(text, finish_reason, estimate_tokens(prompt), estimate_tokens(text))
+        self.prompt_tokens += served.prompt_tokens
+        self.completion_tokens += served.completion_tokens
+        return served
 
     def _count_fault(self, fault: Fault) -> None:
         if fault is not Fault.NONE:

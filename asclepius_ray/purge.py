@@ -1,0 +1,61 @@
+"""A run's root → the same root without the texts that nothing needs any more; every figure stays.
+
+What goes: the journal (requests' answers), the question pool, the examples of the report, the question asked
+at the end. What stays: the notes, the dataset and the models' answers, which are what the run was for, the
+list of rejected rows, which holds ids and reasons alone, and all manifests.
+"""
+
+from asclepius_ray.artifacts import Folder, read_manifest, write_manifest
+from asclepius_ray.chat.purse import MARK_NAME
+from asclepius_ray.errors import ConfigError
+from asclepius_ray.fingerprints import SYNTHESIZE
+from asclepius_ray.lease import acquire
+from asclepius_ray.pipeline import ASKED_NAME
+from asclepius_ray.report.page import write_report
+from asclepius_ray.synthesis.question_pool import FOLDER_NAME
+from asclepius_ray.synthesis.stage import EXAMPLES_NAME, JOURNAL_NAME
+
+
+def purge(root: Folder) -> int:
+    """Removes the texts and writes the report anew; returns how many files went.
+
+    Raises a ConfigError where the synthesis is not finished: what is in its journal is paid for, and not yet
+    anywhere else. Raises a LeaseError while a job is at work.
+    """
+    if not root.exists("run.json"):
+        raise ConfigError(f"{root.uri} is not the folder of a run: it has no run.json")
+    if SYNTHESIZE.finished(root) is None:
+        raise ConfigError(
+            f"{root.uri} holds no finished dataset, and its journal is paid for: finish the job synthesize "
+            "first, or remove the folder if nothing of it is wanted"
+        )
+    lease = acquire(root, "purge")
+    try:
+        num_removed = _remove_texts(root)
+        write_report(root)
+    finally:
+        lease.release(0)
+    return num_removed
+
+
+def _remove_texts(root: Folder) -> int:
+    journal, pool, evaluation = root.child(JOURNAL_NAME), root.child(FOLDER_NAME), root.child("evaluation")
+    # The mark of the budget holds a sum alone, and keeps a later run on this root under the cap.
+    doomed = [name for name in journal.names() if name != MARK_NAME]
+    for name in doomed:
+        journal.delete(name)
+    num_removed = len(doomed) + len(pool.names())
+    pool.clear()
+    if evaluation.exists(ASKED_NAME):
+        evaluation.delete(ASKED_NAME)
+        num_removed += 1
+    return num_removed + _remove_examples(root.child("notes"))
+
+
+def _remove_examples(notes: Folder) -> int:
+    if not notes.exists(EXAMPLES_NAME):
+        return 0
+    manifest = read_manifest(notes)
+    notes.delete(EXAMPLES_NAME)
+    write_manifest(notes, manifest.artifact, manifest.counts, manifest.made_from, manifest.details)
+    return 1

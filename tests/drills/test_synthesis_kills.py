@@ -1,0 +1,82 @@
+"""kill -9 of workers, of the desk and of the driver: little is bought twice, and the dataset is the same."""
+
+import random
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from benchmarks.teacher_process import teacher_process
+from synthesis_runs import (
+    Counted,
+    Order,
+    Run,
+    check_counts,
+    counted_by,
+    files_of,
+    make_order,
+    manifest_of,
+    num_durable,
+    started,
+)
+
+NUM_ROWS = 2000
+NUM_CALLS = 3 * NUM_ROWS
+IN_FLIGHT = 32
+LATENCY_SECONDS = 0.2
+DURABLE_SECONDS = 2.0
+"""The promise: an answer is durable so long after it has come."""
+KILLS = ["worker"] * 4 + ["driver"] * 3 + ["desk"] * 3
+RAY_NAMES = {"worker": "MapWorker", "desk": "Desk"}
+
+
+@pytest.fixture(scope="module")
+def large_order(tmp_path_factory: pytest.TempPathFactory) -> Order:
+    with teacher_process(short=1) as teacher:
+        return make_order(tmp_path_factory.mktemp("large"), NUM_ROWS, teacher.base_url)
+
+
+def kill(run: Run, what: str, chance: random.Random) -> None:
+    if what == "driver":
+        run.kill()
+        return
+    # Ray may be starting the one that was killed before.
+    run.wait_until(lambda: bool(run.find(RAY_NAMES[what])))
+    chance.choice(run.find(RAY_NAMES[what])).kill()
+
+
+def most_at_risk(counted: Counted) -> int:
+    """Calls that came so shortly before the last one that the promise allows them to be lost."""
+    since = counted.accepted_at[-1] - DURABLE_SECONDS - LATENCY_SECONDS
+    return sum(moment > since for moment in counted.accepted_at)
+
+
+@pytest.mark.timeout(600)
+def test_ten_kills_in_one_synthesis_cost_no_more_than_what_was_not_durable_and_no_row(
+    large_order: Order, tmp_path: Path
+) -> None:
+    chance = random.Random(3)
+    kills = chance.sample(KILLS, len(KILLS))
+    root = tmp_path / "killed"
+    at_risk = []
+    with teacher_process(short=1, latency_seconds=LATENCY_SECONDS) as teacher:
+        url = teacher.base_url
+        settings = (f"teacher.max_in_flight={IN_FLIGHT}",)
+        with ExitStack() as runs:
+            run = runs.enter_context(started(Run(root, large_order, url, *settings)))
+            for number, what in enumerate(kills):
+                goal = (number + chance.uniform(0.3, 0.9)) * NUM_CALLS / len(kills)
+                run.wait_until(lambda goal=goal: counted_by(url).num_prompts >= goal)
+                kill(run, what, chance)
+                counted = counted_by(url)
+                at_risk.append(counted.num_prompts - num_durable(root))
+                assert at_risk[-1] <= most_at_risk(counted), (what, at_risk)
+                if what == "driver":
+                    run = runs.enter_context(started(Run(root, large_order, url, *settings)))
+            assert run.end() == 0, run.output
+        counted = counted_by(url)
+    sys.stdout.write(f"kills {kills}, at risk {at_risk}, bought again {counted.num_repeated}\n")
+    assert counted.num_prompts == NUM_CALLS
+    assert counted.num_repeated <= sum(at_risk)
+    assert files_of(root) == large_order.files
+    check_counts(manifest_of(root), NUM_ROWS)

@@ -1,0 +1,67 @@
+"""`asclepius purge`: texts go, figures stay."""
+
+from pathlib import Path
+
+import pytest
+
+from asclepius_ray.artifacts import Folder, write_manifest
+from asclepius_ray.chat.purse import MARK_NAME
+from asclepius_ray.errors import ConfigError, LeaseError
+from asclepius_ray.lease import acquire
+from asclepius_ray.purge import purge
+from asclepius_ray.synthesis.stage import JOURNAL_NAME
+
+CANARY = b"kryptonithemia"
+
+
+def make_run(folder: Path) -> Folder:
+    root = Folder(str(folder))
+    root.make()
+    root.write_bytes("run.json", b'{"name": "x"}')
+    journal = root.child(JOURNAL_NAME)
+    journal.write_bytes("00000001.segment", CANARY)
+    journal.write_bytes(MARK_NAME, b"{}")
+    root.child("questions").write_bytes("pool.json", CANARY)
+    root.child("notes").write_bytes("examples.json", b'[{"note": "' + CANARY + b'"}]')
+    root.child("evaluation").write_bytes("asked.json", CANARY)
+    write_manifest(root.child("notes"), "notes", {"train": 3}, {"seed": 7})
+    return root
+
+
+def finish(root: Folder) -> None:
+    counts = {"input": 3, "ok": 3, "rejected": {}, "failed": {}}
+    details = {"tasks": {}, "usage": {}, "teacher": {"model": "m", "is_offline": True}, "rows": {}}
+    write_manifest(root.child("dataset"), "dataset", counts, {"input": {"kind": "case_reports"}}, details)
+
+
+def holding_the_word(root: Path) -> list[str]:
+    return [str(path) for path in root.rglob("*") if path.is_file() and CANARY in path.read_bytes()]
+
+
+def test_no_text_is_left_and_the_mark_of_the_budget_is(tmp_path: Path) -> None:
+    root = make_run(tmp_path / "run")
+    finish(root)
+    assert len(holding_the_word(tmp_path)) == 4
+    assert purge(root) == 4
+    assert holding_the_word(tmp_path) == []
+    assert root.child(JOURNAL_NAME).exists(MARK_NAME)
+    assert purge(root) == 0
+
+
+def test_a_journal_that_is_not_yet_a_dataset_is_not_thrown_away(tmp_path: Path) -> None:
+    root = make_run(tmp_path / "run")
+    with pytest.raises(ConfigError, match="no finished dataset"):
+        purge(root)
+    assert len(holding_the_word(tmp_path)) == 4
+
+
+def test_a_root_at_work_is_not_purged(tmp_path: Path) -> None:
+    root = make_run(tmp_path / "run")
+    finish(root)
+    lease = acquire(root, "synthesize:1")
+    try:
+        with pytest.raises(LeaseError):
+            purge(root)
+    finally:
+        lease.release(0)
+    assert len(holding_the_word(tmp_path)) == 4
