@@ -119,13 +119,32 @@ def run(
     with Progress() as progress:
         if job == "serve":
             if redo or only:
-                raise ConfigError("the job serve has no stage to make anew: leave --redo and --only out")
+                raise ConfigError(f"the job serve makes nothing anew: leave {redo or only!r} out")
             serve(settings, progress)
             return
         run_job(job, settings, redo, progress, only_failed=only == ONLY_FAILED)
     from asclepius_ray.summary import print_summary
 
     print_summary(output, settings, job, run_file)
+
+
+@app.command()
+@guarded
+def estimate(
+    run_file: RunFile,
+    overrides: Overrides = None,
+    rows: Annotated[int, typer.Option(min=1, help="How many rows are asked.")] = 20,
+) -> None:
+    """Asks the teacher for a few rows and tells what the whole synthesis will cost."""
+    from asclepius_ray.pipeline import estimate as estimate_run
+    from asclepius_ray.progress import Progress
+    from asclepius_ray.run import load_run
+    from asclepius_ray.summary import print_estimate
+
+    settings = load_run(run_file, overrides)
+    with Progress() as progress:
+        found = estimate_run(settings, rows, progress)
+    print_estimate(output, settings, found)
 
 
 @app.command()

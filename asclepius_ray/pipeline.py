@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet
 
@@ -36,6 +36,9 @@ from asclepius_ray.progress import Progress
 from asclepius_ray.ray_session import check_root_is_shared, is_submitted_job, ray_session
 from asclepius_ray.run import Run, read_secret, resolved_json
 from asclepius_ray.synthesis.case_reports import read_case_reports
+
+if TYPE_CHECKING:
+    from asclepius_ray.synthesis.estimate import Estimate
 
 ASKED_NAME = "asked.json"
 
@@ -228,6 +231,19 @@ def _synthesize(work: Work, expected: dict[str, Any]) -> Manifest:
     with open_endpoint(run.teacher, run.serving, work.progress) as teacher:
         order = Order(run.input, run.synthesis, teacher, run.seed, expected)
         return synthesize(work.root, order, work.progress, work.only_failed)
+
+
+def estimate(run: Run, num_sampled: int, progress: Progress) -> "Estimate":
+    """Asks a few rows of the input and reckons what the synthesis will need; the answers stay paid."""
+    from asclepius_ray.synthesis.estimate import estimate as estimate_synthesis
+    from asclepius_ray.synthesis.stage import Order
+
+    with _holding(run, "estimate", progress) as work:
+        _check_settings(work, (SYNTHESIZE,), (SYNTHESIZE,))
+        work.connect()
+        with open_endpoint(run.teacher, run.serving, progress) as teacher:
+            order = Order(run.input, run.synthesis, teacher, run.seed, {})
+            return estimate_synthesis(work.root, order, num_sampled, progress)
 
 
 def _train(work: Work, expected: dict[str, Any]) -> Manifest:

@@ -2,7 +2,8 @@
 
 import json
 import time
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +18,9 @@ from asclepius_ray.run import Run
 from asclepius_ray.synthesis.status import STATUS_NAME, describe, format_seconds
 from asclepius_ray.training.config import TINY
 
+if TYPE_CHECKING:
+    from asclepius_ray.synthesis.estimate import Estimate
+
 
 def print_summary(console: Console, run: Run, job: str, run_file: str) -> None:
     """Prints where the report is and, after the whole pipeline, the scores, one answer and how to go on."""
@@ -29,6 +33,31 @@ def print_summary(console: Console, run: Run, job: str, run_file: str) -> None:
     console.print(f"report  {root.child('report.html').uri}", highlight=False, soft_wrap=True)
     if job == "pipeline" and not is_submitted_job():
         _print_next_steps(console, run, run_file)
+
+
+def print_estimate(console: Console, run: Run, estimate: "Estimate") -> None:
+    """Prints what the synthesis will need, and by which sample that is reckoned."""
+    table = Table("step", "rows", "prompt tokens p50", "p90", "completion tokens p50", "p90", box=None)
+    for spread in estimate.spreads:
+        table.add_row(*(str(value) for value in asdict(spread).values()))
+    console.print(table)
+    cost = "unknown: set [teacher.price]" if estimate.cost_usd is None else f"{estimate.cost_usd:,.2f} USD"
+    hours = "set by no limit of the run file" if estimate.hours is None else f"{estimate.hours:,.1f} hours"
+    lines = [
+        f"sample  {estimate.num_sampled} rows: {estimate.num_ok} ok, {estimate.num_failed} failed; kept in "
+        "the journal, not paid again",
+        f"rows    {estimate.num_rows:,}",
+        f"calls   {estimate.calls:,}",
+        f"tokens  {estimate.tokens:,}",
+        f"cost    {cost}",
+        f"time    {hours}",
+    ]
+    budget = run.teacher.budget_usd
+    if budget and estimate.cost_usd is not None:
+        verdict = "is enough" if estimate.cost_usd <= budget else "is not enough: the run would stop at it"
+        lines.append(f"budget  {budget:,.2f} USD {verdict}")
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def print_status(console: Console, root: Folder) -> None:

@@ -4,6 +4,8 @@ from datasketch import MinHash, MinHashLSH
 
 SHINGLE_WORDS = 5
 NUM_PERMUTATIONS = 64
+MOST_INDEXED = 0.9
+"""The index finds what is at least so similar; a higher demand is made of what it finds."""
 
 
 class EarlierNotes:
@@ -12,7 +14,7 @@ class EarlierNotes:
     def __init__(self, min_similarity: float) -> None:
         """`min_similarity` is the Jaccard similarity of the sets of word runs, estimated; 0 < it <= 1."""
         self._min_similarity = min_similarity
-        self._index = MinHashLSH(threshold=min(min_similarity, 0.99), num_perm=NUM_PERMUTATIONS)
+        self._index = MinHashLSH(threshold=min(min_similarity, MOST_INDEXED), num_perm=NUM_PERMUTATIONS)
         self._hashes: dict[int, MinHash] = {}
 
     def add_if_new(self, note: str) -> bool:

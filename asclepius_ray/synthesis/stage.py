@@ -155,7 +155,7 @@ def _walk_all(
             yield from read_rows(order_blocks(blocks, reports.first_rows))
         except RunTrouble as stop:
             _let_in_flight_end(desk, order.teacher.timeout_seconds)
-            raise _error_of(stop.trouble) from None
+            raise error_of(stop.trouble) from None
 
 
 def _watch(
@@ -191,7 +191,8 @@ def _let_in_flight_end(desk: Any, longest_seconds: float) -> None:
         time.sleep(LOOK_SECONDS)
 
 
-def _error_of(trouble: Trouble) -> Exception:
+def error_of(trouble: Trouble) -> Exception:
+    """What a user is told of trouble that ends the whole run."""
     if trouble.kind == "storage":
         return OSError(trouble.errno, trouble.message)
     return BudgetError(trouble.message) if trouble.kind == "budget" else EndpointError(trouble.message)

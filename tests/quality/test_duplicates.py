@@ -21,6 +21,13 @@ def test_a_note_with_one_word_changed_is_a_near_duplicate_and_another_note_is_no
     assert earlier.add_if_new(NOTE.replace("word", "text"))
 
 
+def test_only_the_same_words_are_duplicates_where_all_similarity_is_demanded() -> None:
+    earlier = EarlierNotes(1.0)
+    assert earlier.add_if_new(NOTE)
+    assert not earlier.add_if_new(NOTE.upper())
+    assert earlier.add_if_new(NOTE.replace("word7 ", "other ").replace("word99 ", "other "))
+
+
 def test_half_a_note_is_no_duplicate_of_the_whole() -> None:
     earlier = EarlierNotes(0.9)
     assert earlier.add_if_new(NOTE)

@@ -230,6 +230,10 @@ def test_too_many_failed_rows_leave_nothing_and_say_how_many(
     assert not _artefacts(tmp_path)
 
 
+def _age_in(prompt: str) -> str:
+    return prompt.split("A ")[1].split("-year")[0]
+
+
 @pytest.mark.parametrize(("lost", "message"), [("train", "to train on"), ("validation", "to validate on")])
 def test_a_split_without_a_row_is_an_error_that_leaves_nothing(
     ray_cluster: str, invented: Path, tmp_path: Path, lost: str, message: str
@@ -240,9 +244,11 @@ def test_a_split_without_a_row_is_an_error_that_leaves_nothing(
     ages = [f"A {40 + row}-year-old" for row in (range(3) if article == "9000" else range(3, 6))]
 
     def reply(step: str, prompt: str) -> str:
-        return "" if any(age in prompt for age in ages) else REPLIES[step]
+        if any(age in prompt for age in ages):
+            return ""
+        return f"Case {_age_in(prompt)}. {REPLIES[step]}" if step == "note" else REPLIES[step]
 
-    config = SynthesisConfig(validation_share=0.2, max_failed_share=1.0)
+    config = SynthesisConfig(validation_share=0.2, max_failed_share=1.0, fidelity=(), max_note_similarity=1.0)
     with ScriptedTeacher(reply) as teacher, pytest.raises(SynthesisError, match=rf"\b3 rows.*{message}"):
         _run(tmp_path, teacher.endpoint(), InputConfig(path=str(invented), limit=6), config)
     assert not _artefacts(tmp_path)
@@ -278,15 +284,16 @@ def test_the_rows_after_the_pilot_round_see_its_questions(
     def reply(step: str, prompt: str) -> str:
         case = prompt.split("Case ")[1].split(".")[0] if step != "note" else ""
         if step == "note":
-            return f"Case {prompt.split('A ')[1].split('-year')[0]}. {REPLIES['note']}"
+            return f"Case {_age_in(prompt)}. {REPLIES['note']}"
         if step == "question":
             prompts[case] = prompt
             return f"What became of case {case}?"
         return REPLIES["answer"]
 
     source = InputConfig(path=str(invented), limit=40)
+    config = SynthesisConfig(validation_share=0.2, pilot_rows=30, fidelity=(), max_note_similarity=1.0)
     with ScriptedTeacher(reply) as teacher:
-        _run(tmp_path, teacher.endpoint(), source, SynthesisConfig(validation_share=0.2, pilot_rows=30))
+        _run(tmp_path, teacher.endpoint(), source, config)
     pool = json.loads((tmp_path / "questions/pool.json").read_text())
     pooled = {question for questions in pool.values() for question in questions}
     assert len(pooled) == 29

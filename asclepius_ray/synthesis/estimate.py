@@ -1,0 +1,120 @@
+"""A few rows of the input, asked for real → calls, tokens, money and hours of the whole synthesis.
+
+The answers stay in the run's journal, so that the run itself does not pay them again.
+"""
+
+import asyncio
+import math
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from asclepius_ray.artifacts import Folder
+from asclepius_ray.chat.client import check_endpoint
+from asclepius_ray.chat.desk_link import RunTrouble
+from asclepius_ray.chat.endpoint import Endpoint
+from asclepius_ray.chat.prices import cost_usd
+from asclepius_ray.errors import ConfigError
+from asclepius_ray.progress import Progress
+from asclepius_ray.synthesis.desk_actor import open_desk
+from asclepius_ray.synthesis.reports import load_reports
+from asclepius_ray.synthesis.stage import JOURNAL_NAME, Order, error_of
+from asclepius_ray.synthesis.steps import STEPS, Demands
+from asclepius_ray.synthesis.walk import RowResult, StepUsage, Walk
+from asclepius_ray.synthesis.workers import Crew, read_rows, walk_reports
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How the tokens of a step are spread over the sampled rows that came to it."""
+
+    step: str
+    num_rows: int
+    prompt_p50: int
+    prompt_p90: int
+    completion_p50: int
+    completion_p90: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the whole input will need, by the means of the sample."""
+
+    num_rows: int
+    num_sampled: int
+    num_ok: int
+    num_failed: int
+    calls: int
+    tokens: int
+    cost_usd: float | None
+    """None = unknown: the run file gives no price."""
+    hours: float | None
+    """At the run file's limits; None where it sets none."""
+    spreads: tuple[Spread, ...]
+
+
+def estimate(root: Folder, order: Order, num_sampled: int, progress: Progress) -> Estimate:
+    """Asks the first rows of the input, those of the pilot round at most, and reckons for all of it."""
+    asyncio.run(check_endpoint(order.teacher))
+    progress.begin("reading the input")
+    # A row behind the pilot round needs the questions of all that round.
+    num_sampled = min(num_sampled, order.config.pilot_rows)
+    if not num_sampled:
+        raise ConfigError(
+            "an estimate asks rows of the pilot round, and there is none: set synthesis.pilot_rows"
+        )
+    num_rows = load_reports(order.input, order.config.workers, order.config.pilot_rows).num_rows
+    limit = min(num_sampled, order.input.limit or num_sampled)
+    sample = load_reports(order.input.model_copy(update={"limit": limit}), 1, order.config.pilot_rows)
+    demands = Demands(order.config.min_note_words, frozenset(order.config.fidelity))
+    walk = Walk(
+        order.teacher, order.seed, demands, order.input.kind == "notes", pilot_rows=order.config.pilot_rows
+    )
+    progress.begin("asking a sample", sample.num_rows)
+    with open_desk(root.child(JOURNAL_NAME), order.teacher) as desk:
+        try:
+            with closing(walk_reports(sample, Crew(walk, desk, root), 1)) as blocks:
+                results = list(read_rows(blocks))
+        except RunTrouble as stop:
+            raise error_of(stop.trouble) from None
+    return reckon(results, num_rows, order.teacher)
+
+
+def reckon(results: Sequence[RowResult], num_rows: int, teacher: Endpoint) -> Estimate:
+    """The sample's means, times all rows. Pure."""
+    if not results:
+        raise ConfigError("no row of the input can be read, so there is nothing to estimate from")
+    used = sum((usage for result in results for usage in result.usage.values()), StepUsage())
+    scale = num_rows / len(results)
+    cost = cost_usd(teacher.price, used.prompt_tokens, used.completion_tokens)
+    calls, tokens = used.calls * scale, (used.prompt_tokens + used.completion_tokens) * scale
+    minutes = [
+        needed / limit
+        for needed, limit in ((calls, teacher.requests_per_minute), (tokens, teacher.tokens_per_minute))
+        if limit
+    ]
+    return Estimate(
+        num_rows=num_rows,
+        num_sampled=len(results),
+        num_ok=sum(result.state == "ok" for result in results),
+        num_failed=sum(result.state == "failed" for result in results),
+        calls=math.ceil(calls),
+        tokens=math.ceil(tokens),
+        cost_usd=None if cost is None else cost * scale,
+        hours=max(minutes) / 60 if minutes else None,
+        spreads=tuple(spread for step in STEPS if (spread := _spread_of(step, results)) is not None),
+    )
+
+
+def _spread_of(step: str, results: Sequence[RowResult]) -> Spread | None:
+    used = [result.usage[step] for result in results if step in result.usage]
+    if not used:
+        return None
+    prompts = sorted(usage.prompt_tokens for usage in used)
+    completions = sorted(usage.completion_tokens for usage in used)
+    at = [_nearest_rank(values, share) for values in (prompts, completions) for share in (0.5, 0.9)]
+    return Spread(step, len(used), *at)
+
+
+def _nearest_rank(ordered: Sequence[int], share: float) -> int:
+    return ordered[math.ceil(share * len(ordered)) - 1]

@@ -1,0 +1,92 @@
+"""`asclepius estimate`: what is asked is the sample, is kept, and is what the run would ask."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from asclepius_ray.chat.config import OFFLINE_MODEL, PriceConfig
+from asclepius_ray.chat.endpoint import Endpoint
+from asclepius_ray.chat.offline.server import OfflineTeacher
+from asclepius_ray.synthesis.estimate import reckon
+from asclepius_ray.synthesis.walk import RowResult, StepUsage
+
+PROJECT = Path(__file__).parents[2]
+ASCLEPIUS = Path(sys.executable).parent / "asclepius"
+
+
+def result_of(number: int, **usage: StepUsage) -> RowResult:
+    state = "ok" if "answer" in usage else "rejected"
+    return RowResult(
+        number, str(number), number, "", "", state, "", "", "", "", "", "question_answering", usage
+    )
+
+
+def sample() -> list[RowResult]:
+    rows = [
+        result_of(
+            number,
+            note=StepUsage(1, 100 * number, 10 * number),
+            question=StepUsage(2, 50, 5),
+            answer=StepUsage(1, 60, 6),
+        )
+        for number in range(1, 10)
+    ]
+    return [*rows, result_of(10, note=StepUsage(1, 1000, 100))]
+
+
+def test_the_whole_is_the_sample_times_its_share_of_the_rows() -> None:
+    price = PriceConfig(input_usd_per_million_tokens=1.0, output_usd_per_million_tokens=10.0)
+    teacher = Endpoint("http://localhost/v1", "m", requests_per_minute=60, tokens_per_minute=0, price=price)
+    found = reckon(sample(), 1000, teacher)
+    prompt = 100 * 45 + 9 * 110 + 1000
+    completion = 10 * 45 + 9 * 11 + 100
+    assert (found.num_sampled, found.num_ok, found.num_failed) == (10, 9, 0)
+    assert found.calls == 100 * (9 * 4 + 1)
+    assert found.tokens == 100 * (prompt + completion)
+    assert found.cost_usd == pytest.approx(100 * (prompt * 1e-6 + completion * 1e-5))
+    assert found.hours == pytest.approx(3700 / 60 / 60)
+    note = found.spreads[0]
+    assert (note.step, note.num_rows, note.prompt_p50, note.prompt_p90) == ("note", 10, 500, 900)
+    assert (note.completion_p50, note.completion_p90) == (50, 90)
+
+
+def test_without_price_and_limits_cost_and_time_are_unknown_and_not_nothing() -> None:
+    found = reckon(sample(), 1000, Endpoint("http://localhost/v1", "m"))
+    assert found.cost_usd is None
+    assert found.hours is None
+
+
+def test_a_second_estimate_and_the_run_itself_buy_nothing_of_the_sample_again(tmp_path: Path) -> None:
+    with OfflineTeacher() as teacher:
+        arguments = [
+            "jobs/runs/quickstart.toml",
+            *("--set", f"root={tmp_path / 'run'}", "--set", f"teacher.base_url={teacher.base_url}"),
+            *("--set", "input.limit=40", "--set", f"teacher.model={OFFLINE_MODEL}"),
+        ]
+        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+
+        def call(*command: str) -> str:
+            ended = subprocess.run(
+                [ASCLEPIUS, *command, *arguments],
+                cwd=PROJECT,
+                capture_output=True,
+                text=True,
+                timeout=180,
+                env=environment,
+            )
+            assert ended.returncode == 0, ended.stdout + ended.stderr
+            return ended.stdout
+
+        said = call("estimate")
+        bought = sum(teacher.requests_answered.values())
+        assert "20 rows" in said
+        assert "cost    unknown" in said
+        assert 20 <= bought <= 60
+        call("estimate")
+        assert sum(teacher.requests_answered.values()) == bought
+        call("run", "synthesize")
+        assert teacher.bought_twice == 0
+        assert sum(teacher.requests_answered.values()) > bought
