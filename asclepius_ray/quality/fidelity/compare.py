@@ -62,7 +62,7 @@ class _Text:
 
     @cached_property
     def medication(self) -> Medication:
-        return read_medication(self.normalized, drug_lexicon())
+        return read_medication(self.spelt, drug_lexicon())
 
     @cached_property
     def spelt(self) -> str:
@@ -70,13 +70,11 @@ class _Text:
 
     @cached_property
     def quantities(self) -> list[Quantity]:
-        return find_quantities(self.normalized)
+        return find_quantities(self.spelt)
 
     @cached_property
     def bare_numbers(self) -> set[float]:
-        united = {position for one in self.quantities for position in range(one.start, one.end)}
-        kept = "".join(" " if index in united else letter for index, letter in enumerate(self.spelt))
-        return find_bare_numbers(kept)
+        return find_bare_numbers(self.spelt, self.quantities)
 
     @cached_property
     def sides(self) -> list[Pair]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from asclepius_ray.quality.fidelity.lexicon import AMBIGUOUS_DRUGS, Lexicon
-from asclepius_ray.quality.fidelity.quantities import Quantity, find_quantities, spell_numbers
+from asclepius_ray.quality.fidelity.quantities import Quantity, find_quantities
 from asclepius_ray.quality.fidelity.words import split_words
 
 _DOSED_IN = {"mass", "mass/kg", "mass/m2", "units", "units/kg", "units/m2", "equivalents", "moles"}
@@ -46,13 +46,13 @@ class Medication:
     """Words of no lexicon that look like a drug's name and stand beside a dose, a route or a frequency."""
 
 
-def read_medication(normalized: str, lexicon: Lexicon) -> Medication:
-    """All drugs and doses of a text that `words.normalize` has read."""
+def read_medication(spelt: str, lexicon: Lexicon) -> Medication:
+    """All drugs and doses of a text that `quantities.spell_numbers` has read."""
     drugs: set[str] = set()
     doses: list[Dose] = []
     beside: dict[str, list[Quantity]] = {}
     named_before: set[str] = set()
-    for sentence in _SENTENCE.split(spell_numbers(normalized)):
+    for sentence in _SENTENCE.split(spelt):
         quantities = [one for one in find_quantities(sentence) if one.dimension in _DOSED_IN]
         named = _drugs_in(sentence, lexicon, quantities)
         for drug in {name for name, _position in named} or named_before:
@@ -60,7 +60,7 @@ def read_medication(normalized: str, lexicon: Lexicon) -> Medication:
         doses += _pair(named, quantities, sentence)
         named_before = {name for name, _position in named}
         drugs |= named_before
-    return Medication(frozenset(drugs), tuple(doses), beside, _unknown_drugs(normalized, lexicon))
+    return Medication(frozenset(drugs), tuple(doses), beside, _unknown_drugs(spelt, lexicon))
 
 
 def find_unsupported_drugs(medication: Medication, source: Medication, source_words: set[str]) -> set[str]:
@@ -119,6 +119,6 @@ def _words_between(sentence: str, position: int, quantity: Quantity) -> int:
     return max(0, len(sentence[position : quantity.start].split()) - 1)
 
 
-def _unknown_drugs(normalized: str, lexicon: Lexicon) -> frozenset[str]:
-    candidates = set(_NEAR_DOSE.findall(normalized))
+def _unknown_drugs(spelt: str, lexicon: Lexicon) -> frozenset[str]:
+    candidates = set(_NEAR_DOSE.findall(spelt))
     return frozenset(word for word in candidates if _DRUG_ENDING.fullmatch(word) and not lexicon.find([word]))

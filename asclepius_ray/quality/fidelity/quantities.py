@@ -92,7 +92,7 @@ _BY = re.compile(r"(?:/|per)\s?([a-z]+[2²]?|m\^2|24 ?h)")
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number in the base unit of its dimension, and where it stands in the normalised text."""
+    """A number in the base unit of its dimension, and where it stands in the spelt text."""
 
     value: float
     dimension: str
@@ -108,14 +108,13 @@ class Quantity:
         return self.dimension == other.dimension and abs(self.value - other.value) <= near * 1.0001
 
 
-def find_quantities(normalized: str) -> list[Quantity]:
-    """All numbers with a unit, each number of a range or a product by itself, in order.
+def find_quantities(spelt: str) -> list[Quantity]:
+    """All numbers with a unit in a text of `spell_numbers`, in order.
 
-    Number words count before a unit, as in "two weeks" and "a month".
+    Each number of a range or a product counts by itself.
     """
-    text = spell_numbers(normalized)
     found = []
-    for match in _QUANTITY.finditer(text):
+    for match in _QUANTITY.finditer(spelt):
         dimension, factor, offset = _unit_of(match["unit"], match["by"])
         for number in re.findall(_NUMBER, match["numbers"]):
             plain = number.replace(",", "")
@@ -128,13 +127,22 @@ def find_quantities(normalized: str) -> list[Quantity]:
 
 
 def spell_numbers(normalized: str) -> str:
-    """The text with digits for number words before units; its length does not stay the same."""
+    """The text with digits for number words before units, as in "two weeks" and "a month".
+
+    Its length does not stay the same.
+    """
     return _WORD_NUMBERS.sub(lambda match: _NUMBER_WORDS.get(match.group(), "1"), normalized)
 
 
-def find_bare_numbers(normalized: str) -> set[float]:
-    """Every number of the text, with or without a unit."""
-    return {float(number.replace(",", "")) for number in _BARE.findall(normalized)}
+def find_bare_numbers(spelt: str, quantities: Sequence[Quantity]) -> set[float]:
+    """The numbers of the text that stand in none of its quantities."""
+    kept, end = [], 0
+    for quantity in quantities:
+        # Several numbers of one range stand at the same place.
+        kept.append(spelt[end : quantity.start])
+        end = max(end, quantity.end)
+    kept.append(spelt[end:])
+    return {float(number.replace(",", "")) for number in _BARE.findall(" ".join(kept))}
 
 
 def find_unsupported(

@@ -36,7 +36,7 @@ def run(settings: dict[str, Any]) -> dict[str, Any]:
     endpoint = Endpoint(settings["base_url"], OFFLINE_MODEL, is_offline=True, **settings["endpoint"])
     order = Order(
         InputConfig(path=settings["reports"]),
-        SynthesisConfig(workers=settings["workers"]),
+        SynthesisConfig(workers=settings["workers"], **settings.get("synthesis", {})),
         endpoint,
         0,
         {"seed": 0},
