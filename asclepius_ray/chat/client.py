@@ -63,6 +63,8 @@ class ChatClient:
         self.endpoint = endpoint
         self._gate = gate
         self._client = open_client(endpoint, max_in_flight=0)
+        # As a whole: the client would put it together anew for every call.
+        self._address = f"{endpoint.base_url.rstrip('/')}/chat/completions"
         self._jitter = random.Random()
         self._max_tokens_field = "max_tokens"
         self._sends_temperature = True
@@ -133,7 +135,7 @@ class ChatClient:
     async def _send(self, body: dict[str, object]) -> tuple[Attempt, dict[str, str]]:
         try:
             async with asyncio.timeout(self.endpoint.timeout_seconds):
-                response = await self._client.post("/chat/completions", body=body, cast_to=httpx2.Response)
+                response = await self._client.post(self._address, body=body, cast_to=httpx2.Response)
         except TimeoutError:
             return FailureReason.TIMEOUT, {}
         except openai.APIStatusError as error:

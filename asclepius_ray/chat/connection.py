@@ -22,6 +22,8 @@ from asclepius_ray.errors import ConfigError
 NO_KEY = "no-key"
 CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """The first that is set counts, as the usual programs have it."""
+_TELEMETRY = ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async")
+"""The client tells these of this machine with every call; nobody needs them, and each costs time."""
 NO_QUOTA_TEXT = "says that the account has no quota left; top it up, then run again"
 
 
@@ -70,7 +72,7 @@ def _headers(endpoint: Endpoint) -> dict[str, str | openai.Omit]:
     ambient = [line.partition(":") for line in os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")]
     headers: dict[str, str | openai.Omit] = {
         name.strip(): openai.Omit() for name, colon, _ in ambient if colon
-    }
+    } | {f"X-Stainless-{name}": openai.Omit() for name in _TELEMETRY}
     if endpoint.api_version:
         headers["Authorization"] = openai.Omit()
         if endpoint.api_key:

@@ -272,6 +272,8 @@ class DeskLink:
         if self._needs_resync:
             said = self._tell_everything(said.trouble)
             self._needs_resync = False
+            # The new desk knows of no quota but what is in use now.
+            self._places.resize(self._places.in_use)
         else:
             said.desk = self._desk
         said.in_flight = self._places.in_use

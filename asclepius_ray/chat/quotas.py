@@ -12,8 +12,10 @@ class Quotas:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._wanted: dict[str, int] = {}
+        self._told: dict[str, int] = {}
+        """The quota that each worker was told last; it goes on with it until it hears the next one."""
         self._promised: dict[str, int] = {}
-        """The most that a worker may be using: its last quota, or what it still uses beyond it."""
+        """The most that a worker may be using before it speaks again."""
 
     def report(self, worker: str, in_flight: int, wanted: int) -> int:
         """Takes a worker's figures and returns how many places it may use from now on."""
@@ -22,11 +24,13 @@ class Quotas:
         self._wanted[worker] = wanted
         others = sum(promised for name, promised in self._promised.items() if name != worker)
         quota = max(min(self._fair_share(worker), self._limit - others), 0)
-        self._promised[worker] = max(quota, in_flight)
+        self._promised[worker] = max(quota, self._told.get(worker, 0), in_flight)
+        self._told[worker] = quota
         return quota
 
     def forget(self, worker: str) -> None:
         self._wanted.pop(worker, None)
+        self._told.pop(worker, None)
         self._promised.pop(worker, None)
 
     def _fair_share(self, worker: str) -> int:

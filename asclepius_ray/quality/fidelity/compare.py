@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 from asclepius_ray.quality.fidelity.dates import Date, find_counted_days, find_dates, find_durations
@@ -47,10 +47,10 @@ class _Text:
     """One text; each reading of it is made when a check first asks for it."""
 
     raw: str
-    normalized: str = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.normalized = normalize(self.raw)
+    @cached_property
+    def normalized(self) -> str:
+        return normalize(self.raw)
 
     @cached_property
     def words(self) -> Words:
