@@ -17,7 +17,7 @@ from asclepius_ray.prompts.rendering import (
     task_prompt,
 )
 from asclepius_ray.quality.checks import find_answer_fault, find_note_fault, find_question_fault
-from asclepius_ray.quality.fidelity.compare import find_unfaithful
+from asclepius_ray.quality.fidelity.compare import find_unfaithful, load_lexicons
 from asclepius_ray.quality.fidelity.kinds import Unfaithful
 from asclepius_ray.records import CaseReport, Message, Task
 from asclepius_ray.synthesis.question_pool import QuestionPool
@@ -71,6 +71,11 @@ class Demands:
     min_note_words: int
     fidelity: Set[Unfaithful] = frozenset()
     """Kinds of unfaithfulness to its case report for which a note is rejected."""
+
+    def prepare(self) -> None:
+        """Loads what the checks need, so that the first note does not wait for it, and all others with it."""
+        if self.fidelity:
+            load_lexicons()
 
 
 def find_step_fault(

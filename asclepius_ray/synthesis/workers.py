@@ -64,6 +64,7 @@ class RowWalker:
         self._walk = crew.walk
         self._root = crew.root
         self._company = Company()
+        crew.walk.demands.prepare()
         self._loop = asyncio.new_event_loop()
         self._pool: asyncio.Task[QuestionPool] | None = None
         threading.Thread(target=self._loop.run_forever, daemon=True, name="chat").start()

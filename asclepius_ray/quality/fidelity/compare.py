@@ -85,6 +85,12 @@ class _Text:
         return find_dates(self.normalized)
 
 
+def load_lexicons() -> None:
+    """Reads the dictionaries of drugs and findings, which takes a second or two, once a process."""
+    drug_lexicon()
+    finding_lexicon()
+
+
 def find_unfaithful(
     note: str, report: str, kinds: Set[Unfaithful] = frozenset(Unfaithful)
 ) -> Unfaithful | None:
