@@ -34,7 +34,8 @@ def test_no_place_is_used_twice_and_none_is_left_unused_for_ever() -> None:
             if worker.on_its_way is not None:
                 worker.size, worker.on_its_way = worker.on_its_way, None
             else:
-                worker.on_its_way = quotas.report(name, worker.in_flight, max(worker.wanted, worker.in_flight))
+                wanted = max(worker.wanted, worker.in_flight)
+                worker.on_its_way = quotas.report(name, worker.in_flight, wanted)
             for one in workers.values():
                 one.act(chance)
             most = max(most, sum(one.in_flight for one in workers.values()))
