@@ -70,9 +70,9 @@ def _headers(endpoint: Endpoint) -> dict[str, str | openai.Omit]:
     """Those of the run file, and the key where Azure wants it."""
     # The client would send these to whatever host this is; what a run sends stands in its file.
     ambient = [line.partition(":") for line in os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")]
-    headers: dict[str, str | openai.Omit] = {
-        name.strip(): openai.Omit() for name, colon, _ in ambient if colon
-    } | {f"X-Stainless-{name}": openai.Omit() for name in _TELEMETRY}
+    left_out = [name.strip() for name, colon, _ in ambient if colon]
+    left_out += [f"X-Stainless-{name}" for name in _TELEMETRY]
+    headers: dict[str, str | openai.Omit] = {name: openai.Omit() for name in left_out}
     if endpoint.api_version:
         headers["Authorization"] = openai.Omit()
         if endpoint.api_key:

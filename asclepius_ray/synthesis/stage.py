@@ -231,7 +231,7 @@ def _write_rows(
     """Enters every row into the ledger and writes the tables; a few rows are kept beside their reports."""
     shown: list[dict[str, Any]] = []
     with SplitWriter(outputs.notes, outputs.dataset, validation) as writer:
-        for result in _reject_near_duplicates(results, max_note_similarity):
+        for result in _reject_near_duplicates(results, EarlierNotes(max_note_similarity, ledger.num_input)):
             ledger.add(result)
             writer.add(result)
             report = sample_texts.get(result.row_index)
@@ -240,9 +240,8 @@ def _write_rows(
     return _Written(writer.num_notes, writer.num_examples, shown)
 
 
-def _reject_near_duplicates(results: Iterable[RowResult], max_similarity: float) -> Iterator[RowResult]:
+def _reject_near_duplicates(results: Iterable[RowResult], earlier: EarlierNotes) -> Iterator[RowResult]:
     """Of notes that are nearly the same only the first in input order stays."""
-    earlier = EarlierNotes(max_similarity)
     for result in results:
         if result.state != "ok" or earlier.add_if_new(result.note):
             yield result

@@ -11,6 +11,7 @@ from teacher_process import teacher_process
 from workload import write_reports
 
 FLAT_SHARE = 0.10
+MOST_DESK_MIB = 500
 QUICK_ROWS = 4_000
 WORKERS = 2
 SPLITS = ("train", "validation")
@@ -55,11 +56,15 @@ def test_memory_is_flat_over_very_many_rows(ours: Result, num_rows: int, is_quic
         served.num_accepted,
         ours.seconds,
         f"{num_rows:,} rows, {served.calls_per_second:.0f} calls/s; second quarter -> last: {told}",
-        "each within 10 %, order kept",
+        "driver and workers within 10 %, order kept",
     )
     assert len(growths) == WORKERS + 2, told
-    for second, last in growths.values():
-        assert is_quick or abs(last - second) <= FLAT_SHARE * second, told
+    for who, (second, last) in growths.items():
+        if who.startswith("desk"):
+            # The index of all that was bought: some 150 bytes an answer.
+            assert last < MOST_DESK_MIB, told
+        else:
+            assert is_quick or abs(last - second) <= FLAT_SHARE * second, told
 
 
 def test_order_is_kept_over_very_many_rows(ours: Result, num_rows: int, folder: Path) -> None:
@@ -74,4 +79,7 @@ def test_order_is_kept_over_very_many_rows(ours: Result, num_rows: int, folder: 
         ]
         assert ids == sorted(ids)
         seen += len(set(ids))
-    assert seen == num_rows
+    # The invented reports repeat themselves, so that some of their notes are near duplicates.
+    counts = ours.said["counts"]
+    assert seen == counts["ok"]
+    assert num_rows == counts["ok"] + counts["rejected"].get("near_duplicate", 0)

@@ -14,7 +14,7 @@ NOTE = " ".join(f"word{number}" for number in range(200))
 
 
 def test_a_note_with_one_word_changed_is_a_near_duplicate_and_another_note_is_not() -> None:
-    earlier = EarlierNotes(0.9)
+    earlier = EarlierNotes(0.9, 1000)
     assert earlier.add_if_new(NOTE)
     assert not earlier.add_if_new(NOTE)
     assert not earlier.add_if_new(NOTE.replace("word7 ", "other "))
@@ -22,14 +22,21 @@ def test_a_note_with_one_word_changed_is_a_near_duplicate_and_another_note_is_no
 
 
 def test_only_the_same_words_are_duplicates_where_all_similarity_is_demanded() -> None:
-    earlier = EarlierNotes(1.0)
+    earlier = EarlierNotes(1.0, 1000)
     assert earlier.add_if_new(NOTE)
     assert not earlier.add_if_new(NOTE.upper())
     assert earlier.add_if_new(NOTE.replace("word7 ", "other ").replace("word99 ", "other "))
 
 
+def test_of_many_notes_each_is_found_again_and_none_is_taken_for_another() -> None:
+    notes = [NOTE.replace("word", f"case{number}") for number in range(300)]
+    earlier = EarlierNotes(0.9, len(notes))
+    assert all(earlier.add_if_new(note) for note in notes)
+    assert not any(earlier.add_if_new(note) for note in notes)
+
+
 def test_half_a_note_is_no_duplicate_of_the_whole() -> None:
-    earlier = EarlierNotes(0.9)
+    earlier = EarlierNotes(0.9, 1000)
     assert earlier.add_if_new(NOTE)
     assert earlier.add_if_new(" ".join(NOTE.split()[:100]))
 
@@ -38,7 +45,7 @@ def test_no_two_real_reports_of_different_patients_are_near_duplicates(shared_da
     csv.field_size_limit(sys.maxsize)
     with (shared_data / "pmc_patients" / "v2_sample_250.csv").open(encoding="utf-8") as stream:
         texts = [row["text"] for row in csv.DictReader(stream)]
-    earlier = EarlierNotes(0.9)
+    earlier = EarlierNotes(0.9, 1000)
     assert sum(not earlier.add_if_new(text) for text in texts) <= 2
 
 
