@@ -17,7 +17,7 @@ import pyarrow.parquet
 from asclepius_ray.artifacts import Folder, Manifest
 from asclepius_ray.chat.clinical import ask_clinical
 from asclepius_ray.chat.config import EndpointConfig
-from asclepius_ray.chat.endpoint import Endpoint
+from asclepius_ray.chat.endpoint import Endpoint, price_of
 from asclepius_ray.endpoints import check_endpoint_config, open_endpoint, reach_endpoint
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.evaluation.config import MODEL_FOLDERS
@@ -36,6 +36,7 @@ from asclepius_ray.progress import Progress
 from asclepius_ray.ray_session import check_root_is_shared, is_submitted_job, ray_session
 from asclepius_ray.run import Run, read_secret, resolved_json
 from asclepius_ray.synthesis.case_reports import read_case_reports
+from asclepius_ray.synthesis.question_pool import FOLDER_NAME as QUESTIONS_NAME
 
 if TYPE_CHECKING:
     from asclepius_ray.synthesis.estimate import Estimate
@@ -162,11 +163,17 @@ def _from_stage_on(redo: str) -> tuple[Stage, ...]:
 
 
 def _clear(work: Work, stages: tuple[Stage, ...]) -> None:
-    """Removes the stages' artefacts, the last first, so that none outlives what it was made from."""
+    """Removes the stages' artefacts, the last first, so that none outlives what it was made from.
+
+    The frozen questions stay where only failed rows are asked anew: with those of mended rows among them the
+    others would see other examples, and be asked anew too.
+    """
+    kept = {QUESTIONS_NAME} if work.only_failed else set()
     for stage in reversed(stages):
         work.progress.say(f"{stage.name}: removed, to be made anew")
         for artifact in reversed(stage.artifacts):
-            work.root.child(artifact).clear()
+            if artifact not in kept:
+                work.root.child(artifact).clear()
 
 
 def _check_settings(work: Work, stages: tuple[Stage, ...], redone: tuple[Stage, ...]) -> None:
@@ -241,9 +248,11 @@ def estimate(run: Run, num_sampled: int, progress: Progress) -> "Estimate":
     with _holding(run, "estimate", progress) as work:
         _check_settings(work, (SYNTHESIZE,), (SYNTHESIZE,))
         work.connect()
-        with open_endpoint(run.teacher, run.serving, progress) as teacher:
+        # A sample that waits for a provider's batches would come a day later.
+        asked = run.teacher.model_copy(update={"transport": "requests"})
+        with open_endpoint(asked, run.serving, progress) as teacher:
             order = Order(run.input, run.synthesis, teacher, run.seed, {})
-            return estimate_synthesis(work.root, order, num_sampled, progress)
+            return estimate_synthesis(work.root, order, num_sampled, progress, price_of(run.teacher))
 
 
 def _train(work: Work, expected: dict[str, Any]) -> Manifest:

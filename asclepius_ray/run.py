@@ -58,8 +58,7 @@ class Run(Section):
                 raise ValueError(f"{name}.sampling.{unread[0]}: the {name} has no such step")
         _check_endpoint("teacher", self.teacher)
         _check_endpoint("judge", self.judge)
-        if self.judge.transport == "batch" or self.judge.budget_usd:
-            raise ValueError('judge: transport = "batch" and budget_usd are for the teacher alone')
+        _check_judge(self.judge)
         for name, address in (("root", self.root), ("input.path", self.input.path)):
             if _KEY_IN_ADDRESS.match(address):
                 raise ValueError(
@@ -106,6 +105,14 @@ def _check_endpoint(name: str, endpoint: EndpointConfig) -> None:
         raise ValueError(
             f"{name}.budget_usd is {endpoint.budget_usd:g}, but without {name}.price no cost is known"
         )
+
+
+def _check_judge(judge: EndpointConfig) -> None:
+    if judge.transport == "batch" or judge.budget_usd:
+        raise ValueError('judge: transport = "batch" and budget_usd are for the teacher alone')
+    for name in ("max_retry_seconds", "max_outage_seconds", "batch"):
+        if name in judge.model_fields_set:
+            raise ValueError(f"judge.{name} is for the teacher alone: the evaluation waits without end")
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:

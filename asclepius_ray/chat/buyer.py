@@ -53,7 +53,8 @@ def entry_of(
     unsettled = 0.0
     if endpoint.price is not None and trial.unsettled_attempts:
         load = load_of(request, trial.max_tokens)
-        bound = largest_usd(endpoint.price, load.num_bytes, load.num_messages, load.max_tokens)
+        num_bytes = load.num_bytes + endpoint.num_extra_bytes
+        bound = largest_usd(endpoint.price, num_bytes, load.num_messages, load.max_tokens)
         unsettled = trial.unsettled_attempts * bound
     cost = cost_usd(endpoint.price, answer.prompt_tokens, answer.completion_tokens)
     return Entry(key, request.step, answer, cost, unsettled)

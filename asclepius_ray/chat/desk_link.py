@@ -6,13 +6,14 @@ costs a pause and nothing else.
 """
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from asclepius_ray.chat.desk_messages import Ask, Heard, Said, Trouble, Verdict
+from asclepius_ray.chat.desk_messages import Ask, Heard, Memory, Said, Trouble, Verdict
 from asclepius_ray.chat.exchange import Entry
 from asclepius_ray.chat.gate import Ending, Load, Outcome, Ticket
 from asclepius_ray.chat.places import Places
@@ -53,7 +54,7 @@ class DeskLink:
         self._asks: dict[int, _Waiting] = {}
         self._asks_by_key: dict[bytes, int] = {}
         self._buying: dict[bytes, asyncio.Future[Entry | None]] = {}
-        self._held: dict[int, tuple[bytes, Load]] = {}
+        self._held: dict[int, Load] = {}
         self._undurable: dict[int, Entry] = {}
         self._durable_waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._rows: dict[str, asyncio.Future[Verdict] | None] = {}
@@ -61,8 +62,11 @@ class DeskLink:
         self._places = Places()
         self._num_waiting_for_place = 0
         self._blocked_until = 0.0
+        self._memory = Memory()
         self._answered_at = float("-inf")
         self._trouble: Trouble | None = None
+        self._broken: BaseException | None = None
+        """The error in which the conversation with the desk has ended."""
         self._ended = asyncio.Event()
         self._outbox = self._new_outbox()
         self._wake = asyncio.Event()
@@ -139,6 +143,7 @@ class DeskLink:
     async def durable(self) -> None:
         """Waits until every answer delivered so far is on storage, or the storage has failed."""
         if self._undurable and not (self._trouble is not None and self._trouble.kind == "storage"):
+            self._require_conversation()
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._durable_waiters.append((max(self._undurable), waiter))
             self._wake.set()
@@ -154,14 +159,19 @@ class DeskLink:
         """Asks what is known of a row; one without deaths behind it is in progress from now on."""
         if self._trouble is not None:
             raise RunTrouble(self._trouble)
+        self._require_conversation()
         waiter: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._rows[row_id] = waiter
+        if row_id in self._outbox.rows_ended:
+            # It goes on before the desk has heard of its end, and would be forgotten there.
+            self._outbox.rows_ended.remove(row_id)
         self._outbox.rows_begun.append(row_id)
         self._wake.set()
         return await waiter
 
     async def admit_row(self, row_id: str, is_alone: bool) -> None:
         """Tells that a row with deaths behind it begins now; returns when the desk knows."""
+        self._require_conversation()
         waiter: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._lone_rows[row_id] = is_alone
         self._rows[row_id] = waiter
@@ -185,6 +195,7 @@ class DeskLink:
     async def _ask(self, load: Load, key: bytes) -> Entry | Ticket:
         if self._trouble is not None:
             raise RunTrouble(self._trouble)
+        self._require_conversation()
         self._number += 1
         number = self._number
         ask = Ask(number, load, key)
@@ -209,7 +220,7 @@ class DeskLink:
             await self._places.acquire()
             has_place = True
             while (pause := self._blocked_until - time.monotonic()) > 0:
-                await asyncio.sleep(pause)
+                await self._sleep_unless_in_trouble(pause)
         except BaseException:
             if has_place:
                 self._places.release()
@@ -220,10 +231,22 @@ class DeskLink:
             self._num_waiting_for_place -= 1
         return Ticket(number, load, time.monotonic())
 
+    async def _sleep_unless_in_trouble(self, seconds: float) -> None:
+        """A provider may ask for hours: the end of the run does not wait for that."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.in_trouble()
+
+    def _require_conversation(self) -> None:
+        if self._broken is not None:
+            raise self._broken
+
     def _tell_of_end(self, task: "asyncio.Task[None]") -> None:
         """A conversation that ends in an error wakes everybody with it: nobody may wait for ever."""
         if task.cancelled() or (error := task.exception()) is None:
             return
+        # Who comes later is told too.
+        self._broken = error
         waiting: list[asyncio.Future[Any]] = [one.answer for one in self._asks.values()]
         waiting += [waiter for _number, waiter in self._durable_waiters]
         waiting += [waiter for waiter in self._rows.values() if waiter is not None]
@@ -272,21 +295,23 @@ class DeskLink:
         if self._needs_resync:
             said = self._tell_everything(said.trouble)
             self._needs_resync = False
-            # The new desk knows of no quota but what is in use now.
+            # The desk knows of no quota then but what is in use now.
             self._places.resize(self._places.in_use)
-        else:
-            said.desk = self._desk
+        said.desk = self._desk
         said.in_flight = self._places.in_use
         said.wanted = self._places.in_use + self._num_waiting_for_place + len(self._asks)
         return said
 
     def _tell_everything(self, trouble: Trouble | None) -> Said:
+        pause_seconds = max(self._blocked_until - time.monotonic(), 0.0)
         return Said(
             worker=self._worker,
             process=self._process,
             is_resync=True,
             asks=[waiting.ask for waiting in self._asks.values()],
-            held=[(number, key, load) for number, (key, load) in self._held.items()],
+            held=list(self._held.items()),
+            buying=[*self._buying, *(entry.key for entry in self._undurable.values())],
+            memory=replace(self._memory, learnt=replace(self._memory.learnt, pause_seconds=pause_seconds)),
             deliveries=list(self._undurable.items()),
             rows_begun=list(self._rows),
             rows_admitted=list(self._lone_rows.items()),
@@ -296,7 +321,8 @@ class DeskLink:
     def _hear(self, heard: Heard) -> None:
         now = time.monotonic()
         self._desk = heard.desk
-        self._blocked_until = max(self._blocked_until, now + heard.pause_seconds)
+        self._memory = heard.memory
+        self._blocked_until = max(self._blocked_until, now + heard.memory.learnt.pause_seconds)
         self._answered_at = max(self._answered_at, now - heard.answered_age_seconds)
         self._places.resize(heard.quota)
         for entry in heard.bought:
@@ -320,7 +346,7 @@ class DeskLink:
                 self._outbox.outcomes.append((number, Outcome(Ending.UNUSED)))
             return
         if not isinstance(answer, Entry):
-            self._held[number] = (waiting.ask.key, waiting.ask.load)
+            self._held[number] = waiting.ask.load
         waiting.answer.set_result(answer)
 
     def _settle_durable(self, durable: int) -> None:

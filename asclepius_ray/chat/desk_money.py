@@ -20,8 +20,9 @@ class DeskMoney:
         self._folder = folder
         self._price = endpoint.price
         self._budget_usd = endpoint.budget_usd
+        self._num_extra_bytes = endpoint.num_extra_bytes
         totals = storage.journal.totals().values()
-        settled = sum((step.cost_usd or 0.0) for step in totals)
+        settled = sum(step.known_usd for step in totals)
         unsettled = sum(step.unsettled_usd for step in totals)
         mark = max(read_mark(folder), settled + unsettled)
         self._purse = Purse(endpoint.budget_usd, settled, mark)
@@ -72,7 +73,7 @@ class DeskMoney:
     def settle(self, permit: Permit, outcome: Outcome) -> None:
         if permit.is_of_lost_desk:
             return
-        if outcome.ending is Ending.BROKEN:
+        if outcome.ending is Ending.BROKEN or not outcome.are_tokens_known:
             self._purse.settle(permit.reserved_usd, 0.0, permit.reserved_usd)
             return
         spent = cost_usd(self._price, outcome.prompt_tokens, outcome.completion_tokens)
@@ -110,8 +111,7 @@ class DeskMoney:
         )
 
     def _bound(self, load: Load) -> float:
-        return (
-            largest_usd(self._price, load.num_bytes, load.num_messages, load.max_tokens)
-            if self._price
-            else 0.0
-        )
+        if self._price is None:
+            return 0.0
+        num_bytes = load.num_bytes + self._num_extra_bytes
+        return largest_usd(self._price, num_bytes, load.num_messages, load.max_tokens)

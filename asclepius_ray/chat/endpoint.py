@@ -1,6 +1,7 @@
 """A chat endpoint as a value that travels to the workers, and the rule on where real notes may go."""
 
 import ipaddress
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, field
@@ -91,7 +92,7 @@ class Endpoint(_EndpointFields):
             max_outage_seconds=config.max_outage_seconds,
             transport=config.transport,
             batch=config.batch,
-            price=_price_of(config),
+            price=price_of(config),
             is_offline=config.is_offline,
             is_started_by_run=config.starts_offline_teacher or bool(config.model_path),
             is_trusted=_is_named(config, base_url),
@@ -116,6 +117,11 @@ class Endpoint(_EndpointFields):
         in_the_clear = self.is_trusted and not is_https(self.base_url)
         return not (self.is_started_by_run or in_the_clear or is_in_the_house(self.base_url))
 
+    @property
+    def num_extra_bytes(self) -> int:
+        """Of what goes with every request beside its messages, such as tools: it is paid for too."""
+        return len(json.dumps(dict(self.extra_body))) if self.extra_body else 0
+
     def sampling_of(self, step: str) -> SamplingConfig:
         """The step's own table, or the defaults (a judge's temperature is 0)."""
         return self.sampling.get(step, default_sampling(step))
@@ -127,7 +133,7 @@ class Endpoint(_EndpointFields):
         return _host(self.base_url) if parts.port is None else f"{_host(self.base_url)}:{parts.port}"
 
 
-def _price_of(config: EndpointConfig) -> PriceConfig | None:
+def price_of(config: EndpointConfig) -> PriceConfig | None:
     """The price of a call by the transport that is used."""
     if config.price is None or config.transport == "requests":
         return config.price

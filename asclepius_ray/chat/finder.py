@@ -46,6 +46,10 @@ class Finder:
     async def _look(self) -> None:
         await asyncio.sleep(GATHER_SECONDS)
         wanted, self._wanted, self._looking = self._wanted, {}, None
-        entries = await self._find(list(wanted))
+        looking = asyncio.ensure_future(self._find(list(wanted)))
+        await asyncio.wait({looking})
         for key, found in wanted.items():
-            found.set_result(entries.get(key))
+            if (error := looking.exception()) is not None:
+                found.set_exception(error)
+            else:
+                found.set_result(looking.result().get(key))

@@ -57,6 +57,8 @@ class Outcome:
     wait_seconds: float | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     """Those about rates alone."""
+    are_tokens_known: bool = True
+    """False where a reply came that could not be read: it may have been charged."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from datasketch import MinHash, MinHashLSH
 
 SHINGLE_WORDS = 5
 NUM_PERMUTATIONS = 64
-MOST_INDEXED = 0.9
-"""The index finds what is at least so similar; a higher demand is made of what it finds."""
+INDEXED_BELOW = 0.2
+"""The index finds half of what is as similar as it is told, and nearly all that is so much more so."""
 _EMPTY = 0xFFFFFFFF
 _SLOTS_PER_NOTE = 2
 
@@ -25,7 +25,10 @@ class EarlierNotes:
     """The notes that were kept so far; holds hashes, no text."""
 
     def __init__(self, min_similarity: float, most_notes: int) -> None:
-        """`min_similarity` is the Jaccard similarity of the sets of word runs, estimated; 0 < it <= 1."""
+        """`min_similarity` is the Jaccard similarity of the sets of word runs, 0 < it <= 1.
+
+        It is estimated, with a standard error of 0.04.
+        """
         self._least_equal = min_similarity * NUM_PERMUTATIONS
         self._bands = _bands(min_similarity)
         self._num_notes = 0
@@ -63,7 +66,7 @@ def _bands(min_similarity: float) -> list[slice]:
     """Parts of a signature of which similar notes have at least one in common."""
     if min_similarity >= 1:
         return [slice(0, NUM_PERMUTATIONS)]
-    chosen = MinHashLSH(threshold=min(min_similarity, MOST_INDEXED), num_perm=NUM_PERMUTATIONS)
+    chosen = MinHashLSH(threshold=max(min_similarity - INDEXED_BELOW, 0.1), num_perm=NUM_PERMUTATIONS)
     return [slice(number * chosen.r, (number + 1) * chosen.r) for number in range(chosen.b)]
 
 

@@ -27,7 +27,7 @@ from asclepius_ray.chat.finder import Finder, NotBought
 from asclepius_ray.chat.row_deaths import largest_company
 from asclepius_ray.records import CaseReport
 from asclepius_ray.synthesis.company import Company
-from asclepius_ray.synthesis.desk_actor import exchange_with, find_with
+from asclepius_ray.synthesis.desk_actor import exchange_with, find_with, let_in_flight_end
 from asclepius_ray.synthesis.question_pool import QuestionPool, read_pool_if_frozen, wait_for_pool
 from asclepius_ray.synthesis.reports import Reports
 from asclepius_ray.synthesis.walk import RESULT_SCHEMA, RowResult, Walk
@@ -180,7 +180,13 @@ def walk_reports(reports: Reports, crew: Crew, workers: int) -> Generator[pa.Tab
         batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
         with closing(iter(batches)) as tables:
             for table in tables:
-                yield _read_block(table)
+                try:
+                    block = _read_block(table)
+                except RunTrouble:
+                    # Here, since leaving this kills the workers, with answers on their way that are paid for.
+                    let_in_flight_end(crew.desk, crew.walk.teacher.timeout_seconds)
+                    raise
+                yield block
 
 
 def order_blocks(blocks: Iterable[pa.Table], first_rows: Iterable[int]) -> Iterator[pa.Table]:

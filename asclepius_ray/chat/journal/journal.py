@@ -223,22 +223,28 @@ class Journal:
             if isinstance(item, Mark) or self._buffered.get(item.key) is not item:
                 # A mark, or a failure that was declared void while it was being written.
                 continue
-            del self._buffered[item.key]
             key = item.key[:_KEY_BYTES]
+            # In this order: a reader, who takes no lock, finds it in the one or in the other.
             self._places[key] = _pack(segment, offset, length)
+            del self._buffered[item.key]
             self._note_failure(key, isinstance(item.answer, Failure))
 
     def _read_stored(self, key: bytes) -> Entry | None:
-        for _attempt in range(2):
+        while True:
             place = self._places.get(key[:_KEY_BYTES])
             if place is None:
                 return None
             segment, offset, length = _unpack(place)
             try:
                 payload = self._read_record(self._names[segment], offset, length)
-            except FileNotFoundError:
-                # Merged away since the place was looked up: it is found in the merged segment now.
-                continue
+            except OSError as error:
+                # Merged away since the place was looked up: it is found in the merged segment now. A bucket
+                # has other words for that than a folder.
+                if self._places.get(key[:_KEY_BYTES]) != place:
+                    continue
+                if isinstance(error, FileNotFoundError):
+                    break
+                raise
             if payload is None:
                 break
             _number, item = decode_item(payload)

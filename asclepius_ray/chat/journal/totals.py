@@ -20,6 +20,8 @@ class StepTotals:
     completion_tokens: int = 0
     cost_usd: float | None = 0.0
     """None as soon as the price of one entry is not known."""
+    known_usd: float = 0.0
+    """Of the entries whose price is known: what a budget counts."""
     unsettled_usd: float = 0.0
 
 
@@ -35,6 +37,7 @@ def add_entry(totals: dict[str, StepTotals], entry: Entry) -> None:
         prompt_tokens=before.prompt_tokens + entry.answer.prompt_tokens,
         completion_tokens=before.completion_tokens + entry.answer.completion_tokens,
         cost_usd=(before.cost_usd or 0.0) + (entry.cost_usd or 0.0) if known else None,
+        known_usd=before.known_usd + (entry.cost_usd or 0.0),
         unsettled_usd=before.unsettled_usd + entry.unsettled_usd,
     )
 
@@ -54,6 +57,7 @@ def totals_of(index: "np.ndarray[Any, Any]") -> dict[str, StepTotals]:
             prompt_tokens=int(rows["prompt_tokens"].sum(dtype=np.uint64)),
             completion_tokens=int(rows["completion_tokens"].sum(dtype=np.uint64)),
             cost_usd=None if np.isnan(cost) else cost,
+            known_usd=float(np.nansum(rows["cost_usd"])),
             unsettled_usd=float(rows["unsettled_usd"].sum()),
         )
     return found
