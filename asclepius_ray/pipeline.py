@@ -36,6 +36,7 @@ from asclepius_ray.progress import Progress
 from asclepius_ray.ray_session import check_root_is_shared, is_submitted_job, ray_session
 from asclepius_ray.run import Run, read_secret, resolved_json
 from asclepius_ray.synthesis.case_reports import read_case_reports
+from asclepius_ray.synthesis.question_pool import FOLDER_NAME as QUESTIONS_NAME
 
 if TYPE_CHECKING:
     from asclepius_ray.synthesis.estimate import Estimate
@@ -162,11 +163,17 @@ def _from_stage_on(redo: str) -> tuple[Stage, ...]:
 
 
 def _clear(work: Work, stages: tuple[Stage, ...]) -> None:
-    """Removes the stages' artefacts, the last first, so that none outlives what it was made from."""
+    """Removes the stages' artefacts, the last first, so that none outlives what it was made from.
+
+    The frozen questions stay where only failed rows are asked anew: with those of mended rows among them the
+    others would see other examples, and be asked anew too.
+    """
+    kept = {QUESTIONS_NAME} if work.only_failed else set()
     for stage in reversed(stages):
         work.progress.say(f"{stage.name}: removed, to be made anew")
         for artifact in reversed(stage.artifacts):
-            work.root.child(artifact).clear()
+            if artifact not in kept:
+                work.root.child(artifact).clear()
 
 
 def _check_settings(work: Work, stages: tuple[Stage, ...], redone: tuple[Stage, ...]) -> None:

@@ -5,7 +5,7 @@ at the end. What stays: the notes, the dataset and the models' answers, which ar
 list of rejected rows, which holds ids and reasons alone, and all manifests.
 """
 
-from asclepius_ray.artifacts import Folder, read_manifest, write_manifest
+from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.purse import MARK_NAME
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.fingerprints import SYNTHESIZE
@@ -49,13 +49,8 @@ def _remove_texts(root: Folder) -> int:
     if evaluation.exists(ASKED_NAME):
         evaluation.delete(ASKED_NAME)
         num_removed += 1
-    return num_removed + _remove_examples(root.child("notes"))
-
-
-def _remove_examples(notes: Folder) -> int:
-    if not notes.exists(EXAMPLES_NAME):
-        return 0
-    manifest = read_manifest(notes)
-    notes.delete(EXAMPLES_NAME)
-    write_manifest(notes, manifest.artifact, manifest.counts, manifest.made_from, manifest.details)
-    return 1
+    notes = root.child("notes")
+    if notes.exists(EXAMPLES_NAME):
+        notes.delete(EXAMPLES_NAME)
+        num_removed += 1
+    return num_removed

@@ -89,10 +89,10 @@ def check_root_is_shared(root: Folder, probe: str) -> None:
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
     if not root.is_local or len(nodes) < 2:
         return
-    sees = ray.remote(root.exists)
+    sees = ray.remote(_sees)
     seen = [
         sees.options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
-            probe
+            root, probe
         )
         for node in nodes
     ]
@@ -102,6 +102,10 @@ def check_root_is_shared(root: Folder, probe: str) -> None:
             f"the root {root.uri} is a local folder that {blind} of the cluster's {len(nodes)} nodes do not "
             "see; use storage that all of them share, such as s3://BUCKET/run"
         )
+
+
+def _sees(root: Folder, probe: str) -> bool:
+    return root.exists(probe)
 
 
 def _connect(address: str) -> None:

@@ -42,7 +42,11 @@ def print_estimate(console: Console, run: Run, estimate: "Estimate") -> None:
         table.add_row(*(str(value) for value in asdict(spread).values()))
     console.print(table)
     cost = "unknown: set [teacher.price]" if estimate.cost_usd is None else f"{estimate.cost_usd:,.2f} USD"
-    hours = "set by no limit of the run file" if estimate.hours is None else f"{estimate.hours:,.1f} hours"
+    hours = (
+        "no limit is known: as fast as the teacher answers"
+        if estimate.hours is None
+        else f"{estimate.hours:,.1f} hours"
+    )
     lines = [
         f"sample  {estimate.num_sampled} rows: {estimate.num_ok} ok, {estimate.num_failed} failed; kept in "
         "the journal, not paid again",

@@ -6,7 +6,6 @@ request's text or the server's words.
 """
 
 import asyncio
-import logging
 import random
 import time
 
@@ -14,8 +13,10 @@ import aiohttp
 import httpx2
 import openai
 
+from asclepius_ray.chat.body import Body
 from asclepius_ray.chat.connection import (
     ErrorStatus,
+    call_options,
     explain_connection,
     explain_status,
     open_client,
@@ -31,8 +32,6 @@ from asclepius_ray.chat.replies import FailureReason, Refusal, Reply
 from asclepius_ray.chat.retry_after import backoff_seconds
 from asclepius_ray.errors import EndpointError
 from asclepius_ray.records import Message
-
-logger = logging.getLogger(__name__)
 
 NUM_CHECKS = 3
 CHECK_TIMEOUT_SECONDS = 20.0
@@ -65,9 +64,9 @@ class ChatClient:
         self._client = open_client(endpoint, max_in_flight=0)
         # As a whole: the client would put it together anew for every call.
         self._address = f"{endpoint.base_url.rstrip('/')}/chat/completions"
+        self._options = call_options(endpoint)
         self._jitter = random.Random()
-        self._max_tokens_field = "max_tokens"
-        self._sends_temperature = True
+        self._body = Body(endpoint)
         self._probing = asyncio.Lock()
         self._probed_at = float("-inf")
 
@@ -85,9 +84,10 @@ class ChatClient:
         trial = trial or Trial(request.max_tokens)
         patience = patience or Patience(float("inf"))
         while True:
-            started = time.monotonic()
             if ticket is None:
                 ticket = await self._gate.enter(load_of(request, trial.max_tokens))
+            # The time in the queue is not lost to a broken attempt.
+            started = time.monotonic()
             attempt = await self._attempt(request, trial, ticket)
             ticket = None
             if attempt is None or isinstance(attempt, Reply):
@@ -110,7 +110,7 @@ class ChatClient:
         trial.attempts += 1
         outcome = Outcome(Ending.BROKEN)
         try:
-            attempt, headers = await self._send(self._body_of(request, trial))
+            attempt, headers = await self._send(self._body.write(request, trial.max_tokens))
             if isinstance(attempt, ErrorStatus):
                 outcome = Outcome(_ending_of(attempt), 0, 0, attempt.wait_seconds, attempt.headers)
             elif isinstance(attempt, FailureReason):
@@ -122,20 +122,12 @@ class ChatClient:
             self._gate.leave(ticket, outcome)
         return attempt
 
-    def _body_of(self, request: Request, trial: Trial) -> dict[str, object]:
-        body: dict[str, object] = {
-            "model": self.endpoint.model,
-            "messages": [{"role": turn.role, "content": turn.content} for turn in request.messages],
-            self._max_tokens_field: trial.max_tokens,
-        }
-        if self._sends_temperature:
-            body["temperature"] = request.temperature
-        return body | dict(self.endpoint.extra_body)
-
     async def _send(self, body: dict[str, object]) -> tuple[Attempt, dict[str, str]]:
         try:
             async with asyncio.timeout(self.endpoint.timeout_seconds):
-                response = await self._client.post(self._address, body=body, cast_to=httpx2.Response)
+                response = await self._client.post(
+                    self._address, body=body, options=self._options, cast_to=httpx2.Response
+                )
         except TimeoutError:
             return FailureReason.TIMEOUT, {}
         except openai.APIStatusError as error:
@@ -146,20 +138,7 @@ class ChatClient:
         return read_answer(response, set(body)), rate_headers(response.headers)
 
     def _handle_error_status(self, error: ErrorStatus, trial: Trial) -> Failure | None:
-        if error.refusal is Refusal.WAIT:
-            return None
-        if error.refusal is Refusal.RENAME_MAX_TOKENS:
-            # It names a field that was sent, so that this request is not renamed twice.
-            self._max_tokens_field = "max_completion_tokens"
-            return None
-        if error.refusal is Refusal.DROP_TEMPERATURE:
-            if self._sends_temperature:
-                logger.warning(
-                    "%s takes no temperature for the model %s; the run file's is not used",
-                    self.endpoint.host,
-                    self.endpoint.model,
-                )
-            self._sends_temperature = False
+        if error.refusal is Refusal.WAIT or self._body.adapt(error.refusal):
             return None
         if trial.lengthened and error.refusal in _FITS_NOT:
             # The first length was accepted; it is the doubled one that does not fit the model.
@@ -234,7 +213,7 @@ async def _check_once(client: openai.AsyncOpenAI, endpoint: Endpoint) -> tuple[s
     """What is wrong ("" = nothing), and whether asking again cannot change it."""
     try:
         async with asyncio.timeout(min(endpoint.timeout_seconds, CHECK_TIMEOUT_SECONDS)):
-            await client.get("/models", cast_to=httpx2.Response)
+            await client.get("/models", options=call_options(endpoint), cast_to=httpx2.Response)
     except openai.APIStatusError as error:
         status = read_error_status(error, set())
         if status.refusal in (Refusal.BAD_KEY, Refusal.NO_QUOTA):

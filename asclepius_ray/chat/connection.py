@@ -15,6 +15,7 @@ import httpx2
 import openai
 
 from asclepius_ray.chat.endpoint import Endpoint
+from asclepius_ray.chat.rate_headers import is_about_rates, read_rate_headers
 from asclepius_ray.chat.replies import Refusal, Reply, find_error, read_refusal, read_reply
 from asclepius_ray.chat.retry_after import retry_after_seconds
 from asclepius_ray.errors import ConfigError
@@ -74,12 +75,24 @@ def _headers(endpoint: Endpoint) -> dict[str, str | openai.Omit]:
     left_out += [f"X-Stainless-{name}" for name in _TELEMETRY]
     headers: dict[str, str | openai.Omit] = {name: openai.Omit() for name in left_out}
     if endpoint.api_version:
-        headers["Authorization"] = openai.Omit()
         if endpoint.api_key:
             headers["api-key"] = endpoint.api_key
+    elif "authorization" in {name.lower() for name in headers}:
+        headers["Authorization"] = f"Bearer {endpoint.api_key or NO_KEY}"
     given = endpoint.headers
     names = {name.lower() for name in given}
     return {name: value for name, value in headers.items() if name.lower() not in names} | given
+
+
+def call_options(endpoint: Endpoint) -> openai.RequestOptions:
+    """What goes with every call: Azure has its key in a header of its own, and wants none in the usual one.
+
+    The client takes that from a call alone, and refuses to send without a key where it is set up so.
+    """
+    names = {name.lower() for name in endpoint.headers}
+    if endpoint.api_version and "authorization" not in names:
+        return {"headers": {"Authorization": openai.Omit()}}
+    return {}
 
 
 def _ssl_context() -> ssl.SSLContext:
@@ -109,20 +122,25 @@ def read_answer(response: httpx2.Response, sent_parameters: set[str]) -> Reply |
     hidden = find_error(response.content)
     if hidden is None:
         return read_reply(response.content)
-    refusal, parameter = read_refusal(*hidden, sent_parameters)
-    wait = retry_after_seconds(response.headers, datetime.now(UTC))
-    return ErrorStatus(hidden[0], refusal, parameter, wait, rate_headers(response.headers))
+    return _error_status(hidden[0], read_refusal(*hidden, sent_parameters), response.headers)
 
 
 def read_error_status(error: openai.APIStatusError, sent_parameters: set[str]) -> ErrorStatus:
-    refusal, parameter = read_refusal(error.status_code, error.body, sent_parameters)
-    wait = retry_after_seconds(error.response.headers, datetime.now(UTC))
-    return ErrorStatus(error.status_code, refusal, parameter, wait, rate_headers(error.response.headers))
+    status, body = error.status_code, error.body
+    return _error_status(status, read_refusal(status, body, sent_parameters), error.response.headers)
+
+
+def _error_status(status: int, read: tuple[Refusal, str], headers: Mapping[str, str]) -> ErrorStatus:
+    refusal, parameter = read
+    told, wait = rate_headers(headers), retry_after_seconds(headers, datetime.now(UTC))
+    if wait is None and refusal is Refusal.WAIT and (limits := read_rate_headers(told)) is not None:
+        wait = limits.wait_seconds
+    return ErrorStatus(status, refusal, parameter, wait, told)
 
 
 def rate_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers about rates, by their names in lower case; nothing else of a reply's head is kept."""
-    return {name.lower(): value for name, value in headers.items() if "ratelimit" in name.lower()}
+    return {name.lower(): value for name, value in headers.items() if is_about_rates(name)}
 
 
 def explain_status(endpoint: Endpoint, error: ErrorStatus) -> str:

@@ -3,7 +3,8 @@
 One desk a job. Workers speak to it in batches (`desk_messages`); it answers from the journal, lets each
 key be bought by one worker only, and gives permits with the moment at which to send. A permit is given
 only when the money for it is set aside durably. After a loss of the desk a new one loads the journal and
-the workers tell it what they hold; until then nothing is sent, so no limit is lifted.
+the workers tell it what they hold and what the lost one knew; until all have, no permit is given, so no
+limit is lifted.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from asclepius_ray.artifacts import Folder
-from asclepius_ray.chat.desk_messages import Ask, Heard, Said, Trouble
+from asclepius_ray.chat.desk_messages import Ask, Heard, Memory, Said, Trouble
 from asclepius_ray.chat.desk_money import DeskMoney
 from asclepius_ray.chat.desk_queue import Claims, Permit, WorkerState
 from asclepius_ray.chat.desk_snapshot import DeskSnapshot
@@ -31,12 +32,17 @@ SECONDS_PER_WORKER = 0.004
 SHORTEST_SECONDS = 0.025
 LONGEST_SECONDS = 1.0
 STALE_WORKER_SECONDS = 60.0
+LONGEST_RESYNC_SECONDS = 5.0
+"""So long an heir waits for the workers of the desk that was lost: some may have been lost with it."""
 
 
 class Desk:
-    """Opens the journal at `folder`; `exchange` is called by every worker, concurrently, on one loop."""
+    """Opens the journal at `folder`; `exchange` is called by every worker, concurrently, on one loop.
 
-    def __init__(self, folder: Folder, endpoint: Endpoint) -> None:
+    `is_heir`: another desk of this run was lost.
+    """
+
+    def __init__(self, folder: Folder, endpoint: Endpoint, is_heir: bool = False) -> None:
         now = time.monotonic()
         self.life = secrets.token_hex(8)
         self._endpoint = endpoint
@@ -44,12 +50,14 @@ class Desk:
         self._money = DeskMoney(folder, endpoint, self._storage)
         limits = Limits(endpoint.requests_per_minute, endpoint.tokens_per_minute)
         self._limiter = Limiter(limits, now)
-        self._limiter.restart(now)
         self._quotas = Quotas(endpoint.max_in_flight)
         self._estimates = TokenEstimates()
         self._outage = Outage(endpoint.max_outage_seconds)
         self._claims = Claims()
         self._workers: dict[str, WorkerState] = {}
+        self._is_heir = is_heir
+        self._num_awaited = 0
+        self._first_heard_at = math.inf
         self._turn = 0
         marks = self._storage.journal.marks
         self._deaths = RowDeaths(marks(DEATHS_MARK), marks(LONE_DEATHS_MARK))
@@ -63,13 +71,15 @@ class Desk:
         """Takes one worker's message and returns all that there is for it."""
         self._start()
         worker = self._workers.get(said.worker)
-        if worker is None or worker.process != said.process or said.is_resync:
-            if not said.is_resync and (said.desk != self.life and said.desk):
-                return Heard(self.life, needs_resync=True)
-            worker = self._welcome(said)
-        elif said.desk and said.desk != self.life:
+        is_known = worker is not None and worker.process == said.process
+        if said.desk and not said.is_resync and not (is_known and said.desk == self.life):
+            # It has spoken to a desk that was lost, or was silent for so long that it was buried, and what
+            # it had asked for with it.
             return Heard(self.life, needs_resync=True)
+        if worker is None or said.is_resync or not is_known:
+            worker = self._welcome(said)
         worker.heard_at = time.monotonic()
+        self._first_heard_at = min(self._first_heard_at, worker.heard_at)
         await self._take(worker, said)
         await self._give_permits()
         return self._reply(worker)
@@ -99,18 +109,25 @@ class Desk:
                 self._storage.journal.append(entry)
         await self._storage.flush()
 
-    async def reserve_batch(self, loads: Sequence[Load]) -> bool:
-        """Sets aside the most that a batch can cost, durably; False where the budget forbids it."""
-        return await self._money.reserve_all(loads)
-
-    async def adopt_batch(self, loads: Sequence[Load]) -> None:
-        """A batch of an earlier run is still open."""
+    async def adopt_batches(self, loads: Sequence[Load]) -> str:
+        """Batches with these requests are open since before this desk; returns its life, for what follows."""
         self._money.adopt_all(loads)
+        return self.life
 
-    async def settle_batch(self, settled: Sequence[tuple[Load, int, int]]) -> None:
-        """Lines of a batch have come to their end, with these tokens in and out."""
+    async def reserve_batch(self, life: str, loads: Sequence[Load]) -> bool | None:
+        """Sets aside the most that a batch can cost, durably; False where the budget forbids it.
+
+        None where `life` is another desk's, which was lost: this one does not know what is open.
+        """
+        return await self._money.reserve_all(loads) if life == self.life else None
+
+    async def settle_batch(self, life: str, settled: Sequence[tuple[Load, int, int]]) -> bool | None:
+        """Lines of a batch have come to their end, with these tokens in and out; None as above."""
+        if life != self.life:
+            return None
         for load, prompt_tokens, completion_tokens in settled:
             self._money.settle_one(load, prompt_tokens, completion_tokens)
+        return True
 
     async def stop(self, trouble: Trouble) -> None:
         """Ends the run as one: nothing more is sent, what is in flight comes in."""
@@ -156,30 +173,52 @@ class Desk:
         return self._limiter.pause_reason if self._limiter.blocked_until > now else ""
 
     def _welcome(self, said: Said) -> WorkerState:
-        """A new worker, a new life of one, or one that comes back after this desk was lost."""
+        """A new worker, a new life of one, or one whose line to a desk was broken: this one or a lost one."""
+        now = time.monotonic()
         old = self._workers.pop(said.worker, None)
-        if old is not None:
-            self._bury(old, is_dead=old.process != said.process)
+        known: dict[int, Permit] = {}
+        if old is not None and old.process == said.process:
+            known = self._part_permits(old, said, now)
+            self._forget(old, keep=said.buying)
+        elif old is not None:
+            self._bury(old)
         worker = self._workers[said.worker] = WorkerState(said.worker, said.process)
-        for number, key, load in said.held:
-            worker.permits[number] = Permit(key, load, time.monotonic(), is_of_lost_desk=True)
-            if key:
-                self._claims.take(key, worker, Ask(number, load, key))
+        for number, load in said.held:
+            lost = Permit(load, now, is_of_lost_desk=True)
+            worker.permits[number] = known.get(number, lost)
+        for key in said.buying:
+            self._claims.restore(key, said.process)
+        if said.desk and said.desk != self.life:
+            self._is_heir = True
+            self._num_awaited = max(self._num_awaited, said.memory.num_workers)
+            self._limiter.inherit(said.memory.learnt, now)
         return worker
 
-    def _bury(self, worker: WorkerState, is_dead: bool) -> None:
-        """Frees what a worker held: what it had in flight may have been charged and counts as spent."""
+    def _part_permits(self, worker: WorkerState, said: Said, now: float) -> dict[int, Permit]:
+        """Returns the permits that are still in use. One that never arrived is given back; of one that was
+        used, and how is not known, the money counts as spent."""
+        held, untold = {number for number, _load in said.held}, {ask.number for ask in said.asks}
+        for number, permit in worker.permits.items():
+            if number in untold:
+                self._money.give_back(permit)
+                self._limiter.settle(permit.reserved_tokens, 0, now)
+            elif number not in held:
+                self._money.lose(permit)
+        return {number: permit for number, permit in worker.permits.items() if number in held}
+
+    def _bury(self, worker: WorkerState) -> None:
+        """Frees what a dead worker held: what it had in flight may have been charged and counts as spent."""
+        for permit in worker.permits.values():
+            self._money.lose(permit)
+        self._forget(worker)
+        for kind, counts in self._deaths.die(worker.process).items():
+            self._storage.journal.append_mark(kind, counts)
+
+    def _forget(self, worker: WorkerState, keep: Sequence[bytes] = ()) -> None:
+        """Ends its claims, except for those of `keep`, and its part of the places in flight."""
         self._quotas.forget(worker.name)
         self._claims.forget_waiter(worker.name)
-        for permit in worker.permits.values():
-            if is_dead:
-                self._money.lose(permit)
-            else:
-                self._money.give_back(permit)
-        self._requeue(self._claims.release_all(worker.process))
-        if is_dead:
-            for kind, counts in self._deaths.die(worker.process).items():
-                self._storage.journal.append_mark(kind, counts)
+        self._requeue(self._claims.release_all(worker.process, keep))
 
     def _requeue(self, waiters: list[tuple[str, Ask]]) -> None:
         for name, ask in waiters:
@@ -203,8 +242,13 @@ class Desk:
             self._requeue(self._claims.release(key, worker.process))
         self._take_rows(worker, said)
         await self._queue(worker, said.asks)
-        worker.in_flight, worker.wanted = said.in_flight, said.wanted
-        worker.quota = self._quotas.report(worker.name, said.in_flight, said.wanted)
+        # What goes with the reply is not wanted any more, and may be the last that this worker asks for: one
+        # that has no rows left is ended without a word, and must not keep places.
+        worker.in_flight = said.in_flight
+        worker.wanted = max(said.wanted - len(worker.bought), said.in_flight)
+        # An heir does not know yet what the others hold: nobody gets more places than he uses.
+        wanted = said.in_flight if self._awaits_workers() else worker.wanted
+        worker.quota = self._quotas.report(worker.name, said.in_flight, wanted)
 
     def _take_rows(self, worker: WorkerState, said: Said) -> None:
         for row_id in said.rows_begun:
@@ -264,13 +308,23 @@ class Desk:
             if self._outage.has_lasted_too_long(time.monotonic()):
                 await self.stop(Trouble("endpoint", self._outage.explain(self._endpoint.host)))
             horizon = 2 * self._next_seconds()
-            while self._trouble is None and (found := self._whose_turn()) is not None:
+            while (
+                self._trouble is None
+                and not self._awaits_workers()
+                and (found := self._whose_turn()) is not None
+            ):
                 worker, ask = found
                 if ask.key and not self._claims.holds(ask.key, worker.process):
                     worker.drop(ask)
                     continue
                 if not await self._grant(worker, ask, horizon):
                     break
+
+    def _awaits_workers(self) -> bool:
+        """Whether some may still hold permits of a lost desk that this one knows nothing of."""
+        if not self._is_heir or time.monotonic() - self._first_heard_at > LONGEST_RESYNC_SECONDS:
+            return False
+        return not self._num_awaited or len(self._workers) < self._num_awaited
 
     async def _grant(self, worker: WorkerState, ask: Ask, horizon: float) -> bool:
         now = time.monotonic()
@@ -289,7 +343,7 @@ class Desk:
         if send_at is None:
             return False
         worker.drop(ask)
-        worker.permits[ask.number] = Permit(ask.key, load, send_at, tokens, self._money.reserve(load))
+        worker.permits[ask.number] = Permit(load, send_at, tokens, self._money.reserve(load))
         worker.granted.append((ask.number, send_at))
         self._outage.tried(now)
         self._turn += 1
@@ -307,7 +361,7 @@ class Desk:
         silent = [w for w in self._workers.values() if now - w.heard_at > STALE_WORKER_SECONDS]
         for worker in silent:
             del self._workers[worker.name]
-            self._bury(worker, is_dead=True)
+            self._bury(worker)
 
     def _next_seconds(self) -> float:
         return min(max(SECONDS_PER_WORKER * len(self._workers), SHORTEST_SECONDS), LONGEST_SECONDS)
@@ -324,7 +378,7 @@ class Desk:
             verdicts=worker.verdicts,
             quota=worker.quota,
             durable=worker.durable,
-            pause_seconds=max(self._limiter.blocked_until - now, 0.0),
+            memory=Memory(len(self._workers), self._limiter.learnt(now)),
             answered_age_seconds=now - self._answered_at if math.isfinite(self._answered_at) else math.inf,
             next_seconds=self._next_seconds(),
             trouble=self._trouble,

@@ -9,10 +9,10 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from asclepius_ray.chat.desk_messages import Ask, Heard, Said, Trouble, Verdict
+from asclepius_ray.chat.desk_messages import Ask, Heard, Memory, Said, Trouble, Verdict
 from asclepius_ray.chat.exchange import Entry
 from asclepius_ray.chat.gate import Ending, Load, Outcome, Ticket
 from asclepius_ray.chat.places import Places
@@ -53,7 +53,7 @@ class DeskLink:
         self._asks: dict[int, _Waiting] = {}
         self._asks_by_key: dict[bytes, int] = {}
         self._buying: dict[bytes, asyncio.Future[Entry | None]] = {}
-        self._held: dict[int, tuple[bytes, Load]] = {}
+        self._held: dict[int, Load] = {}
         self._undurable: dict[int, Entry] = {}
         self._durable_waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._rows: dict[str, asyncio.Future[Verdict] | None] = {}
@@ -61,6 +61,7 @@ class DeskLink:
         self._places = Places()
         self._num_waiting_for_place = 0
         self._blocked_until = 0.0
+        self._memory = Memory()
         self._answered_at = float("-inf")
         self._trouble: Trouble | None = None
         self._ended = asyncio.Event()
@@ -272,21 +273,23 @@ class DeskLink:
         if self._needs_resync:
             said = self._tell_everything(said.trouble)
             self._needs_resync = False
-            # The new desk knows of no quota but what is in use now.
+            # The desk knows of no quota then but what is in use now.
             self._places.resize(self._places.in_use)
-        else:
-            said.desk = self._desk
+        said.desk = self._desk
         said.in_flight = self._places.in_use
         said.wanted = self._places.in_use + self._num_waiting_for_place + len(self._asks)
         return said
 
     def _tell_everything(self, trouble: Trouble | None) -> Said:
+        pause_seconds = max(self._blocked_until - time.monotonic(), 0.0)
         return Said(
             worker=self._worker,
             process=self._process,
             is_resync=True,
             asks=[waiting.ask for waiting in self._asks.values()],
-            held=[(number, key, load) for number, (key, load) in self._held.items()],
+            held=list(self._held.items()),
+            buying=[*self._buying, *(entry.key for entry in self._undurable.values())],
+            memory=replace(self._memory, learnt=replace(self._memory.learnt, pause_seconds=pause_seconds)),
             deliveries=list(self._undurable.items()),
             rows_begun=list(self._rows),
             rows_admitted=list(self._lone_rows.items()),
@@ -296,7 +299,8 @@ class DeskLink:
     def _hear(self, heard: Heard) -> None:
         now = time.monotonic()
         self._desk = heard.desk
-        self._blocked_until = max(self._blocked_until, now + heard.pause_seconds)
+        self._memory = heard.memory
+        self._blocked_until = max(self._blocked_until, now + heard.memory.learnt.pause_seconds)
         self._answered_at = max(self._answered_at, now - heard.answered_age_seconds)
         self._places.resize(heard.quota)
         for entry in heard.bought:
@@ -320,7 +324,7 @@ class DeskLink:
                 self._outbox.outcomes.append((number, Outcome(Ending.UNUSED)))
             return
         if not isinstance(answer, Entry):
-            self._held[number] = (waiting.ask.key, waiting.ask.load)
+            self._held[number] = waiting.ask.load
         waiting.answer.set_result(answer)
 
     def _settle_durable(self, durable: int) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from asclepius_ray.chat.exchange import Entry
 from asclepius_ray.chat.gate import Load, Outcome
+from asclepius_ray.chat.limiter import Learnt
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,14 @@ class Trouble:
     errno: int = 0
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What a desk knows that is in no journal; each worker keeps it for the heir of one that is lost."""
+
+    num_workers: int = 0
+    learnt: Learnt = field(default_factory=Learnt)
+
+
 @dataclass
 class Said:
     """One message of a worker; what it held while the desk was away comes again after `is_resync`."""
@@ -47,14 +56,18 @@ class Said:
     """One life of it."""
     is_resync: bool = False
     desk: str = ""
-    """The life of the desk that the worker has spoken to; a new one asks for a resync."""
+    """The life of the desk that the worker has last spoken to; a new one asks for a resync."""
     asks: list[Ask] = field(default_factory=list)
     outcomes: list[tuple[int, Outcome]] = field(default_factory=list)
     deliveries: list[tuple[int, Entry]] = field(default_factory=list)
     """The worker's own numbers, counting up."""
     abandoned: list[bytes] = field(default_factory=list)
-    held: list[tuple[int, bytes, Load]] = field(default_factory=list)
-    """On a resync: permits in use, with the key for which each was given."""
+    held: list[tuple[int, Load]] = field(default_factory=list)
+    """On a resync: permits in use."""
+    buying: list[bytes] = field(default_factory=list)
+    """On a resync: keys that are being bought, were asked for, or are among the deliveries."""
+    memory: Memory = field(default_factory=Memory)
+    """On a resync: what the desk has last told."""
     rows_begun: list[str] = field(default_factory=list)
     rows_admitted: list[tuple[str, bool]] = field(default_factory=list)
     """Rows with deaths behind them that begin now, and whether each is alone in its process."""
@@ -77,7 +90,7 @@ class Heard:
     quota: int = 0
     durable: int = 0
     """Deliveries of this process up to here are on storage."""
-    pause_seconds: float = 0.0
+    memory: Memory = field(default_factory=Memory)
     answered_age_seconds: float = float("inf")
     """Time since the endpoint last answered anyone."""
     next_seconds: float = 0.05

@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from asclepius_ray.chat.desk_messages import Ask, Verdict
@@ -16,7 +17,6 @@ LEAST_PREFETCH = 4
 class Permit:
     """One permit in use: for what, and what was set aside for it."""
 
-    key: bytes
     load: Load
     send_at: float
     reserved_tokens: int = 0
@@ -88,6 +88,10 @@ class Claims:
         claim.waiters.append((worker.name, ask))
         return False
 
+    def restore(self, key: bytes, process: str) -> None:
+        """The process buys the key already, unless somebody else has begun to meanwhile."""
+        self._claims.setdefault(key, _Claim(process))
+
     def holds(self, key: bytes, process: str) -> bool:
         claim = self._claims.get(key)
         return claim is not None and claim.process == process
@@ -98,9 +102,10 @@ class Claims:
             return []
         return self._claims.pop(key).waiters
 
-    def release_all(self, process: str) -> list[tuple[str, Ask]]:
-        """Ends all claims of a dead process and returns those who waited for them."""
-        keys = [key for key, claim in self._claims.items() if claim.process == process]
+    def release_all(self, process: str, keep: Collection[bytes] = ()) -> list[tuple[str, Ask]]:
+        """Ends the claims of a process, those of `keep` excepted, and returns those who waited for them."""
+        kept = set(keep)
+        keys = [key for key, claim in self._claims.items() if claim.process == process and key not in kept]
         return [waiter for key in keys for waiter in self.release(key, process)]
 
     def forget_waiter(self, name: str) -> None:

@@ -5,6 +5,8 @@ from asclepius_ray.chat.gate import Ending
 LEAST_BROKEN = 8
 LEAST_SECONDS = 3.0
 TRY_INTERVAL_SECONDS = 1.0
+SUSPICIOUS_INTERVAL_SECONDS = 0.1
+"""Before it is sure: rows that wait for their next try keep no place, so all of them would storm it."""
 
 
 class Outage:
@@ -30,7 +32,10 @@ class Outage:
 
     def may_try(self, now: float) -> bool:
         """True where an attempt may be made: during an outage one a second is enough."""
-        return not self.is_on(now) or now - self._tried_at >= TRY_INTERVAL_SECONDS
+        if self._num_broken < LEAST_BROKEN:
+            return True
+        interval = TRY_INTERVAL_SECONDS if self.is_on(now) else SUSPICIOUS_INTERVAL_SECONDS
+        return now - self._tried_at >= interval
 
     def tried(self, now: float) -> None:
         self._tried_at = now

@@ -1,8 +1,10 @@
 """Reads what a reply's headers tell of the endpoint's limits. Pure.
 
-Known are OpenAI's `x-ratelimit-{limit,remaining,reset}-{requests,tokens}` (Azure, vLLM gateways and most
-others send the same names), Anthropic's `anthropic-ratelimit-{requests,tokens}-…` with moments as resets,
-and the plain `ratelimit-…` of the IETF draft. What cannot be read is taken as not sent.
+Known are OpenAI's `x-ratelimit-{limit,remaining,reset}-{requests,tokens}` with durations as resets (vLLM
+gateways and most others send the same names), Azure's with plain seconds, the window of its limits in
+`x-ratelimit-renewalperiod-…` and at times `x-rate-limit-…`, Anthropic's `anthropic-ratelimit-{requests,
+tokens}-…` with moments as resets, and the plain `ratelimit-…` of the IETF draft. What cannot be read, such
+as Azure's -1, is taken as not sent.
 """
 
 import re
@@ -31,25 +33,44 @@ class RateHeaders:
     requests: Allowance
     tokens: Allowance
 
+    @property
+    def wait_seconds(self) -> float | None:
+        """What a refusal without Retry-After asks for; None where limits tell the pace, or nothing does."""
+        resets = [one.reset_seconds for one in (self.requests, self.tokens) if _tells_only_its_reset(one)]
+        return max((seconds for seconds in resets if seconds), default=None)
+
+
+def is_about_rates(name: str) -> bool:
+    """Whether a header of that name tells of a limit."""
+    return "ratelimit" in _plain(name)
+
 
 def read_rate_headers(headers: Mapping[str, str]) -> RateHeaders | None:
     """What the headers tell; None where they tell nothing. Names may be in any case."""
-    found = {name.lower(): value for name, value in headers.items() if "ratelimit" in name.lower()}
+    found = {_plain(name): value for name, value in headers.items() if is_about_rates(name)}
     if not found:
         return None
     now = datetime.now(UTC)
     return RateHeaders(_read(found, "requests", now), _read(found, "tokens", now))
 
 
+def _plain(name: str) -> str:
+    return name.lower().replace("rate-limit", "ratelimit")
+
+
+def _tells_only_its_reset(allowance: Allowance) -> bool:
+    return allowance.per_minute is None and not allowance.remaining
+
+
 def _read(headers: Mapping[str, str], kind: str, now: datetime) -> Allowance:
     for form in (f"x-ratelimit-%s-{kind}", f"anthropic-ratelimit-{kind}-%s"):
-        if form % "limit" in headers or form % "remaining" in headers:
+        if any(form % part in headers for part in ("limit", "remaining", "reset")):
             return _allowance(headers, form, now)
     return _allowance(headers, "ratelimit-%s", now) if kind == "requests" else Allowance(None, None, None)
 
 
 def _allowance(headers: Mapping[str, str], form: str, now: datetime) -> Allowance:
-    """A limit counts as one of a minute unless limit, remaining and reset show a longer window.
+    """A limit counts as one of a minute unless it says otherwise, or limit, remaining and reset do.
 
     An allowance of which a share is used up and that is whole again only after more than two minutes is
     one of an hour or a day (Groq tells its requests of a day under OpenAI's name).
@@ -58,6 +79,9 @@ def _allowance(headers: Mapping[str, str], form: str, now: datetime) -> Allowanc
     seconds = _seconds(headers.get(form % "reset"), now)
     if most is None or most <= 0:
         return Allowance(None, left, seconds)
+    period_seconds = _number(headers.get(form % "renewalperiod"))
+    if period_seconds:
+        return Allowance(most * 60.0 / period_seconds, left, seconds)
     if seconds is not None and seconds > _LONGEST_WINDOW_SECONDS:
         return Allowance(None, left, seconds)
     if left is not None and seconds is not None and most - left > 0:

@@ -220,7 +220,7 @@ def _status_of(error: object) -> int:
 def _document(body: bytes) -> dict[str, object]:
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
 

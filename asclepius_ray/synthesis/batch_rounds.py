@@ -5,7 +5,9 @@ After the last round the journal answers everything, and the dataset is made as 
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -17,31 +19,53 @@ from asclepius_ray.chat.batch.transport import BatchTransport, Outcome
 from asclepius_ray.chat.buyer import entry_of
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.gate import Load
+from asclepius_ray.synthesis.desk_actor import ask_desk
 
 
 class DeskAccount:
-    """Keeps what the batches bring, and the money for them, at the desk."""
+    """Keeps what the batches bring, and the money for them, at the desk.
+
+    A desk that was lost costs a pause: the one in its place is told which requests are open.
+    """
 
     def __init__(self, desk: Any, endpoint: Endpoint) -> None:
         self._desk = desk
         self._endpoint = endpoint
+        self._life = ""
+        """Of the desk that knows what is open."""
+        self._open: Counter[Load] = Counter()
 
     async def reserve(self, loads: Sequence[Load]) -> bool:
-        allowed: bool = await self._desk.reserve_batch.remote(list(loads))
+        allowed = await self._tell("reserve_batch", list(loads))
+        if allowed:
+            self._open.update(loads)
         return allowed
 
     async def adopt(self, loads: Sequence[Load]) -> None:
-        await self._desk.adopt_batch.remote(list(loads))
+        self._open.update(loads)
+        # Nothing else is open yet: the desk is told of all at once, with the first word of money.
+        self._life = ""
 
     async def settle(self, settled: Sequence[tuple[Load, int, int]]) -> None:
-        await self._desk.settle_batch.remote(list(settled))
+        await self._tell("settle_batch", list(settled))
+        self._open.subtract(load for load, _prompt_tokens, _completion_tokens in settled)
 
     async def keep(self, outcomes: Sequence[Outcome]) -> None:
         entries = [
             entry_of(one.pending.key, one.pending.request, one.answer, one.trial, self._endpoint)
             for one in outcomes
         ]
-        await self._desk.keep.remote(entries)
+        await ask_desk(lambda: self._desk.keep.remote(entries))
+
+    async def _tell(self, method: str, content: Sequence[Any]) -> bool:
+        """Speaks of money to the desk that knows what is open; its reply."""
+        while True:
+            ask = getattr(self._desk, method)
+            said = await ask_desk(partial(ask.remote, self._life, content))
+            if said is not None:
+                return bool(said)
+            adopt = partial(self._desk.adopt_batches.remote, list(self._open.elements()))
+            self._life = await ask_desk(adopt)
 
 
 def buy_in_batches(

@@ -4,17 +4,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from asclepius_ray.synthesis.licences import Licence
+
 _FRONT = """\
 ---
 language: [en]
-license: other
+license: {licence}
 task_categories: [text-generation]
 tags: [medical, clinical, synthetic]
 configs:
 - config_name: default
   data_files:
-  - {split: train, path: train-*.parquet}
-  - {split: validation, path: validation-*.parquet}
+  - split: train
+    path: train-*.parquet
+  - split: validation
+    path: validation-*.parquet
 ---
 """
 _OFFLINE = (
@@ -39,9 +43,7 @@ _NOTE_KINDS = {
 }
 _LICENCE = """\
 ## Licence and limits
-Made from PMC-Patients, the dataset is under that source's licence, CC BY-NC-SA 4.0: name the source, no
-commercial use, pass it on under the same licence. Made from other texts, it is under the licence of those
-texts. The teacher's provider may set terms of its own.
+Licence of the source: {name}. {terms} The teacher's provider may set terms of its own.
 
 For research only. The texts hold errors and things that no source says; use nothing of it, nor of a model
 trained on it, for decisions about a patient.
@@ -56,6 +58,7 @@ class CardSource:
     """The last part of the input's path."""
     kind: str
     seed: int
+    licence: Licence
 
 
 def render_card(source: CardSource, counts: Mapping[str, Any], details: Mapping[str, Any]) -> str:
@@ -68,10 +71,12 @@ def render_card(source: CardSource, counts: Mapping[str, Any], details: Mapping[
     prompts = [(name, f"`{digest}`") for name, digest in details["prompts"].items()]
     return "\n".join(
         [
-            _FRONT,
+            _FRONT.format(licence=source.licence.id),
             "# Clinical notes with instructions and answers\n",
             (_OFFLINE if teacher["is_offline"] else _TEACHER).format(model=teacher["model"]) + "\n",
             f"Source: `{source.name}` ({source.kind.replace('_', ' ')}). Seed: {source.seed}.\n",
+            f"Models that answered: {', '.join(f'`{name}`' for name in details['models']) or 'not told'}. "
+            f"{_price(details['price'])}\n",
             "## Rows",
             _table("split", ("rows", "articles in the source"), splits),
             _table("rows of the source", ("number",), _funnel_rows(counts)),
@@ -79,8 +84,18 @@ def render_card(source: CardSource, counts: Mapping[str, Any], details: Mapping[
             _COLUMNS.format(note=_NOTE_KINDS[source.kind]),
             "## Prompts",
             _table("prompt", ("sha256",), prompts),
-            _LICENCE,
+            _LICENCE.format(name=source.licence.name, terms=source.licence.terms),
         ]
+    )
+
+
+def _price(price: Mapping[str, Any] | None) -> str:
+    if price is None:
+        return "Price of a token: unknown."
+    as_of = f", as of {price['as_of']}" if price["as_of"] else ""
+    return (
+        f"Price of a million tokens: {price['input_usd_per_million_tokens']:g} USD in, "
+        f"{price['output_usd_per_million_tokens']:g} USD out{as_of}."
     )
 
 

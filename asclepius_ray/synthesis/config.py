@@ -30,6 +30,9 @@ class InputConfig(Section):
     """Of a table in the layout of MIMIC-III's NOTEEVENTS: the CATEGORY that is taken; "" = all."""
     limit: int = Field(default=0, ge=0)
     """The first so many rows; 0 = all."""
+    licence: str = ""
+    """Of the texts, for the dataset's card; "" = that of PMC-Patients or MIMIC-III if it is their table, else
+    unknown."""
     columns: ColumnsConfig = ColumnsConfig()
 
 

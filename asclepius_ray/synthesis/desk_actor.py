@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -15,9 +15,19 @@ from asclepius_ray.chat.desk_messages import Heard, Said
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.exchange import Entry
 
+Reply = TypeVar("Reply")
+
 CLOSE_TIMEOUT_SECONDS = 120.0
 HURRIED_SECONDS = 1.5
 """`ray job stop` leaves three seconds before it kills."""
+
+
+class DeskActor(Desk):
+    """A desk that knows whether Ray has started it in the place of one that was lost."""
+
+    def __init__(self, folder: Folder, endpoint: Endpoint) -> None:
+        is_heir = ray.get_runtime_context().was_current_actor_reconstructed
+        super().__init__(folder, endpoint, is_heir=is_heir)
 
 
 @contextlib.contextmanager
@@ -27,7 +37,7 @@ def open_desk(folder: Folder, endpoint: Endpoint) -> Iterator[Any]:
     It starts on the driver's node, and on another one if that is lost.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    actor = ray.remote(Desk).options(
+    actor = ray.remote(DeskActor).options(
         num_cpus=0, max_restarts=-1, max_concurrency=1000, scheduling_strategy=here
     )
     desk = actor.remote(folder, endpoint)
@@ -43,19 +53,22 @@ def open_desk(folder: Folder, endpoint: Endpoint) -> Iterator[Any]:
         ray.kill(desk)
 
 
+async def ask_desk(ask: Callable[[], Awaitable[Reply]]) -> Reply:
+    """The desk's reply to what may be asked twice; one that was lost is asked again when it is back."""
+    while True:
+        try:
+            return await ask()
+        except ray.exceptions.RayTaskError:
+            raise
+        except ray.exceptions.RayError:
+            await asyncio.sleep(AWAY_SECONDS)
+
+
 def find_with(desk: Any) -> Callable[[Sequence[bytes]], Awaitable[dict[bytes, Entry]]]:
-    """The desk's `find` for a worker that sends nothing; a desk that was lost is asked again."""
+    """The desk's `find` for a worker that sends nothing."""
 
     async def find(keys: Sequence[bytes]) -> dict[bytes, Entry]:
-        while True:
-            try:
-                found: dict[bytes, Entry] = await desk.find.remote(list(keys))
-            except ray.exceptions.RayTaskError:
-                raise
-            except ray.exceptions.RayError:
-                await asyncio.sleep(AWAY_SECONDS)
-                continue
-            return found
+        return await ask_desk(lambda: desk.find.remote(list(keys)))
 
     return find
 

@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+import ray
+
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.client import check_endpoint
+from asclepius_ray.chat.config import PriceConfig
 from asclepius_ray.chat.desk_link import RunTrouble
-from asclepius_ray.chat.endpoint import Endpoint
+from asclepius_ray.chat.desk_snapshot import DeskSnapshot
 from asclepius_ray.chat.prices import cost_usd
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.progress import Progress
@@ -22,6 +25,14 @@ from asclepius_ray.synthesis.stage import JOURNAL_NAME, Order, error_of
 from asclepius_ray.synthesis.steps import STEPS, Demands
 from asclepius_ray.synthesis.walk import RowResult, StepUsage, Walk
 from asclepius_ray.synthesis.workers import Crew, read_rows, walk_reports
+
+
+@dataclass(frozen=True)
+class PresentLimits:
+    """None = unlimited, as far as anybody knows."""
+
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,7 @@ class Estimate:
     cost_usd: float | None
     """None = unknown: the run file gives no price."""
     hours: float | None
-    """At the run file's limits; None where it sets none."""
+    """At the present limits, the run file's or those that the endpoint has told; None where there is none."""
     spreads: tuple[Spread, ...]
 
 
@@ -77,21 +88,25 @@ def estimate(root: Folder, order: Order, num_sampled: int, progress: Progress) -
                 results = list(read_rows(blocks))
         except RunTrouble as stop:
             raise error_of(stop.trouble) from None
-    return reckon(results, num_rows, order.teacher)
+        seen: DeskSnapshot = ray.get(desk.snapshot.remote())
+    limits = PresentLimits(seen.requests_per_minute, seen.tokens_per_minute)
+    return reckon(results, num_rows, order.teacher.price, limits)
 
 
-def reckon(results: Sequence[RowResult], num_rows: int, teacher: Endpoint) -> Estimate:
+def reckon(
+    results: Sequence[RowResult], num_rows: int, price: PriceConfig | None, limits: PresentLimits
+) -> Estimate:
     """The sample's means, times all rows. Pure."""
     if not results:
         raise ConfigError("no row of the input can be read, so there is nothing to estimate from")
     used = sum((usage for result in results for usage in result.usage.values()), StepUsage())
     scale = num_rows / len(results)
-    cost = cost_usd(teacher.price, used.prompt_tokens, used.completion_tokens)
+    cost = cost_usd(price, used.prompt_tokens, used.completion_tokens)
     calls, tokens = used.calls * scale, (used.prompt_tokens + used.completion_tokens) * scale
     minutes = [
         needed / limit
-        for needed, limit in ((calls, teacher.requests_per_minute), (tokens, teacher.tokens_per_minute))
-        if limit
+        for needed, limit in ((calls, limits.requests_per_minute), (tokens, limits.tokens_per_minute))
+        if limit is not None
     ]
     return Estimate(
         num_rows=num_rows,

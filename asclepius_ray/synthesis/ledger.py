@@ -21,6 +21,7 @@ class Ledger:
         self.num_ok = 0
         self.rejections: list[Rejection] = []
         self.is_usage_estimated = False
+        self._models: set[str] = set()
         self._tasks: Counter[str] = Counter()
         self._usage: dict[str, StepUsage] = {}
         self._reasons: dict[str, Counter[str]] = {"rejected": Counter(), "failed": Counter()}
@@ -31,6 +32,7 @@ class Ledger:
         for step, used in result.usage.items():
             self._usage[step] = self._usage.get(step, StepUsage()) + used
         self.is_usage_estimated |= result.is_usage_estimated
+        self._models.update(result.models)
         if result.state == "ok":
             self.num_ok += 1
             self._tasks[result.task] += 1
@@ -49,6 +51,11 @@ class Ledger:
     @property
     def usage(self) -> dict[str, dict[str, int]]:
         return {step: asdict(self._usage[step]) for step in STEPS if step in self._usage}
+
+    @property
+    def models(self) -> list[str]:
+        """What the replies call the models that wrote them, by name."""
+        return sorted(self._models - {""})
 
     @property
     def num_tokens(self) -> int:

@@ -1,5 +1,9 @@
-"""The figures of a synthesis as Prometheus metrics, through the port that every Ray node exports."""
+"""The figures of a synthesis as Prometheus metrics, through the port that every Ray node exports.
 
+What is not known is NaN: a gauge that is not set goes on telling its last value.
+"""
+
+import math
 from typing import Any
 
 from ray.util.metrics import Gauge
@@ -7,14 +11,14 @@ from ray.util.metrics import Gauge
 _GAUGES = {
     "calls": "Calls that were answered, over all runs on this journal.",
     "tokens": "Tokens in and out, over all runs on this journal.",
-    "cost_usd": "Cost of all answers ever bought; absent where there is no price.",
+    "cost_usd": "Cost of all answers ever bought; NaN where there is no price.",
     "unsettled_usd": "Upper bound of what broken calls may have been charged.",
     "refusals": "Refusals for the rate (HTTP 429).",
-    "requests_per_minute": "The present limit; absent where there is none.",
-    "tokens_per_minute": "The present limit; absent where there is none.",
+    "requests_per_minute": "The present limit; NaN where none is known.",
+    "tokens_per_minute": "The present limit; NaN where none is known.",
     "in_flight": "Requests at the teacher.",
     "waiting": "Requests that wait for a permit.",
-    "seconds_left": "Time left at the present rate; absent where it is not known.",
+    "seconds_left": "Time left at the present rate; NaN where it is not known.",
 }
 
 
@@ -29,5 +33,4 @@ class Metrics:
         for state, number in status["rows"].items():
             self._rows.set(number, {"state": state})
         for name, gauge in self._gauges.items():
-            if status[name] is not None:
-                gauge.set(status[name])
+            gauge.set(math.nan if status[name] is None else status[name])

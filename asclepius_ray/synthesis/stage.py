@@ -31,8 +31,9 @@ from asclepius_ray.synthesis.batch_rounds import DeskAccount, buy_in_batches
 from asclepius_ray.synthesis.card import CardSource, render_card
 from asclepius_ray.synthesis.config import InputConfig, SynthesisConfig
 from asclepius_ray.synthesis.dataset import SplitWriter, write_rejections
-from asclepius_ray.synthesis.desk_actor import open_desk
+from asclepius_ray.synthesis.desk_actor import ask_desk, open_desk
 from asclepius_ray.synthesis.ledger import Ledger
+from asclepius_ray.synthesis.licences import licence_of_input
 from asclepius_ray.synthesis.monitor import Monitor
 from asclepius_ray.synthesis.question_pool import build_pool, find_pool, write_pool
 from asclepius_ray.synthesis.reports import Reports, load_reports
@@ -114,7 +115,7 @@ def synthesize(root: Folder, order: Order, progress: Progress, only_failed: bool
                     reports.sample_texts,
                     order.config.max_note_similarity,
                 )
-            bought: DeskSnapshot = ray.get(desk.snapshot.remote())
+            bought: DeskSnapshot = asyncio.run(ask_desk(desk.snapshot.remote))
         ledger.check(order.config.max_failed_share)
         _check_both_splits(written)
         progress.begin("finishing the dataset")
@@ -122,7 +123,8 @@ def synthesize(root: Folder, order: Order, progress: Progress, only_failed: bool
         _finish_notes(outputs.notes, written, order.made_from)
         articles = {"train": len(reports.articles) - len(validation), "validation": len(validation)}
         details = {"articles": articles, "rows": written.num_examples, **_details(ledger, order.teacher)}
-        source = CardSource(PurePosixPath(order.input.path).name, order.input.kind, order.seed)
+        name, licence = PurePosixPath(order.input.path).name, licence_of_input(order.input)
+        source = CardSource(name, order.input.kind, order.seed, licence)
         outputs.dataset.write_bytes("README.md", render_card(source, ledger.counts(), details).encode())
         details["seconds"] = round(time.monotonic() - started, 3)
         details["spent"] = _spent(bought)
@@ -185,7 +187,7 @@ def _let_in_flight_end(desk: Any, longest_seconds: float) -> None:
     """Waits for the answers that are on their way, since they are paid for."""
     until = time.monotonic() + longest_seconds
     while time.monotonic() < until:
-        snapshot: DeskSnapshot = ray.get(desk.snapshot.remote())
+        snapshot: DeskSnapshot = asyncio.run(ask_desk(desk.snapshot.remote))
         if not snapshot.num_permits:
             return
         time.sleep(LOOK_SECONDS)
@@ -273,7 +275,9 @@ def _finish_rejected(folder: Folder, ledger: Ledger, made_from: dict[str, Any]) 
 def _finish_notes(folder: Folder, written: _Written, made_from: dict[str, Any]) -> None:
     content = json.dumps(written.shown, ensure_ascii=False, indent=1) + "\n"
     folder.write_bytes(EXAMPLES_NAME, content.encode())
-    write_manifest(folder, "notes", written.num_notes, made_from)
+    # The examples are for the report's page, and no part of what is made from the notes.
+    tables = [name for name in folder.names() if name != EXAMPLES_NAME]
+    write_manifest(folder, "notes", written.num_notes, made_from, files=tables)
 
 
 def _details(ledger: Ledger, teacher: Endpoint) -> dict[str, Any]:
@@ -283,5 +287,7 @@ def _details(ledger: Ledger, teacher: Endpoint) -> dict[str, Any]:
         "is_usage_estimated": ledger.is_usage_estimated,
         "cost_usd": ledger.cost_usd(teacher.price),
         "teacher": {"model": teacher.model, "is_offline": teacher.is_offline},
+        "models": ledger.models,
+        "price": teacher.price.model_dump() if teacher.price is not None else None,
         "prompts": {step: prompt_hash(step) for step in STEPS},
     }

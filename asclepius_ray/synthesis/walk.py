@@ -66,6 +66,8 @@ class RowResult:
     usage: Mapping[str, StepUsage]
     is_usage_estimated: bool = False
     """The teacher did not report the tokens of every reply."""
+    models: tuple[str, ...] = ()
+    """What the replies call the models that wrote them."""
 
     @property
     def example(self) -> Example:
@@ -81,7 +83,7 @@ class RowResult:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "RowResult":
         usage = {step: StepUsage(**used) for step, used in row["usage"].items() if used is not None}
-        return cls(**{**row, "usage": usage})
+        return cls(**{**row, "usage": usage, "models": tuple(row["models"])})
 
 
 _USAGE = pa.struct([(name, pa.int64()) for name in StepUsage.__dataclass_fields__])
@@ -90,6 +92,7 @@ RESULT_SCHEMA = pa.schema(
     + [(name, pa.string()) for name in ("patient_uid", "article", "state", "stage", "reason")]
     + [(name, pa.string()) for name in ("note", "question", "answer", "task")]
     + [("usage", pa.struct([(step, _USAGE) for step in STEPS])), ("is_usage_estimated", pa.bool_())]
+    + [("models", pa.list_(pa.string()))]
 )
 
 
@@ -184,4 +187,7 @@ class Walk:
                 for step, reply in replies.items()
             },
             is_usage_estimated=any(reply.is_usage_estimated for reply in replies.values()),
+            models=tuple(
+                sorted({reply.model for reply in replies.values() if isinstance(reply, Completion)})
+            ),
         )

@@ -57,6 +57,7 @@ class Served:
 @dataclass(frozen=True)
 class TeacherProcess:
     base_url: str
+    process: "subprocess.Popen[str]"
 
     def served(self) -> Served:
         address = f"{self.base_url.removesuffix('/v1')}/offline/counters"
@@ -71,8 +72,8 @@ class TeacherProcess:
 
 
 @contextlib.contextmanager
-def teacher_process(**faults: float) -> Iterator[TeacherProcess]:
-    command = [sys.executable, "-m", "asclepius_ray.cli", "teacher", "--port", "0"]
+def teacher_process(port: int = 0, **faults: float) -> Iterator[TeacherProcess]:
+    command = [sys.executable, "-m", "asclepius_ray.cli", "teacher", "--port", str(port)]
     for name, value in faults.items():
         command += ["--fault", f"{name}={value:g}"]
     process = subprocess.Popen(
@@ -83,7 +84,7 @@ def teacher_process(**faults: float) -> Iterator[TeacherProcess]:
         base_url = process.stdout.readline().strip()
         if not base_url:
             raise RuntimeError("the offline teacher did not start; it has said why on stderr")
-        yield TeacherProcess(base_url)
+        yield TeacherProcess(base_url, process)
     finally:
         process.terminate()
         process.wait(timeout=30)

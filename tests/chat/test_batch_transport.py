@@ -1,15 +1,17 @@
 """Requests bought through a real batch endpoint: all of them once, whatever becomes of the batches."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from asclepius_ray.chat.batch.calls import BatchCalls
 from asclepius_ray.chat.batch.chunks import Pending, Wanted, cut_chunks, read_custom_id
 from asclepius_ray.chat.batch.transport import BatchTransport, Outcome
+from asclepius_ray.chat.body import Body
 from asclepius_ray.chat.config import OFFLINE_MODEL, BatchConfig
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.exchange import Completion, Failure, Request, request_key
@@ -55,14 +57,19 @@ def pending_of(number: int) -> Pending:
 
 
 def buy(
-    teacher: OfflineTeacher, pending: Sequence[Pending], account: KeptInMemory, limits: BatchConfig = LIMITS
+    teacher: OfflineTeacher,
+    pending: Sequence[Pending],
+    account: KeptInMemory,
+    limits: BatchConfig = LIMITS,
+    show: Callable[[str], None] = lambda line: None,
 ) -> None:
     endpoint = Endpoint(teacher.base_url, OFFLINE_MODEL, max_outage_seconds=5.0)
-    transport = BatchTransport(endpoint, limits, "run-1", account, lambda line: None)
+    transport = BatchTransport(endpoint, limits, "run-1", account, show)
     asyncio.run(asyncio.wait_for(transport.buy(pending), 60))
 
 
 PENDING = [pending_of(number) for number in range(30)]
+BODY = Body(Endpoint("http://localhost/v1", OFFLINE_MODEL))
 
 
 def test_every_request_is_bought_once_in_batches_within_the_limits() -> None:
@@ -131,6 +138,76 @@ def test_a_batch_of_an_earlier_run_is_harvested_and_not_sent_again() -> None:
     assert len(account.outcomes) == 30
 
 
+def test_a_batch_whose_creation_was_not_answered_is_not_created_again() -> None:
+    account, shown = KeptInMemory(), list[str]()
+    with OfflineTeacher() as teacher:
+        teacher.batches.knobs = BatchKnobs(num_lost_replies=2, page=1)
+        buy(teacher, PENDING, account, LIMITS.model_copy(update={"max_requests": 10}), shown.append)
+        assert len(teacher.batches.batches) == 3
+        assert set(teacher.batches.prompts_answered.values()) == {1}
+        assert teacher.batches.files == {}
+    assert len(account.outcomes) == 30
+    assert any("no answer from the batch endpoint" in line for line in shown)
+
+
+def test_a_run_that_ended_while_it_removed_a_batch_s_files_buys_nothing_again() -> None:
+    account = KeptInMemory()
+    with OfflineTeacher() as teacher:
+
+        def end(method: str, path: str) -> None:
+            if method == "DELETE":
+                raise RuntimeError("the power is gone")
+
+        teacher.batches.on_served = end
+        with pytest.raises(EndpointError, match="HTTP 500"):
+            buy(teacher, PENDING, account)
+        assert len(account.outcomes) == 30
+        (left,) = [name for name, _content in teacher.batches.files.values()]
+        assert left.startswith("asclepius-run-1-"), "the input is the last that is removed"
+        teacher.batches.on_served = lambda method, path: None
+        buy(teacher, [], account)
+        assert teacher.batches.files == {}
+        assert len(teacher.batches.batches) == 1
+    assert len(account.outcomes) == 30
+
+
+def test_of_two_batches_with_the_same_requests_each_answer_is_kept_once() -> None:
+    account = KeptInMemory()
+    with OfflineTeacher() as teacher:
+        batches = teacher.batches
+        batches.knobs = BatchKnobs(seconds=1.0)
+
+        async def send_twice() -> None:
+            endpoint = Endpoint(teacher.base_url, OFFLINE_MODEL)
+            wanted = [Wanted(one, Trial(one.request.max_tokens)) for one in PENDING]
+            (chunk,) = cut_chunks(wanted, LIMITS, Body(endpoint))
+            calls = BatchCalls(endpoint, lambda line: None)
+            for name in ("asclepius-run-1-first.jsonl", "asclepius-run-1-second.jsonl"):
+                file_id = await calls.upload(name, chunk.content)
+                await calls.create(file_id, {"asclepius_chunk": chunk.sha256, "asclepius_run": "run-1"})
+            await calls.close()
+
+        asyncio.run(send_twice())
+        buy(teacher, PENDING, account)
+        assert len(batches.batches) == 2
+        assert batches.files == {}
+    assert [one.pending.key for one in account.outcomes] == [one.key for one in PENDING]
+
+
+def test_a_used_up_quota_ends_the_run_and_a_rerun_goes_on_where_there_is_quota_again() -> None:
+    account = KeptInMemory()
+    with OfflineTeacher(faults=Faults(quota_requests=10)) as teacher:
+        with pytest.raises(EndpointError, match="no quota left"):
+            buy(teacher, PENDING, account)
+        assert len(account.outcomes) == 10
+        assert teacher.batches.files == {}
+        teacher.top_up()
+        bought = {one.pending.key for one in account.outcomes}
+        buy(teacher, [one for one in PENDING if one.key not in bought], account)
+        assert sum(teacher.requests_answered.values()) == 30
+    assert len(account.outcomes) == 30
+
+
 def test_the_budget_stops_further_batches_and_keeps_what_was_bought() -> None:
     account = KeptInMemory(allowed=2)
     with OfflineTeacher() as teacher, pytest.raises(BudgetError, match="raise it"):
@@ -165,6 +242,20 @@ def test_an_endpoint_that_refuses_ends_the_run(change: dict[str, Any], message: 
         assert "sk-" not in str(caught.value)
 
 
+def test_lines_of_a_model_that_refuses_their_parameters_are_sent_again_without_them() -> None:
+    account = KeptInMemory()
+    cool = [replace(one.request, temperature=0.5) for one in PENDING]
+    pending = [Pending.of(request_key(OFFLINE_MODEL, {}, request), request) for request in cool]
+    with OfflineTeacher(faults=Faults(refuse_temperature=1, refuse_max_tokens=1)) as teacher:
+        buy(teacher, pending, account)
+        # The first batch was refused for one parameter, the second for the other.
+        assert len(teacher.batches.batches) == 3
+        assert teacher.batches.files == {}
+    assert len(account.outcomes) == len(PENDING)
+    assert all(isinstance(one.answer, Completion) and one.answer.attempts == 1 for one in account.outcomes)
+    assert account.reserved == 0
+
+
 def test_chunks_keep_the_order_and_every_limit() -> None:
     wanted = [Wanted(one, Trial(one.request.max_tokens)) for one in PENDING]
     for limits in (
@@ -172,7 +263,7 @@ def test_chunks_keep_the_order_and_every_limit() -> None:
         BatchConfig(max_enqueued_tokens=3000),
         BatchConfig(max_requests=29, max_enqueued_tokens=100_000),
     ):
-        chunks = list(cut_chunks(wanted, limits, OFFLINE_MODEL, {}))
+        chunks = list(cut_chunks(wanted, limits, BODY))
         assert [one for chunk in chunks for one in chunk.wanted] == wanted
         assert all(len(chunk.wanted) <= limits.max_requests for chunk in chunks)
         if limits.max_enqueued_tokens:
@@ -180,7 +271,7 @@ def test_chunks_keep_the_order_and_every_limit() -> None:
         assert len(chunks) > 1
         assert all(first.sha256 != second.sha256 for first, second in pairwise(chunks))
     with pytest.raises(EndpointError, match="allows"):
-        list(cut_chunks(wanted, BatchConfig(max_enqueued_tokens=100), OFFLINE_MODEL, {}))
+        list(cut_chunks(wanted, BatchConfig(max_enqueued_tokens=100), BODY))
 
 
 def test_a_custom_id_tells_request_length_and_attempt_and_no_other_id_is_ours() -> None:

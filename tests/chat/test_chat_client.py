@@ -19,7 +19,7 @@ from asclepius_ray.chat.client import ChatClient, check_endpoint
 from asclepius_ray.chat.config import OFFLINE_MODEL, EndpointConfig, PriceConfig
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.exchange import Completion, Failure, Request
-from asclepius_ray.chat.gate import LocalGate
+from asclepius_ray.chat.gate import LocalGate, Patience
 from asclepius_ray.chat.limiter import Limits
 from asclepius_ray.chat.offline.faults import Faults
 from asclepius_ray.chat.offline.server import OfflineTeacher
@@ -387,3 +387,20 @@ def test_retry_after_is_honoured_in_milliseconds_and_after_a_server_error() -> N
     assert len(bodies) == 3
     elapsed = time.monotonic() - started
     assert elapsed >= 1.7
+
+
+def test_the_time_in_the_queue_is_not_held_against_a_request() -> None:
+    async def ask_in_a_queue(endpoint: Endpoint) -> Completion | Failure:
+        client = ChatClient(endpoint, LocalGate(Limits(requests_per_minute=30), 8))
+        try:
+            return await client.complete(request_note(), patience=Patience(1.0))
+        finally:
+            await client.close()
+
+    faults = Faults(server_error=1.0, failing_attempts=2)
+    with OfflineTeacher(faults=faults) as teacher:
+        reply = run(ask_in_a_queue(endpoint_of(teacher, max_attempts=6)))
+    assert isinstance(reply, Completion), (
+        "it has waited for its turn, and lost half a second by its own fault"
+    )
+    assert reply.attempts == 3

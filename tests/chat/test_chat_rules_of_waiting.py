@@ -77,8 +77,9 @@ def test_a_status_is_read_as_what_it_asks_of_the_client(status: int, error: obje
 @pytest.mark.parametrize(
     "body",
     [b"", b"no json", b"[]", b"{}", b'{"choices": []}', b'{"choices": [{"message": 3}]}', b'{"choices": [7]}',
-     b'{"choices": [{"message": {"content": {"a": 1}}}]}', b'{"choices": {"0": 1}}', b"\xff\xfe"],
-    ids=range(10),
+     b'{"choices": [{"message": {"content": {"a": 1}}}]}', b'{"choices": {"0": 1}}', b"\xff\xfe",
+     b'{"choices": ' + 100_000 * b"["],
+    ids=range(11),
 )  # fmt: skip
 def test_a_malformed_body_is_no_reply(body: bytes) -> None:
     assert read_reply(body) is None

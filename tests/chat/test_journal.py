@@ -12,9 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
+from local_buckets import local_bucket
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.exchange import Completion, Entry, Failure, Request, request_key
@@ -55,14 +54,8 @@ def contents_of(journal: Journal, entries: Sequence[Entry]) -> list[Entry]:
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    os.environ["AWS_ACCESS_KEY_ID"] = os.environ["AWS_SECRET_ACCESS_KEY"] = "testing"
-    endpoint = f"http://{host}:{port}"
-    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket="journals")
-    yield f"s3://journals/{{}}?scheme=http&endpoint_override={host}:{port}&region=us-east-1"
-    server.stop()
+    with local_bucket("journals") as uri:
+        yield uri
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -143,6 +143,14 @@ def test_faults_strike_their_share_of_requests_and_always_the_same() -> None:
     assert len(set(drawn)) == 3
 
 
+def test_a_lasting_fault_strikes_every_attempt_of_its_request() -> None:
+    faults = Faults(empty=0.3, lasting=1)
+    drawn = [{faults.draw(f"request {number}", attempt) for attempt in range(1, 5)} for number in range(100)]
+    assert all(len(of_request) == 1 for of_request in drawn)
+    assert {Fault.EMPTY} in drawn
+    assert {Fault.NONE} in drawn
+
+
 def test_shares_above_one_are_refused() -> None:
     with pytest.raises(ValueError, match="add up"):
         Faults(server_error=0.7, empty=0.7)

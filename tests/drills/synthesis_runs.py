@@ -21,6 +21,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 ASCLEPIUS = Path(sys.executable).parent / "asclepius"
 ARTEFACTS = ("dataset", "notes", "rejected")
 PILOT_ROWS = 100
+UNBROKEN = "unbroken"
 LOOK_SECONDS = 0.05
 
 
@@ -37,6 +38,7 @@ class Counted:
     bought_twice: int
     prompt_tokens: int
     completion_tokens: int
+    faults_met: dict[str, int]
 
     @property
     def num_accepted(self) -> int:
@@ -60,6 +62,7 @@ def counted_by(base_url: str) -> Counted:
         bought_twice=found["bought_twice"],
         prompt_tokens=found["prompt_tokens"],
         completion_tokens=found["completion_tokens"],
+        faults_met=found["faults_met"],
     )
 
 
@@ -193,6 +196,11 @@ def manifest_of(root: Path) -> Manifest:
     return read_manifest(Folder(str(root / "dataset")))
 
 
+def unbroken_manifest(order: Order) -> Manifest:
+    """Of the dataset that a run on this order made undisturbed."""
+    return manifest_of(order.reports.parent / UNBROKEN)
+
+
 def num_durable(root: Path) -> int:
     """Answers on storage at this moment, as a rerun would find them."""
     for _attempt in range(20):
@@ -208,5 +216,5 @@ def make_order(folder: Path, num_rows: int, base_url: str, *settings: str) -> Or
     reports = folder / "reports.csv"
     write_reports(reports, num_rows)
     order = Order(reports, num_rows, (f"synthesis.pilot_rows={PILOT_ROWS}", *settings))
-    finish(folder / "unbroken", order, base_url)
-    return Order(reports, num_rows, order.settings, files_of(folder / "unbroken"))
+    finish(folder / UNBROKEN, order, base_url)
+    return Order(reports, num_rows, order.settings, files_of(folder / UNBROKEN))

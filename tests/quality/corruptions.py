@@ -1,11 +1,13 @@
 """Seeded corruptions of case reports, each of one kind, and rewritings that change nothing of what is said.
 
-The word lists here are the test's own: the checks under test know none of them.
+The word lists here are the test's own, and no name of them stands in the checks' own lists of findings;
+`findings_of_other_patients` takes its names out of real reports.
 """
 
 import random
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 DRUGS = """
 prednisone methylprednisolone prednisolone dexamethasone aspirin rituximab ceftriaxone fluconazole
@@ -27,24 +29,16 @@ ketamine rivaroxaban
 FINDINGS = [
     one.strip()
     for one in """
-fever|cough|nausea|vomiting|headache|diarrhea|constipation|hemoptysis|hematuria|dysuria|night sweats
-palpitations
-jaundice|chest pain|abdominal pain|back pain|dizziness|syncope|fatigue|weight loss
-shortness of breath|rash|pruritus
-photophobia|blurred vision|diplopia|tinnitus|hearing loss|hoarseness|dysphagia|melena|hematemesis
-ascites|splenomegaly
-hepatomegaly|lymphadenopathy|clubbing|cyanosis|ankle edema|wheezing|stridor|seizures|tremor|ataxia
-aphasia|numbness
-paresthesia|joint swelling|myalgia|arthralgia|neck stiffness|confusion|hallucinations|anxiety
-insomnia|polyuria
-polydipsia|anorexia|hypertension|diabetes mellitus|asthma|pneumonia|deep vein thrombosis|pulmonary embolism
-atrial fibrillation|anemia|leukopenia|thrombocytopenia|sepsis|pericardial effusion|pleural effusion
-pneumothorax
-hydronephrosis|cholecystitis|pancreatitis|gastric ulcer|hypothyroidism|epistaxis|gum bleeding
-urinary incontinence
-hypotension|tachycardia|bradycardia|hiccups|alopecia|oral ulcers|conjunctivitis|papilledema
-nystagmus|osteomyelitis
-calf tenderness|flank pain|sore throat|chills|meningitis|cellulitis|urinary retention|muscle cramps|migraine
+fever|cough|nausea|vomiting|headache|diarrhea|constipation|hemoptysis|hematuria|dysuria|jaundice
+chest pain|abdominal pain|back pain|dizziness|syncope|fatigue|weight loss|pruritus|photophobia
+diplopia|tinnitus|hearing loss|hoarseness|dysphagia|hematemesis|ascites|splenomegaly|hepatomegaly
+lymphadenopathy|cyanosis|ankle edema|wheezing|stridor|seizures|tremor|ataxia|aphasia|paresthesia
+myalgia|arthralgia|hallucinations|polyuria|polydipsia|anorexia|hypertension|diabetes mellitus|asthma
+pneumonia|deep vein thrombosis|pulmonary embolism|atrial fibrillation|anemia|leukopenia
+thrombocytopenia|sepsis|pericardial effusion|pleural effusion|pneumothorax|hydronephrosis
+cholecystitis|pancreatitis|gastric ulcer|hypothyroidism|epistaxis|gum bleeding|urinary incontinence
+hypotension|tachycardia|bradycardia|hiccups|alopecia|conjunctivitis|papilledema|osteomyelitis
+calf tenderness|flank pain|meningitis|cellulitis|urinary retention|muscle cramps|migraine
 """.replace("\n", "|").split("|")
     if one.strip()
 ]
@@ -94,10 +88,10 @@ def swap_drug(report: str, draw: random.Random) -> str | None:
     return report[: match.start()] + draw.choice(others) + report[match.end() :]
 
 
-def add_finding(report: str, draw: random.Random) -> str | None:
+def add_finding(report: str, draw: random.Random, findings: Sequence[str] = FINDINGS) -> str | None:
     """A sentence with a finding that the report does not name."""
     lower = report.lower()
-    others = [finding for finding in FINDINGS if not _names(lower, finding)]
+    others = [finding for finding in findings if not _names(lower, finding)]
     finding = draw.choice(others)
     sentence = draw.choice(
         [
@@ -155,6 +149,49 @@ def change_date(report: str, draw: random.Random) -> str | None:
     if not choices:
         return None
     return report[: match.start()] + draw.choice(choices) + report[match.end() :]
+
+
+_LISTED = re.compile(
+    r"\b(?:den(?:ies|ied|ying)|complain(?:s|ed|ing) of|complaints? of|symptoms? of|presented with"
+    r"|presenting with|developed|experienced|experiencing|reported|suffering from|history of|without) "
+    r"([a-zA-Z ,/-]{4,120})"
+)
+_ENDS_OF_NAMES = re.compile(
+    r",|/|\b(?:and|or|for|over|since|in|at|on|to|with|after|during|that|which|from|by|who|lasting|without|but"
+    r"|was|were|is|due|before|while|as)\b"
+)
+_BEFORE_NAMES = frozenset(
+    """
+    a an the any no some new recent prior previous current significant severe mild moderate chronic acute
+    progressive persistent intermittent worsening sudden occasional generalized generalised history complaints
+    complaint of his her associated including such as further other active left right bilateral diffuse
+    """.split()
+)
+_NO_FINDINGS = frozenset(
+    """
+    abnormalities admitted alcohol along antibiotics bacteria benefit change complications consistent contrast
+    deterioration difficulty disease exertion exposure february found hand home intervention intubation last
+    medication mother normal noted past patient performed positive postoperatively presented recurrence
+    referred reported side smoking surgery symptoms thought transferred trauma travel trunk type well
+    """.split()
+) | {"emergency department", "four days", "our hospital", "three weeks"}
+
+
+def findings_of_other_patients(reports: Iterable[str]) -> list[str]:
+    """What at least two of the reports list as complaints, by name."""
+    counted: Counter[str] = Counter()
+    for report in reports:
+        parts = [part for match in _LISTED.finditer(report) for part in _ENDS_OF_NAMES.split(match[1])]
+        counted.update({name for part in parts if (name := _name_in(part)) and name not in _NO_FINDINGS})
+    return sorted(name for name, number in counted.items() if number >= 2)
+
+
+def _name_in(part: str) -> str:
+    words = part.lower().split()
+    while words and words[0] in _BEFORE_NAMES:
+        del words[0]
+    name = " ".join(words)
+    return name if 4 <= len(name) <= 30 and len(words) <= 3 else ""
 
 
 CORRUPTIONS: dict[str, Corrupt] = {
@@ -236,7 +273,7 @@ def _is_once(report: str, finding: str) -> bool:
 
 def _names(lower: str, finding: str) -> bool:
     """Whether the report names the finding or something with one of its longer words."""
-    return any(word[:6] in lower for word in finding.split() if len(word) > 3)
+    return any(word.rstrip("s")[:6] in lower for word in finding.split() if len(word) > 3)
 
 
 def _other(side: str) -> str:

@@ -3,14 +3,15 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from asclepius_ray.artifacts import Folder, read_manifest
 from asclepius_ray.chat.config import OFFLINE_MODEL, PriceConfig
-from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.offline.server import OfflineTeacher
-from asclepius_ray.synthesis.estimate import reckon
+from asclepius_ray.synthesis.estimate import PresentLimits, reckon
 from asclepius_ray.synthesis.walk import RowResult, StepUsage
 
 PROJECT = Path(__file__).parents[2]
@@ -39,8 +40,7 @@ def sample() -> list[RowResult]:
 
 def test_the_whole_is_the_sample_times_its_share_of_the_rows() -> None:
     price = PriceConfig(input_usd_per_million_tokens=1.0, output_usd_per_million_tokens=10.0)
-    teacher = Endpoint("http://localhost/v1", "m", requests_per_minute=60, tokens_per_minute=0, price=price)
-    found = reckon(sample(), 1000, teacher)
+    found = reckon(sample(), 1000, price, PresentLimits(60.0))
     prompt = 100 * 45 + 9 * 110 + 1000
     completion = 10 * 45 + 9 * 11 + 100
     assert (found.num_sampled, found.num_ok, found.num_failed) == (10, 9, 0)
@@ -54,7 +54,7 @@ def test_the_whole_is_the_sample_times_its_share_of_the_rows() -> None:
 
 
 def test_without_price_and_limits_cost_and_time_are_unknown_and_not_nothing() -> None:
-    found = reckon(sample(), 1000, Endpoint("http://localhost/v1", "m"))
+    found = reckon(sample(), 1000, None, PresentLimits())
     assert found.cost_usd is None
     assert found.hours is None
 
@@ -68,9 +68,10 @@ def test_a_second_estimate_and_the_run_itself_buy_nothing_of_the_sample_again(tm
         ]
         environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
 
-        def call(*command: str) -> str:
+        def call(*command: str, changes: Sequence[str] = ()) -> str:
+            sets = [part for change in changes for part in ("--set", change)]
             ended = subprocess.run(
-                [ASCLEPIUS, *command, *arguments],
+                [ASCLEPIUS, *command, *arguments, *sets],
                 cwd=PROJECT,
                 capture_output=True,
                 text=True,
@@ -85,8 +86,30 @@ def test_a_second_estimate_and_the_run_itself_buy_nothing_of_the_sample_again(tm
         assert "20 rows" in said
         assert "cost    unknown" in said
         assert 20 <= bought <= 60
-        call("estimate")
+        price = "{input_usd_per_million_tokens = 1, output_usd_per_million_tokens = 2}"
+        again = call("estimate", changes=["teacher.requests_per_minute=60", f"teacher.price={price}"])
         assert sum(teacher.requests_answered.values()) == bought
         call("run", "synthesize")
         assert teacher.bought_twice == 0
         assert sum(teacher.requests_answered.values()) > bought
+    used = read_manifest(Folder(str(tmp_path / "run" / "dataset"))).details["usage"].values()
+    calls = sum(step["calls"] for step in used)
+    tokens_in, tokens_out = (
+        sum(step[f"{kind}_tokens"] for step in used) for kind in ("prompt", "completion")
+    )
+    assert told(again, "calls") == pytest.approx(calls, rel=0.1)
+    assert told(again, "tokens") == pytest.approx(tokens_in + tokens_out, rel=0.15)
+    assert told(again, "cost") == pytest.approx((tokens_in + 2 * tokens_out) / 1e6, rel=0.15, abs=0.005)
+    assert told(again, "time") == pytest.approx(calls / 60 / 60, abs=0.06)
+    for step in ("note", "question", "answer"):
+        [line] = [line for line in again.splitlines() if line.split()[:1] == [step]]
+        _step, rows, *tokens = line.split()
+        assert int(rows) <= 20
+        assert 0 < int(tokens[0]) <= int(tokens[1])
+        assert 0 < int(tokens[2]) <= int(tokens[3])
+
+
+def told(said: str, what: str) -> float:
+    """The number behind a word at the beginning of a line."""
+    [line] = [line for line in said.splitlines() if line.split()[:1] == [what] and ":" not in line]
+    return float(line.split()[1].replace(",", ""))

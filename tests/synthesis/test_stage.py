@@ -305,6 +305,37 @@ def test_the_rows_after_the_pilot_round_see_its_questions(
     assert max(len(questions) for questions in shown.values()) == 2
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_of_notes_that_are_nearly_the_same_the_first_in_input_order_stays(
+    ray_cluster: str, invented: Path, tmp_path: Path, workers: int
+) -> None:
+    """Every third row gets a note of its own; the two behind it get it again, one of them with a change."""
+
+    def reply(step: str, prompt: str) -> str:
+        if step != "note":
+            return REPLIES[step]
+        row = int(_age_in(prompt)) - 40
+        words = [f"finding{row // 3}x{number}" for number in range(120)]
+        return " ".join(words if row % 3 != 1 else [*words[:60], "another", *words[61:]])
+
+    def delay(step: str, prompt: str) -> float:
+        # The first of the three is the last to be answered.
+        return 0.6 if step == "note" and int(_age_in(prompt)) % 3 == 40 % 3 else 0.0
+
+    config = SynthesisConfig(
+        validation_share=0.2, workers=workers, pilot_rows=30, fidelity=(), max_note_similarity=0.85
+    )
+    with ScriptedTeacher(reply, delay) as teacher:
+        manifest = _run(tmp_path, teacher.endpoint(), InputConfig(path=str(invented), limit=30), config)
+    # Row 10 has no text: its two neighbours are an original and a duplicate all the same.
+    assert manifest.counts["rejected"] == {"empty_text": 1, "near_duplicate": 19}
+    kept = {row["patient_id"] for row in _read(tmp_path, "dataset/*.parquet")}
+    assert kept == set(range(0, 30, 3))
+    assert {row["patient_uid"] for row in _read(tmp_path, "notes/*.parquet")} == {
+        f"{9000 + row // 3}-1" for row in range(0, 30, 3)
+    }
+
+
 def test_notes_of_the_input_stay_as_they_are(ray_cluster: str, invented: Path, tmp_path: Path) -> None:
     notes = tmp_path / "notes.csv"
     with invented.open(newline="", encoding="utf-8") as source, notes.open("w", newline="") as target:

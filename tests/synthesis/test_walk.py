@@ -9,7 +9,9 @@ from desk_beside import reports_named, walk_rows
 from scripted_teacher import NOTE, REPLIES, ScriptedTeacher
 
 from asclepius_ray.chat.desk_link import RunTrouble
-from asclepius_ray.records import Task
+from asclepius_ray.quality.fidelity.kinds import Unfaithful
+from asclepius_ray.records import Message, Task
+from asclepius_ray.synthesis import steps
 from asclepius_ray.synthesis.steps import Demands, draw_task
 from asclepius_ray.synthesis.walk import RowResult, StepUsage, Walk
 
@@ -73,6 +75,47 @@ def test_a_text_that_no_table_can_hold_does_not_end_the_run(tmp_path: Path) -> N
     with ScriptedTeacher(reply) as teacher:
         (result,) = _walk(teacher, 1, tmp_path)
     assert result.answer == "Aspirin ? and a zero ."
+
+
+def test_editing_the_answer_prompt_buys_answers_again_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ScriptedTeacher() as teacher:
+        first = _walk(teacher, 8, tmp_path)
+        bought = dict(teacher.received)
+        # All notes are the same here, and so are the questions about them.
+        assert bought["answer"] == 1
+        assert _walk(teacher, 8, tmp_path) == first
+        assert teacher.received == bought
+
+        def edited(note: str, question: str) -> list[Message]:
+            return [Message("user", f"{message.content} Be brief.") for message in rendered(note, question)]
+
+        rendered = steps.render_answer_prompt
+        monkeypatch.setattr(steps, "render_answer_prompt", edited)
+        assert _walk(teacher, 8, tmp_path) == first
+        assert teacher.received == bought | {"answer": 2}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "ending"),
+    [
+        (frozenset(Unfaithful), ("rejected", "note", "unsupported_drug")),
+        (frozenset({Unfaithful.DENIAL, Unfaithful.DRUG}), ("rejected", "note", "unsupported_drug")),
+        (frozenset({Unfaithful.DENIAL}), ("ok", "", "")),
+        (frozenset(), ("ok", "", "")),
+    ],
+    ids=["all", "two", "another", "none"],
+)
+def test_a_note_is_held_against_its_report_by_the_kinds_that_are_set(
+    kinds: frozenset[Unfaithful], ending: tuple[str, str, str], tmp_path: Path
+) -> None:
+    with ScriptedTeacher() as teacher:
+        walk = Walk(teacher.endpoint(), 7, Demands(30, kinds), text_is_note=False)
+        (result,) = walk_rows(walk, reports_named(1), tmp_path)
+    # The reply names aspirin, and the report is no more than a name.
+    assert (result.state, result.stage, result.reason) == ending
+    assert bool(result.note) == (result.state == "ok")
 
 
 def test_a_slow_row_holds_no_other_row_up(tmp_path: Path) -> None:

@@ -5,20 +5,29 @@ import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import httpx2
 import openai
 
-from asclepius_ray.chat.connection import explain_connection, explain_status, open_client, read_error_status
+from asclepius_ray.chat.connection import (
+    ErrorStatus,
+    explain_connection,
+    explain_status,
+    open_client,
+    read_error_status,
+)
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.replies import Refusal
 from asclepius_ray.chat.retry_after import backoff_seconds
 from asclepius_ray.errors import EndpointError
 
+Answer = TypeVar("Answer")
+
 PAGE = 100
 LONGEST_CALL_SECONDS = 600.0
+OTHER_TROUBLE = (aiohttp.ClientError, TimeoutError)
 LIVE = {"validating", "in_progress", "finalizing", "cancelling"}
 
 
@@ -42,10 +51,11 @@ class BatchState:
 
 
 class BatchCalls:
-    """One provider's files and batches."""
+    """One provider's files and batches; `show` is told why nothing moves, and "" once it does."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, show: Callable[[str], None]) -> None:
         self._endpoint = endpoint
+        self._show = show
         self._client = open_client(endpoint, max_in_flight=0)
         self._jitter = random.Random()
 
@@ -66,13 +76,26 @@ class BatchCalls:
         return str(_read(answer)["id"])
 
     async def create(self, file_id: str, metadata: dict[str, str]) -> BatchState:
+        """Makes one batch of the file, and no second one where the reply to the first try was lost."""
         body: dict[str, object] = {
             "input_file_id": file_id,
             "endpoint": "/v1/chat/completions",
             "completion_window": "24h",
             "metadata": metadata,
         }
-        return _state(_read(await self._call(self._poster("/batches", body))))
+        num_tries = 0
+
+        async def make() -> BatchState:
+            nonlocal num_tries
+            num_tries += 1
+            if num_tries > 1:
+                # Nothing else has this file: a batch of it is the one of a try whose reply was lost.
+                async for made in self.batches():
+                    if made.input_file_id == file_id:
+                        return made
+            return _state(_read(await self._client.post("/batches", cast_to=httpx2.Response, body=body)))
+
+        return await self._call(make)
 
     async def look(self, batch_id: str) -> BatchState:
         return _state(_read(await self._call(self._getter(f"/batches/{batch_id}"))))
@@ -103,60 +126,69 @@ class BatchCalls:
 
     async def content(self, file_id: str) -> bytes | None:
         """The bytes of a file; None where it is gone."""
-        answer = await self._call(self._getter(f"/files/{file_id}/content"), may_be_gone=True)
+        answer = await self._call_if_there(self._getter(f"/files/{file_id}/content"))
         return None if answer is None else answer.content
 
     async def delete(self, file_id: str) -> None:
-        await self._call(
-            lambda: self._client.delete(f"/files/{file_id}", cast_to=httpx2.Response), may_be_gone=True
-        )
+        await self._call_if_there(lambda: self._client.delete(f"/files/{file_id}", cast_to=httpx2.Response))
 
     def _getter(self, path: str) -> Callable[[], Awaitable[httpx2.Response]]:
         return lambda: self._client.get(path, cast_to=httpx2.Response)
 
-    def _poster(self, path: str, body: dict[str, object]) -> Callable[[], Awaitable[httpx2.Response]]:
-        return lambda: self._client.post(path, body=body, cast_to=httpx2.Response)
+    async def _call_if_there(self, send: Callable[[], Awaitable[httpx2.Response]]) -> httpx2.Response | None:
+        """The answer; None where what is asked for does not exist any more."""
 
-    async def _call(
-        self, send: Callable[[], Awaitable[httpx2.Response]], may_be_gone: bool = False
-    ) -> httpx2.Response | None:
+        async def send_or_find_it_gone() -> httpx2.Response | None:
+            try:
+                return await send()
+            except openai.NotFoundError:
+                return None
+
+        return await self._call(send_or_find_it_gone)
+
+    async def _call(self, send: Callable[[], Awaitable[Answer]]) -> Answer:
         """The answer; broken connections, 429 and 5xx are tried again for as long as an outage may last."""
         loop = asyncio.get_running_loop()
         started, tries = loop.time(), 0
         while True:
             tries += 1
-            wait = None
             try:
                 async with asyncio.timeout(LONGEST_CALL_SECONDS):
-                    return await send()
-            except openai.APIStatusError as error:
-                status = read_error_status(error, set())
-                if may_be_gone and status.status == 404:
-                    return None
-                if status.refusal not in (Refusal.WAIT, Refusal.RETRY_SERVER_ERROR, Refusal.RETRY_TIMEOUT):
-                    raise EndpointError(_explain(self._endpoint, status.status, error)) from None
-                wait, problem = status.wait_seconds, explain_status(self._endpoint, status)
-            except (openai.APIConnectionError, aiohttp.ClientError, TimeoutError) as error:
-                problem = explain_connection(self._endpoint, error)
-            if loop.time() - started > self._endpoint.max_outage_seconds:
+                    answer = await send()
+                if tries > 1:
+                    self._show("")
+                return answer
+            except (openai.APIStatusError, openai.APIConnectionError, *OTHER_TROUBLE) as error:
+                problem, wait = self._read_trouble(error)
+            seconds = loop.time() - started
+            if seconds > self._endpoint.max_outage_seconds:
                 raise EndpointError(problem)
+            self._show(f"no answer from the batch endpoint for {seconds:.0f} s, trying again")
             await asyncio.sleep(wait if wait is not None else backoff_seconds(tries, self._jitter))
 
+    def _read_trouble(self, error: Exception) -> tuple[str, float | None]:
+        """What is wrong, and how long the endpoint asks to wait; an EndpointError where that cannot help."""
+        if not isinstance(error, openai.APIStatusError):
+            return explain_connection(self._endpoint, error), None
+        status = read_error_status(error, set())
+        if status.refusal not in (Refusal.WAIT, Refusal.RETRY_SERVER_ERROR, Refusal.RETRY_TIMEOUT):
+            raise EndpointError(_explain(self._endpoint, status)) from None
+        return explain_status(self._endpoint, status), status.wait_seconds
 
-def _explain(endpoint: Endpoint, status: int, error: openai.APIStatusError) -> str:
-    found = read_error_status(error, set())
+
+def _explain(endpoint: Endpoint, found: ErrorStatus) -> str:
     if found.refusal in (Refusal.BAD_KEY, Refusal.NO_QUOTA):
         return explain_status(endpoint, found)
     return (
-        f"{endpoint.host} answers a call of its batch endpoint with HTTP {status}; does it have one? "
+        f"{endpoint.host} answers a call of its batch endpoint with HTTP {found.status}; does it have one? "
         'transport = "requests" works everywhere'
     )
 
 
-def _read(answer: httpx2.Response | None) -> dict[str, Any]:
+def _read(answer: httpx2.Response) -> dict[str, Any]:
     try:
-        found = json.loads(answer.content) if answer is not None else None
-    except ValueError:
+        found = json.loads(answer.content)
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise EndpointError(

@@ -4,9 +4,10 @@ import hashlib
 import json
 import pickle
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from asclepius_ray.chat.body import Body
 from asclepius_ray.chat.config import BatchConfig
 from asclepius_ray.chat.exchange import Request
 from asclepius_ray.chat.gate import Load, load_of
@@ -82,16 +83,14 @@ def read_custom_id(custom_id: str) -> tuple[str, int, int] | None:
     return parts[0], int(parts[1]), int(parts[2])
 
 
-def cut_chunks(
-    wanted: Iterable[Wanted], limits: BatchConfig, model: str, extra_body: Mapping[str, object]
-) -> Iterator[Chunk]:
+def cut_chunks(wanted: Iterable[Wanted], limits: BatchConfig, body: Body) -> Iterator[Chunk]:
     """Chunks in the order of the requests; an EndpointError for a request that no batch may hold."""
     kept: list[Wanted] = []
     lines: list[bytes] = []
     num_bytes = num_tokens = 0
     largest_bytes = limits.max_file_mib << 20
     for one in wanted:
-        line, tokens = _line(one, model, extra_body), one.num_tokens
+        line, tokens = _line(one, body), one.num_tokens
         if len(line) > largest_bytes or tokens > (limits.max_enqueued_tokens or tokens):
             raise EndpointError(
                 f"one request (step {one.pending.request.step}) of {len(line)} bytes and about {tokens} "
@@ -109,14 +108,13 @@ def cut_chunks(
         yield Chunk(tuple(kept), b"".join(lines), num_tokens)
 
 
-def _line(wanted: Wanted, model: str, extra_body: Mapping[str, object]) -> bytes:
-    request = wanted.pending.request
-    body = {
-        "model": model,
-        "messages": [{"role": turn.role, "content": turn.content} for turn in request.messages],
-        "temperature": request.temperature,
-        "max_tokens": wanted.trial.max_tokens,
-        **extra_body,
-    }
-    line = {"custom_id": wanted.custom_id, "method": "POST", "url": ADDRESS, "body": body}
+def fields_in(content: bytes) -> frozenset[str]:
+    """What the bodies of a chunk name; all of them name the same."""
+    first = content[: content.find(b"\n") + 1]
+    return frozenset(json.loads(first)["body"]) if first else frozenset()
+
+
+def _line(wanted: Wanted, body: Body) -> bytes:
+    written = body.write(wanted.pending.request, wanted.trial.max_tokens)
+    line = {"custom_id": wanted.custom_id, "method": "POST", "url": ADDRESS, "body": written}
     return json.dumps(line).encode() + b"\n"

@@ -14,7 +14,16 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from asclepius_ray.chat.batch.calls import BatchCalls, BatchState
-from asclepius_ray.chat.batch.chunks import Chunk, Pending, Wanted, cut_chunks, id_of, read_custom_id
+from asclepius_ray.chat.batch.chunks import (
+    Chunk,
+    Pending,
+    Wanted,
+    cut_chunks,
+    fields_in,
+    id_of,
+    read_custom_id,
+)
+from asclepius_ray.chat.body import Body
 from asclepius_ray.chat.config import BatchConfig
 from asclepius_ray.chat.connection import NO_QUOTA_TEXT
 from asclepius_ray.chat.endpoint import Endpoint
@@ -68,6 +77,8 @@ class _Open:
     wanted: dict[str, Wanted]
     """By custom_id: what is in it."""
     num_tokens: int
+    fields: frozenset[str]
+    """What its bodies name."""
 
 
 @dataclass
@@ -99,6 +110,7 @@ class BatchTransport:
         self._account = account
         self._show = show
         self._room_tokens = limits.max_enqueued_tokens
+        self._body = Body(endpoint)
 
     async def buy(self, pending: Sequence[Pending]) -> None:
         """Returns when every request is kept as an answer or a failure.
@@ -108,7 +120,7 @@ class BatchTransport:
         """
         wanted = {id_of(one.key): Wanted(one, Trial(one.request.max_tokens)) for one in pending}
         work = _Work(wanted)
-        calls = BatchCalls(self._endpoint)
+        calls = BatchCalls(self._endpoint, self._show)
         try:
             await self._recover(calls, work)
             while work.wanted or work.open:
@@ -146,25 +158,28 @@ class BatchTransport:
                 await calls.delete(file_id)
 
     def _adopt(self, work: _Work, state: BatchState, content: bytes) -> None:
-        """An input file that is still there belongs to a batch that is not harvested."""
+        """An input file that is still there belongs to a batch that is not harvested.
+
+        What is in another batch already is taken from that one alone.
+        """
         inside: dict[str, Wanted] = {}
+        waiting = {id_of(one.pending.key) for one in work.waiting()}
         for line in content.splitlines():
             custom_id = str(json.loads(line)["custom_id"])
             parts = read_custom_id(custom_id)
-            one = work.wanted.get(parts[0]) if parts is not None else None
-            if one is not None and parts is not None:
+            if parts is not None and parts[0] in waiting:
+                one = work.wanted[parts[0]]
                 _request_id, one.trial.max_tokens, attempt = parts
                 one.trial.attempts = attempt - 1
                 one.trial.lengthened = one.trial.max_tokens > one.pending.request.max_tokens
                 one.trial.resampled = attempt > 1 and not one.trial.lengthened
                 inside[custom_id] = one
         tokens = sum(one.num_tokens for one in inside.values())
-        work.open[state.id] = _Open(state, inside, tokens)
+        work.open[state.id] = _Open(state, inside, tokens, fields_in(content))
 
     async def _submit(self, calls: BatchCalls, work: _Work) -> Exception | None:
         """Sends what waits, as far as limits and budget allow; why nothing more may be sent, or None."""
-        model, extra_body = self._endpoint.model, self._endpoint.extra_body
-        for chunk in cut_chunks(work.waiting(), self._limits, model, extra_body):
+        for chunk in cut_chunks(work.waiting(), self._limits, self._body):
             enqueued = sum(batch.num_tokens for batch in work.open.values())
             if work.open and self._room_tokens and enqueued + chunk.num_tokens > self._room_tokens:
                 return None
@@ -180,7 +195,8 @@ class BatchTransport:
         file_id = await calls.upload(name, chunk.content)
         metadata = {"asclepius_chunk": chunk.sha256, "asclepius_run": self._run_id}
         state = await calls.create(file_id, metadata)
-        work.open[state.id] = _Open(state, {one.custom_id: one for one in chunk.wanted}, chunk.num_tokens)
+        inside = {one.custom_id: one for one in chunk.wanted}
+        work.open[state.id] = _Open(state, inside, chunk.num_tokens, fields_in(chunk.content))
 
     async def _harvest_finished(self, calls: BatchCalls, work: _Work) -> None:
         for batch_id, batch in list(work.open.items()):
@@ -190,7 +206,12 @@ class BatchTransport:
                 del work.open[batch_id]
 
     async def _harvest(self, calls: BatchCalls, work: _Work, batch: _Open) -> None:
-        """Keeps every line that was answered, whatever became of the batch; the rest is sent again."""
+        """Keeps every line that was answered, whatever became of the batch; the rest is sent again.
+
+        Raises an EndpointError that ends the run only when nothing is left of the batch, so that the next
+        run does not meet it again.
+        """
+        problems: list[EndpointError] = []
         loads = {custom_id: one.load for custom_id, one in batch.wanted.items()}
         files = [name for name in (batch.state.output_file_id, batch.state.error_file_id) if name]
         for file_id in files:
@@ -198,7 +219,7 @@ class BatchTransport:
             outcomes, settled = [], []
             for custom_id, line in _read_lines(content, batch.wanted):
                 one = batch.wanted.pop(custom_id)
-                answer, tokens = self._judge(one, line)
+                answer, tokens = self._judge(one, line, batch.fields, problems)
                 settled.append((loads[custom_id], *tokens))
                 if answer is not None:
                     outcomes.append(Outcome(one.pending, answer, one.trial))
@@ -207,14 +228,20 @@ class BatchTransport:
             await self._account.settle(settled)
         # Expired or cancelled before its turn: nothing was charged for it.
         await self._account.settle([(loads[custom_id], 0, 0) for custom_id in batch.wanted])
-        self._check_refused(batch)
+        self._check_refused(batch, problems)
         for file_id in (*files, batch.state.input_file_id):
             await calls.delete(file_id)
+        if problems:
+            raise problems[0]
 
     def _judge(
-        self, one: Wanted, line: dict[str, Any]
+        self,
+        one: Wanted,
+        line: dict[str, Any],
+        fields: frozenset[str],
+        problems: list[EndpointError],
     ) -> tuple[Completion | Failure | None, tuple[int, int]]:
-        """What one line means (None = ask again) and the tokens that it took."""
+        """What one line means (None = ask again) and the tokens that it took; adds what ends the run."""
         trial, request = one.trial, one.pending.request
         trial.attempts += 1
         response = line.get("response") or {}
@@ -228,21 +255,29 @@ class BatchTransport:
             trial.attempts -= 1
             return None, (0, 0)
         error = body.get("error") if isinstance(body, dict) else None
-        refusal, _parameter = read_refusal(int(status), error, {"temperature", "max_tokens"})
+        refusal, _parameter = read_refusal(int(status), error, set(fields))
+        if self._body.adapt(refusal):
+            trial.attempts -= 1
+            return None, (0, 0)
         if refusal in _FINAL:
             return trial.fail(_FINAL[refusal]), (0, 0)
-        if refusal is Refusal.NO_QUOTA:
-            raise EndpointError(f"{self._endpoint.host} {NO_QUOTA_TEXT}")
         if refusal not in (Refusal.WAIT, Refusal.RETRY_SERVER_ERROR, Refusal.RETRY_TIMEOUT):
-            raise EndpointError(
-                f"{self._endpoint.host} answers lines of a batch with HTTP {status}; check `model`, "
-                "`sampling` and `extra_body`"
-            )
+            problems.append(EndpointError(self._explain_line(refusal, int(status))))
+            trial.attempts -= 1
+            return None, (0, 0)
         if trial.attempts >= MAX_ATTEMPTS_OF_A_LINE:
             return trial.fail(FailureReason.SERVER_ERROR), (0, 0)
         return None, (0, 0)
 
-    def _check_refused(self, batch: _Open) -> None:
+    def _explain_line(self, refusal: Refusal, status: int) -> str:
+        host = self._endpoint.host
+        if refusal is Refusal.NO_QUOTA:
+            return f"{host} {NO_QUOTA_TEXT}"
+        return (
+            f"{host} answers lines of a batch with HTTP {status}; check `model`, `sampling` and `extra_body`"
+        )
+
+    def _check_refused(self, batch: _Open, problems: list[EndpointError]) -> None:
         """A batch that failed as a whole: too much is enqueued, or the endpoint will never take it."""
         state = batch.state
         if state.status != "failed":
@@ -255,7 +290,7 @@ class BatchTransport:
         codes = (
             ", ".join(code for code in state.error_codes if code.replace("_", "").isalnum()) or "no reason"
         )
-        raise EndpointError(f"{self._endpoint.host} refuses a batch as a whole ({codes})")
+        problems.append(EndpointError(f"{self._endpoint.host} refuses a batch as a whole ({codes})"))
 
     @property
     def _file_prefix(self) -> str:
@@ -268,7 +303,7 @@ def _read_lines(content: bytes, wanted: dict[str, Wanted]) -> list[tuple[str, di
     for raw in content.splitlines():
         try:
             line = json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(line, dict) and line.get("custom_id") in wanted:
             found[line["custom_id"]] = line

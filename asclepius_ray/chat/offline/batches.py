@@ -28,6 +28,8 @@ class BatchKnobs:
     """Entries of one page of a list, at most."""
     max_enqueued_bytes: int = 0
     """More in live batches fails a new one with token_limit_exceeded; 0 = unlimited."""
+    num_lost_replies: int = 0
+    """So many batches are made and the connection breaks before anybody is told."""
 
 
 @dataclass
@@ -100,6 +102,10 @@ class OfflineBatches:
             task = asyncio.get_running_loop().create_task(self._work(batch, lines))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        if self.knobs.num_lost_replies:
+            self.knobs.num_lost_replies -= 1
+            assert request.transport is not None
+            request.transport.close()
         return web.json_response(batch)
 
     async def list_batches(self, request: web.Request) -> web.Response:

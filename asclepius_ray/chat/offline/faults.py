@@ -29,6 +29,7 @@ class Fault(StrEnum):
 
 _SWITCHES = (
     "rate_headers", "outage_disconnects", "short", "usage", "refuse_temperature", "refuse_max_tokens",
+    "lasting",
 )  # fmt: skip
 _LOWEST = {"retry_after_seconds": -1.0}
 _DRAWS = 2**52
@@ -77,6 +78,8 @@ class Faults:
     """1 = HTTP 400 for max_tokens: the model wants max_completion_tokens."""
     failing_attempts: int = 0
     """Faults strike a request's first so many attempts only; 0 = every attempt."""
+    lasting: int = 0
+    """1 = what strikes a request's first attempt strikes all of them; else each attempt is drawn anew."""
     server_error: float = 0.0
     """HTTP 500."""
     hang: float = 0.0
@@ -132,7 +135,8 @@ class Faults:
         faults, ends = self._drawn
         if not faults or (self.failing_attempts and attempt > self.failing_attempts):
             return Fault.NONE
-        position = bisect_right(ends, _share(_digest_of(request, attempt)[:8]))
+        drawn = _digest_of(request, 1 if self.lasting else attempt)
+        position = bisect_right(ends, _share(drawn[:8]))
         return faults[position] if position < len(faults) else Fault.NONE
 
     def is_out(self, since_first_seconds: float) -> bool:

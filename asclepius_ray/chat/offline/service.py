@@ -147,12 +147,14 @@ class TeacherService:
             return 400, {"error": {"message": "not a prompt that the rules know", "code": "unknown_prompt"}}
         self.received[parts.step] += 1
         if self._is_quota_used_up():
-            return _as_line(Fault.NO_QUOTA)
+            return _as_line(*_error_of(Fault.NO_QUOTA, prompt))
+        if (refused := self._refuse_parameter(body)) is not None:
+            return _as_line(*refused)
         digest, _attempt, fault = self._draw(prompt)
         fault = Fault.NONE if fault in _OF_THE_CONNECTION else fault
         self._count_fault(fault)
         if fault in _ERRORS:
-            return _as_line(fault)
+            return _as_line(*_error_of(fault, prompt))
         served = self._answer(prompt, parts, fault, body)
         self._count_answer(parts.step, digest)
         return 200, self._completion_of(served)
@@ -198,7 +200,7 @@ class TeacherService:
         if latency_seconds:
             await asyncio.sleep(latency_seconds)
         if served is None:
-            return await _break(request, fault)
+            return await _break(request, fault, prompt)
         self._count_answer(parts.step, digest)
         if body.get("stream"):
             return await self._stream(request, served, body)
@@ -215,10 +217,14 @@ class TeacherService:
             seconds = math.ceil(wait_seconds) if told < 0 else told
             headers = {"Retry-After": f"{seconds:g}"} if seconds else None
             return _error(429, "rate_limit_exceeded", "too many requests", headers=headers)
+        refused = self._refuse_parameter(body)
+        return _error(*refused) if refused is not None else None
+
+    def _refuse_parameter(self, body: dict[str, object]) -> tuple[int, str, str, str] | None:
         if self._faults.refuse_temperature and body.get("temperature", 1) != 1:
-            return _error(400, "unsupported_value", "only the default temperature", "temperature")
+            return 400, "unsupported_value", "only the default temperature", "temperature"
         if self._faults.refuse_max_tokens and "max_tokens" in body:
-            return _error(400, "unsupported_parameter", "use max_completion_tokens", "max_tokens")
+            return 400, "unsupported_parameter", "use max_completion_tokens", "max_tokens"
         return None
 
     def _is_quota_used_up(self) -> bool:
@@ -322,7 +328,7 @@ def _say(prompt: str, parts: PromptParts, fault: Fault, is_short: bool) -> tuple
     return (text[: len(text) // 2], "length") if fault is Fault.TRUNCATION else (text, "stop")
 
 
-async def _break(request: web.Request, fault: Fault) -> web.Response:
+async def _break(request: web.Request, fault: Fault, prompt: str) -> web.Response:
     """What comes of the faults that give no completion."""
     if fault is Fault.HANG:
         await asyncio.Event().wait()
@@ -330,7 +336,7 @@ async def _break(request: web.Request, fault: Fault) -> web.Response:
         return _hang_up(request)
     if fault is Fault.MALFORMED:
         return web.Response(body=b'{"choices": [{"mess', content_type="application/json")
-    return _error(*_ERRORS[fault])
+    return _error(*_error_of(fault, prompt))
 
 
 def _hang_up(request: web.Request) -> web.Response:
@@ -339,8 +345,13 @@ def _hang_up(request: web.Request) -> web.Response:
     return web.Response()
 
 
-def _as_line(fault: Fault) -> tuple[int, dict[str, object]]:
+def _error_of(fault: Fault, prompt: str) -> tuple[int, str, str, str | None]:
+    """Status, code, message and parameter; of a bad request the message repeats the prompt, as servers do."""
     status, code, message, parameter = _ERRORS[fault]
+    return status, code, f"{message}: {prompt}" if fault is Fault.BAD_REQUEST else message, parameter
+
+
+def _as_line(status: int, code: str, message: str, parameter: str | None) -> tuple[int, dict[str, object]]:
     return status, {"error": {"message": message, "code": code, "param": parameter}}
 
 

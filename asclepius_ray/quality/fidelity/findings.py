@@ -1,5 +1,6 @@
 """What a text says to be there and what it says to be absent."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -8,6 +9,11 @@ from asclepius_ray.quality.fidelity.polarity import Polarity
 from asclepius_ray.quality.fidelity.words import Words
 
 _STEM_CHARACTERS = 5
+# What follows them says what is meant: hyperkalemia is no hypertension.
+_PREFIX = re.compile(
+    r"(?:hyper|hypo|hemo|cardio|gastro|hepato|intra|inter|leuko|lympho|micro|macro|neuro|osteo|para|peri|pneumo"
+    r"|poly|psycho|spleno|tachy|brady|thrombo)"
+)
 _SMALL_WORDS = frozenset("of the in and or a to with on by for".split())
 
 
@@ -78,4 +84,9 @@ def _is_worded(text: Findings, mention: Mention, stems: frozenset[str]) -> bool:
 
 
 def _stems(words: Iterable[str]) -> frozenset[str]:
-    return frozenset(word[:_STEM_CHARACTERS] for word in words if word.isalpha() and word not in _SMALL_WORDS)
+    return frozenset(_stem(word) for word in words if word.isalpha() and word not in _SMALL_WORDS)
+
+
+def _stem(word: str) -> str:
+    prefix = _PREFIX.match(word)
+    return word[: prefix.end() + _STEM_CHARACTERS - 1 if prefix else _STEM_CHARACTERS]

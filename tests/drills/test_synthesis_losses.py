@@ -1,0 +1,242 @@
+"""Nodes lost and drivers killed, in requests, in batches and at a budget: nothing is bought twice for it."""
+
+import re
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+from benchmarks.teacher_process import teacher_process
+from ray.cluster_utils import Cluster
+from synthesis_runs import (
+    Counted,
+    Order,
+    Run,
+    check_counts,
+    counted_by,
+    files_of,
+    manifest_of,
+    num_durable,
+    started,
+    unbroken_manifest,
+)
+
+from asclepius_ray.chat.config import PriceConfig
+from asclepius_ray.chat.offline.batches import BatchKnobs, OfflineBatches
+from asclepius_ray.chat.offline.faults import Faults
+from asclepius_ray.chat.offline.server import OfflineTeacher
+from asclepius_ray.chat.prices import cost_usd
+from asclepius_ray.synthesis.steps import STEPS
+
+LATENCY_SECONDS = 0.2
+PRICE = PriceConfig(input_usd_per_million_tokens=2.0, output_usd_per_million_tokens=8.0)
+PRICED = f"teacher.price={{input_usd_per_million_tokens={PRICE.input_usd_per_million_tokens}, " + (
+    f"output_usd_per_million_tokens={PRICE.output_usd_per_million_tokens}}}"
+)
+QUICK_TO_NOTICE = {"health_check_period_ms": 1000, "health_check_failure_threshold": 3}
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """Three nodes; a driver connects to the head and finds its desk there."""
+    head = {"num_cpus": 1, "include_dashboard": False, "_system_config": QUICK_TO_NOTICE}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1)
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def find_below(raylet: psutil.Process, role: str) -> list[psutil.Process]:
+    found = []
+    for process in raylet.children(recursive=True):
+        try:
+            if role in process.cmdline()[0]:
+                found.append(process)
+        except (psutil.Error, IndexError):
+            continue
+    return found
+
+
+def test_lost_nodes_cost_no_more_than_what_was_in_flight_and_no_row(
+    small_order: Order, cluster: Cluster, tmp_path: Path
+) -> None:
+    root, num_calls = tmp_path / "root", len(STEPS) * small_order.num_rows
+    lost = next(iter(cluster.worker_nodes))
+    head, worker = (
+        psutil.Process(node.all_processes["raylet"][0].process.pid) for node in (cluster.head_node, lost)
+    )
+    at_risk = []
+    with teacher_process(short=1, latency_seconds=LATENCY_SECONDS) as teacher, ExitStack() as runs:
+        settings = ("teacher.max_in_flight=12", "synthesis.workers=3")
+        connected = {"RAY_ADDRESS": cluster.address}
+
+        def start() -> Run:
+            run = Run(root, small_order, teacher.base_url, *settings, environment=connected)
+            return runs.enter_context(started(run))
+
+        def note_loss(gone: list[psutil.Process]) -> None:
+            assert gone, "nothing was at work on the node that was lost"
+            _gone, alive = psutil.wait_procs(gone, timeout=60)
+            assert alive == []
+            at_risk.append(counted_by(teacher.base_url).num_prompts - num_durable(root))
+
+        run = start()
+        run.wait_until(lambda: counted_by(teacher.base_url).num_prompts >= num_calls / 4)
+        at_work = find_below(worker, "MapWorker")
+        cluster.remove_node(lost, allow_graceful=False)
+        note_loss(at_work)
+        run.wait_until(lambda: counted_by(teacher.base_url).num_prompts >= num_calls / 2)
+        at_work = find_below(head, "Desk")
+        head.kill()
+        run.process.wait(timeout=60)
+        note_loss(at_work)
+        run = start()
+        assert run.end() == 0, run.output
+        counted = counted_by(teacher.base_url)
+    assert counted.num_prompts == num_calls
+    assert counted.num_repeated <= sum(at_risk), at_risk
+    assert files_of(root) == small_order.files
+    check_counts(manifest_of(root), small_order.num_rows)
+
+
+OUTPUT = re.compile(r"/v1/files/(.+)/content")
+MOMENTS: dict[str, Callable[[OfflineBatches, str, str], bool]] = {
+    "a batch is made and its driver does not know": lambda batches, method, path: (
+        (method, path) == ("POST", "/v1/batches") and len(batches.batches) == 2
+    ),
+    "batches are under way": lambda batches, method, path: (
+        method == "GET" and path.startswith("/v1/batches/batch")
+    ),
+    "output is read and not kept": lambda batches, method, path: (
+        method == "GET"
+        and (found := OUTPUT.fullmatch(path)) is not None
+        and "output_file" in batches.files[found.group(1)][0]
+    ),
+}
+
+
+class Killer:
+    """Kills a run's driver at one moment of its talk with the batch endpoint."""
+
+    def __init__(self, batches: OfflineBatches) -> None:
+        self._batches = batches
+        self._run: Run | None = None
+        self._moment = ""
+        batches.on_served = self._look
+
+    def kill_at(self, moment: str, run: Run) -> None:
+        """Returns when that moment has come and nothing of the run is left."""
+        self._moment, self._run = moment, run
+        run.wait_for_kill()
+        assert run.process.returncode == -signal.SIGKILL, run.output
+
+    def _look(self, method: str, path: str) -> None:
+        if self._run is not None and MOMENTS[self._moment](self._batches, method, path):
+            self._run.note_workers()
+            self._run.process.kill()
+            self._run = None
+
+
+def test_a_driver_killed_at_any_moment_of_a_batch_buys_every_request_once(
+    small_order: Order, tmp_path: Path
+) -> None:
+    root, num_calls = tmp_path / "root", len(STEPS) * small_order.num_rows
+    settings = (
+        "teacher.transport=batch",
+        "teacher.batch={max_requests=100, poll_seconds=0.3}",
+        PRICED,
+        "teacher.budget_usd=100",
+    )
+    with OfflineTeacher(faults=Faults(short=1)) as teacher, ExitStack() as runs:
+        batches = teacher.batches
+        batches.knobs = BatchKnobs(seconds=1.0)
+        killer = Killer(batches)
+
+        def start() -> Run:
+            return runs.enter_context(started(Run(root, small_order, teacher.base_url, *settings)))
+
+        for moment in MOMENTS:
+            killer.kill_at(moment, start())
+        run = start()
+        run.wait_until(lambda: len(batches.batches) > 4)
+        run.find("Desk")[0].kill()
+        assert run.end() == 0, run.output
+        chunks = [batch["metadata"]["asclepius_chunk"] for batch in batches.batches.values()]
+        assert len(batches.prompts_answered) == num_calls
+        assert set(batches.prompts_answered.values()) == {1}
+        assert len(chunks) == len(set(chunks))
+        assert batches.files == {}, "texts are left at the provider"
+    manifest = manifest_of(root)
+    assert manifest.details["cost_usd"] == pytest.approx(cost_of(small_order) / 2)
+    assert manifest.details["spent"]["cost_usd"] == pytest.approx(cost_of(small_order) / 2)
+    check_same_rows(root, small_order)
+
+
+def cost_of(order: Order) -> float:
+    """What the answers of an undisturbed run cost."""
+    usage = unbroken_manifest(order).details["usage"].values()
+    prompt_tokens, completion_tokens = (
+        sum(step[kind] for step in usage) for kind in ("prompt_tokens", "completion_tokens")
+    )
+    cost = cost_usd(PRICE, prompt_tokens, completion_tokens)
+    assert cost
+    return cost
+
+
+def paid_for(counted: Counted) -> float:
+    """What a provider would charge, calls that were broken off included."""
+    return cost_usd(PRICE, counted.prompt_tokens, counted.completion_tokens) or 0.0
+
+
+def check_same_rows(root: Path, order: Order) -> None:
+    """All files but the dataset's card, which tells a price here."""
+    found, expected = (
+        {(name, file): digest for name, files in made.items() for file, digest in files.items()}
+        for made in (files_of(root), order.files)
+    )
+    card = ("dataset", "README.md")
+    assert {file: found[file] for file in expected if file != card} == {
+        file: digest for file, digest in expected.items() if file != card
+    }
+
+
+def test_kills_at_a_budget_never_pass_it_and_nothing_is_counted_twice(
+    small_order: Order, tmp_path: Path
+) -> None:
+    root, num_calls, cost = tmp_path / "root", len(STEPS) * small_order.num_rows, cost_of(small_order)
+    settings = (PRICED, "teacher.max_in_flight=8")
+    budget = 0.95 * cost
+    with (
+        teacher_process(short=1, latency_seconds=LATENCY_SECONDS / 2) as teacher,
+        ExitStack() as runs,
+    ):
+
+        def start(budget_usd: float) -> Run:
+            run = Run(root, small_order, teacher.base_url, *settings, f"teacher.budget_usd={budget_usd}")
+            return runs.enter_context(started(run))
+
+        run = start(budget)
+        for share, role in ((0.1, "MapWorker"), (0.2, "Desk"), (0.3, ""), (0.4, "")):
+            run.wait_until(lambda share=share: counted_by(teacher.base_url).num_prompts >= share * num_calls)
+            if role:
+                run.find(role)[0].kill()
+            else:
+                run.kill()
+                run = start(budget)
+        assert run.end() == 6, run.output
+        paid = paid_for(counted_by(teacher.base_url))
+        assert "is reached" in run.output
+        assert budget / 2 < paid <= budget
+        run = start(10 * cost)
+        assert run.end() == 0, run.output
+        counted = counted_by(teacher.base_url)
+    details = manifest_of(root).details
+    assert details["cost_usd"] == pytest.approx(cost)
+    assert details["spent"]["cost_usd"] == pytest.approx(cost)
+    assert cost < paid_for(counted) <= cost + details["spent"]["unsettled_usd"]
+    check_same_rows(root, small_order)

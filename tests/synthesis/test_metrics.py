@@ -1,0 +1,63 @@
+"""The figures of a synthesis, as the metrics port of a real Ray node exports them."""
+
+import math
+import re
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+import ray
+
+from asclepius_ray.synthesis.metrics import Metrics
+
+SECONDS = 40.0
+
+
+def exported() -> str:
+    """What all nodes of the cluster tell a Prometheus."""
+    pages = []
+    for node in ray.nodes():
+        if node["Alive"]:
+            address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+            pages.append(httpx.get(address, timeout=10, trust_env=False).text)
+    return "\n".join(pages)
+
+
+def value_of(page: str, name: str, label: str = "") -> float | None:
+    found = re.search(rf"^{name}\{{[^}}]*{label}[^}}]*\}} (\S+)$", page, re.MULTILINE)
+    return float(found[1]) if found else None
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_prometheus_reads_every_figure_and_no_stale_one(tmp_path: Path) -> None:
+    status = {
+        "rows": {"input": 50, "readable": 48, "done": 9, "ok": 5, "rejected": 3, "failed": 1},
+        "calls": 31, "tokens": 45_000, "cost_usd": 1.25, "unsettled_usd": 0.5, "refusals": 4,
+        "requests_per_minute": 2980.0, "tokens_per_minute": None, "in_flight": 12, "waiting": 7,
+        "seconds_left": 90.0,
+    }  # fmt: skip
+    metrics = Metrics()
+    metrics.set(status)
+    expected = {f"ray_asclepius_synthesis_{name}": value for name, value in status.items() if name != "rows"}
+    del expected["ray_asclepius_synthesis_tokens_per_minute"]
+    page = wait_for("ray_asclepius_synthesis_seconds_left", 90.0)
+    assert {name: value_of(page, name) for name in expected} == expected
+    for state, number in status["rows"].items():
+        assert value_of(page, "ray_asclepius_synthesis_rows", f'state="{state}"') == number
+    unlimited = value_of(page, "ray_asclepius_synthesis_tokens_per_minute")
+    assert unlimited is not None
+    assert math.isnan(unlimited)
+    metrics.set(status | {"seconds_left": None, "in_flight": 3})
+    page = wait_for("ray_asclepius_synthesis_in_flight", 3)
+    unknown = value_of(page, "ray_asclepius_synthesis_seconds_left")
+    assert unknown is not None
+    assert math.isnan(unknown)
+
+
+def wait_for(name: str, value: float) -> str:
+    deadline = time.monotonic() + SECONDS
+    while value_of(page := exported(), name) != value:
+        assert time.monotonic() < deadline, re.findall(r"^ray_asclepius.*$", page, re.MULTILINE)
+        time.sleep(1.0)
+    return page
