@@ -60,7 +60,11 @@ class Run(Section):
         _check_endpoint("judge", self.judge)
         if self.judge.transport == "batch" or self.judge.budget_usd:
             raise ValueError('judge: transport = "batch" and budget_usd are for the teacher alone')
-        for name, address in (("root", self.root), ("input.path", self.input.path)):
+        for name, address in (
+            ("root", self.root),
+            ("input.path", self.input.path),
+            ("training.dataset", self.training.dataset),
+        ):
             if _KEY_IN_ADDRESS.match(address):
                 raise ValueError(
                     f"{name} holds a key before its @; put it into the environment (AWS_ACCESS_KEY_ID, "

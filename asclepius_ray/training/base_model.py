@@ -29,6 +29,7 @@ from asclepius_ray.tokens.rendering import end_token_id
 from asclepius_ray.tokens.tokenizer import train_tokenizer
 from asclepius_ray.training.base_model_source import source_folder
 from asclepius_ray.training.config import TINY, TinyConfig, TrainingConfig
+from asclepius_ray.training.sources import source_folders
 
 
 def prepare_base_model(
@@ -42,7 +43,9 @@ def prepare_base_model(
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch)
         if training.base_model == TINY:
-            model, tokenizer = make_tiny_model(root.child("notes"), training.tiny, sequence_length, seed)
+            model, tokenizer = make_tiny_model(
+                source_folders(root, training.dataset)["notes"], training.tiny, sequence_length, seed
+            )
         else:
             with source_folder(training.base_model, token) as source:
                 model, tokenizer = _load(training.base_model, source)

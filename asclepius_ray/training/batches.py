@@ -4,12 +4,15 @@ A model keeps the documents of a row apart only if it is called with `position_i
 document, no attention mask and no cache: with either of the two, transformers lets them see each other.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from asclepius_ray.tokens.packing import pack_documents
+from asclepius_ray.tokens.packing import Packing
 from asclepius_ray.tokens.store import Documents
 from asclepius_ray.training.order import PADDING_ROW
 
@@ -21,24 +24,29 @@ class PackedRows:
     """Documents, and which of them make each row."""
 
     documents: Documents
-    rows: list[list[int]]
-
-    @classmethod
-    def pack(cls, documents: Documents, order: list[int], sequence_length: int) -> "PackedRows":
-        packed = pack_documents([documents.lengths[index] for index in order], sequence_length)
-        return cls(documents, [[order[position] for position in row] for row in packed])
+    packing: Packing
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.packing)
 
-    def loss_tokens(self, rows: list[int]) -> int:
+    def loss_tokens(self, rows: Sequence[int]) -> int:
         """Targets of these rows over all workers: what a step's loss is divided by."""
-        counts = self.documents.loss_tokens
-        return sum(counts[index] for row in rows if row != PADDING_ROW for index in self.rows[row])
+        return int(self._loss_tokens[_real(rows)].sum())
 
-    def tokens(self, rows: list[int]) -> int:
-        lengths = self.documents.lengths
-        return sum(lengths[index] for row in rows if row != PADDING_ROW for index in self.rows[row])
+    def tokens(self, rows: Sequence[int]) -> int:
+        return int(self._tokens[_real(rows)].sum())
+
+    @cached_property
+    def _tokens(self) -> npt.NDArray[np.int64]:
+        return self.packing.sums(self.documents.index.tokens)
+
+    @cached_property
+    def _loss_tokens(self) -> npt.NDArray[np.int64]:
+        return self.packing.sums(self.documents.index.loss_tokens)
+
+
+def _real(rows: Sequence[int]) -> list[int]:
+    return [row for row in rows if row != PADDING_ROW]
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ class Batch:
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in vars(self).values()))
 
 
-def collate(packed: PackedRows, rows: list[int]) -> Batch:
+def collate(packed: PackedRows, rows: Sequence[int]) -> Batch:
     """The rows as tensors, as long as the longest of them; padding is one more document without loss."""
     used = [packed.tokens([row]) for row in rows]
     shape = (len(rows), max(SHORTEST_ROW, *used))
@@ -61,8 +69,8 @@ def collate(packed: PackedRows, rows: list[int]) -> Batch:
     positions = np.zeros(shape, dtype=np.int64)
     for line, row in enumerate(rows):
         start = 0
-        for index in packed.rows[row] if row != PADDING_ROW else []:
-            tokens, targets = packed.documents.tokens(index)
+        for number in packed.packing.row(row).tolist() if row != PADDING_ROW else []:
+            tokens, targets = packed.documents.tokens(number)
             end = start + len(tokens)
             ids[line, start:end], mask[line, start:end] = tokens, targets
             positions[line, start:end] = np.arange(len(tokens))

@@ -28,6 +28,8 @@ class LoopState:
     """Steps done in this phase."""
     total_steps: int = 0
     """Steps done over all phases."""
+    store_sha256: str = ""
+    """The token store that the steps were taken on; "" before the first."""
     history: list[dict[str, Any]] = field(default_factory=list)
 
 

@@ -18,12 +18,12 @@ import torch.distributed
 from deepspeed import DeepSpeedEngine
 from ray.actor import ActorHandle
 
-from asclepius_ray.artifacts import Folder
+from asclepius_ray.artifacts import Folder, read_manifest
 from asclepius_ray.errors import TrainingError
-from asclepius_ray.tokens.store import read_documents
+from asclepius_ray.node_cache import fetch_to_node, forget_on_node
 from asclepius_ray.training.batches import PackedRows, collate, summed_loss
 from asclepius_ray.training.checkpoints import LoopState, restore_checkpoint, save_checkpoint
-from asclepius_ray.training.config import PhaseConfig, TrainingConfig
+from asclepius_ray.training.config import TrainingConfig
 from asclepius_ray.training.deepspeed_config import deepspeed_config
 from asclepius_ray.training.export import gather_weights, write_model
 from asclepius_ray.training.model import (
@@ -31,7 +31,8 @@ from asclepius_ray.training.model import (
     load_model,
     load_sharded_model,
 )
-from asclepius_ray.training.order import document_order, micro_batches, step_rows, steps_per_epoch
+from asclepius_ray.training.order import micro_batches
+from asclepius_ray.training.phases import Phase, load_phases, require_same_store
 from asclepius_ray.training.schedule import learning_rate
 
 
@@ -47,26 +48,22 @@ class Job:
     """The actor that carries metrics to the driver."""
 
 
-@dataclass(frozen=True)
-class Phase:
-    """One phase with its rows."""
-
-    index: int
-    config: PhaseConfig
-    train: PackedRows
-    validation: PackedRows
-    total_steps: int
-
-
 def run(job: Job) -> None:
     """Trains from the newest checkpoint to the end and exports the model."""
     with job.root.child("base_model").as_local() as path:
         engine = start_engine(path, job.training)
     check_documents_are_apart(engine.module, engine.device)
-    phases = load_phases(job)
-    trainer = Trainer(job, engine, restore_checkpoint(engine), phases)
+    tokens = job.root.child("tokens")
+    manifest = read_manifest(tokens)
+    state = restore_checkpoint(engine)
+    require_same_store(state.store_sha256, manifest.identity)
+    state.store_sha256 = manifest.identity
+    store = fetch_to_node(tokens, manifest.identity, manifest.files)
+    phases = load_phases(store, job.sequence_length, job.training, job.seed)
+    trainer = Trainer(job, engine, state, phases)
     if not trainer.train():
         return
+    forget_on_node(tokens, manifest.identity)
     weights = gather_weights(engine.module)
     if trainer.rank == 0:
         with tempfile.TemporaryDirectory() as scratch:
@@ -92,20 +89,6 @@ def start_engine(path: Path, training: TrainingConfig) -> DeepSpeedEngine:
     model.train()
     engine, *_ = deepspeed.initialize(model=model, model_parameters=model.parameters(), config=config)
     return engine
-
-
-def load_phases(job: Job) -> list[Phase]:
-    tokens = job.root.child("tokens")
-    phases = []
-    for index, config in enumerate(job.training.phases):
-        documents = read_documents(tokens, config.kind, "train")
-        order = document_order(len(documents), job.seed, index)
-        train = PackedRows.pack(documents, order, job.sequence_length)
-        held_out = read_documents(tokens, config.kind, "validation")
-        validation = PackedRows.pack(held_out, list(range(len(held_out))), job.sequence_length)
-        total = steps_per_epoch(len(train), job.training.global_batch) * config.epochs
-        phases.append(Phase(index, config, train, validation, total))
-    return phases
 
 
 class Trainer:
@@ -150,21 +133,19 @@ class Trainer:
 
     def _train_step(self, phase: Phase) -> None:
         started = time.monotonic()
-        rows = step_rows(
-            len(phase.train), self.job.training.global_batch, self.job.seed, phase.index, self.state.step
-        )
+        packed, rows = phase.batch(self.state.step)
         rate = learning_rate(
             self.state.step, phase.total_steps, phase.config.learning_rate, phase.config.warmup_ratio
         )
         # Dropout, where a model has any, is a function of the step too: a resumed run draws the same.
         torch.manual_seed(hash((self.job.seed, phase.index, self.state.step, self.rank)) % 2**63)
-        loss = self.optimizer_step(phase.train, rows, rate)
+        loss = self.optimizer_step(packed, rows, rate)
         self.state.step += 1
         self.state.total_steps += 1
         values = {
             "loss": loss,
             "learning_rate": rate,
-            "tokens": phase.train.tokens(rows),
+            "tokens": packed.tokens(rows),
             "seconds": round(time.monotonic() - started, 4),
         }
         self._record(phase, values)
