@@ -4,6 +4,7 @@ A model keeps the documents of a row apart only if it is called with `position_i
 document, no attention mask and no cache: with either of the two, transformers lets them see each other.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ from asclepius_ray.tokens.store import Documents
 from asclepius_ray.training.order import PADDING_ROW
 
 SHORTEST_ROW = 8
+FINGERPRINTS = 1 << 40
+"""So few that thousands of them can be summed up in float64 without rounding."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,14 @@ class PackedRows:
         lengths = self.documents.lengths
         return sum(lengths[index] for row in rows if row != PADDING_ROW for index in self.rows[row])
 
+    def fingerprint(self, rows: list[int]) -> int:
+        """A number that tells which documents are in these rows, whatever the order of the rows.
+
+        The sum over the parts of a batch, modulo `FINGERPRINTS`, is the fingerprint of the batch.
+        """
+        digests = (_digest(self.rows[row]) for row in rows if row != PADDING_ROW)
+        return sum(int.from_bytes(digest, "big") for digest in digests) % FINGERPRINTS
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -51,6 +62,10 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in vars(self).values()))
+
+
+def _digest(documents: list[int]) -> bytes:
+    return hashlib.blake2b(np.array(documents, dtype=np.int64).tobytes(), digest_size=5).digest()
 
 
 def collate(packed: PackedRows, rows: list[int]) -> Batch:

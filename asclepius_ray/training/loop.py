@@ -6,13 +6,11 @@ Reads `base_model/` and `tokens/`, writes checkpoints and, at its end, the weigh
 import math
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import deepspeed
-import ray
-import ray.train
 import torch
 import torch.distributed
 from deepspeed import DeepSpeedEngine
@@ -21,11 +19,16 @@ from ray.actor import ActorHandle
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import TrainingError
 from asclepius_ray.tokens.store import read_documents
-from asclepius_ray.training.batches import PackedRows, collate, summed_loss
-from asclepius_ray.training.checkpoints import LoopState, restore_checkpoint, save_checkpoint
+from asclepius_ray.training.batches import FINGERPRINTS, PackedRows, collate, summed_loss
+from asclepius_ray.training.checkpoints.adam import reset_moments
+from asclepius_ray.training.checkpoints.reading import restore_newest
+from asclepius_ray.training.checkpoints.writing import CheckpointWriter
 from asclepius_ray.training.config import PhaseConfig, TrainingConfig
+from asclepius_ray.training.control import Control, Wish
 from asclepius_ray.training.deepspeed_config import deepspeed_config
 from asclepius_ray.training.export import gather_weights, write_model
+from asclepius_ray.training.failures import RegroupRequest
+from asclepius_ray.training.loop_state import LoopState
 from asclepius_ray.training.model import (
     check_documents_are_apart,
     load_model,
@@ -43,8 +46,13 @@ class Job:
     sequence_length: int
     training: TrainingConfig
     seed: int
-    board: ActorHandle
-    """The actor that carries metrics to the driver."""
+    board: ActorHandle | None
+    """The actor between workers and driver; None where there is no driver."""
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Tells the driver; rank 0 alone does."""
+        if self.board is not None and torch.distributed.get_rank() == 0:
+            self.board.push.remote(event)
 
 
 @dataclass(frozen=True)
@@ -64,9 +72,12 @@ def run(job: Job) -> None:
         engine = start_engine(path, job.training)
     check_documents_are_apart(engine.module, engine.device)
     phases = load_phases(job)
-    trainer = Trainer(job, engine, restore_checkpoint(engine), phases)
-    if not trainer.train():
-        return
+    training = job.root.child("training")
+    with CheckpointWriter(engine, training, job.training.keep_checkpoints) as checkpoints:
+        state = restore_newest(engine, training, lambda text: job.tell({"event": "say", "text": text}))
+        trainer = Trainer(job, engine, state or LoopState(), phases, checkpoints)
+        if not trainer.train():
+            return
     weights = gather_weights(engine.module)
     if trainer.rank == 0:
         with tempfile.TemporaryDirectory() as scratch:
@@ -111,23 +122,39 @@ def load_phases(job: Job) -> list[Phase]:
 class Trainer:
     """The state of the loop on one worker."""
 
-    def __init__(self, job: Job, engine: DeepSpeedEngine, state: LoopState, phases: list[Phase]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        engine: DeepSpeedEngine,
+        state: LoopState,
+        phases: list[Phase],
+        checkpoints: CheckpointWriter,
+    ) -> None:
         self.job = job
         self.engine = engine
         self.state = state
         self.phases = phases
+        self.checkpoints = checkpoints
+        self.control = Control(job.board, engine.device, job.training.checkpoint_minutes * 60)
         self.rank = torch.distributed.get_rank()
         self.workers = torch.distributed.get_world_size()
         self.accumulation = engine.gradient_accumulation_steps()
-        self.stop_asked = False
-        """The driver's wish; only rank 0 hears it."""
-        self.stopping = False
-        """What all ranks have agreed on."""
+        self.rows_read = ""
+        """A hash of the documents that the last step has read, over all workers."""
 
     def train(self) -> bool:
         """All phases from the state on; False if the driver asked to stop (a checkpoint is saved then)."""
         total = sum(phase.total_steps for phase in self.phases)
-        self._send({"event": "start", "total_steps": total, "history": self.state.history})
+        self.checkpoints.resume_from(self.state.total_steps)
+        self.job.tell(
+            {
+                "event": "start",
+                "workers": self.workers,
+                "step": self.state.total_steps,
+                "total_steps": total,
+                "history": self.state.history,
+            }
+        )
         return all(self._train_phase(phase) for phase in self.phases[self.state.phase :])
 
     def _train_phase(self, phase: Phase) -> bool:
@@ -137,16 +164,33 @@ class Trainer:
             self._record(phase, {"validation_loss": self.validation_loss(phase)})
         while self.state.step < phase.total_steps:
             self._train_step(phase)
-            unsaved = self.state.step < phase.total_steps
-            due = self.state.total_steps % self.job.training.checkpoint_steps == 0
-            if unsaved and (due or self.stopping):
-                save_checkpoint(self.engine, self.state, self.rank)
-            if unsaved and self.stopping:
+            # After the last step comes the end of the phase, which is saved below.
+            if self.state.step < phase.total_steps and not self._between_steps(self._is_save_due()):
                 return False
-        self._record(phase, {"validation_loss": self.validation_loss(phase)})
+        loss = self.validation_loss(phase)
+        self._record(phase, {"validation_loss": loss})
+        self.state.note_validation(loss)
         self.state.phase, self.state.step = phase.index + 1, 0
-        save_checkpoint(self.engine, self.state, self.rank)
-        return not self.stopping
+        return self._between_steps(save_due=True)
+
+    def _is_save_due(self) -> bool:
+        every = self.job.training.checkpoint_steps
+        return bool(every) and self.state.total_steps % every == 0
+
+    def _between_steps(self, save_due: bool) -> bool:
+        """Saves if it is time to, and does what all workers have agreed on; False to stop."""
+        self.checkpoints.check()
+        for saved in self.checkpoints.take_saved():
+            self.control.note_saved(saved.seconds)
+            self.job.tell({"event": "checkpoint", **asdict(saved)})
+        wish = self.control.decide()
+        if wish in (Wish.STOP, Wish.LEAVE):
+            self.checkpoints.save_and_wait(self.state)
+        elif save_due or wish is Wish.SAVE:
+            self.checkpoints.save(self.state)
+        if wish is Wish.LEAVE:
+            raise RegroupRequest(f"the workers are started anew from step {self.state.total_steps}")
+        return wish is not Wish.STOP
 
     def _train_step(self, phase: Phase) -> None:
         started = time.monotonic()
@@ -165,7 +209,9 @@ class Trainer:
             "loss": loss,
             "learning_rate": rate,
             "tokens": phase.train.tokens(rows),
+            "rows": self.rows_read,
             "seconds": round(time.monotonic() - started, 4),
+            "checkpoint_blocked_seconds": round(self.checkpoints.take_blocked_seconds(), 4),
         }
         self._record(phase, values)
 
@@ -181,13 +227,14 @@ class Trainer:
         shares = micro_batches(
             rows, self.accumulation, self.workers, self.rank, self.job.training.micro_batch
         )
-        summed = torch.zeros((), device=self.engine.device)
+        summed = torch.zeros((), dtype=torch.float64, device=self.engine.device)
         for number, share in enumerate(shares):
             loss = summed_loss(self.engine, collate(packed, share).to(self.engine.device))
             summed += loss.detach()
             self.engine.backward(loss * (self.workers * self.accumulation / targets))
             if number == len(shares) - 1:
-                mean = self._sum_over_workers(summed) / targets
+                own_rows = sum(packed.fingerprint(rows) for rows in shares) % FINGERPRINTS
+                mean = self._sum_over_workers(summed, own_rows) / targets
                 self._require_finite(mean)
             self.engine.step()
         return mean
@@ -200,7 +247,7 @@ class Trainer:
             return None
         micro_batch = self.job.training.micro_batch
         count = math.ceil(len(rows) / (self.workers * micro_batch))
-        summed = torch.zeros((), device=self.engine.device)
+        summed = torch.zeros((), dtype=torch.float64, device=self.engine.device)
         self.engine.eval()
         with torch.no_grad():
             for share in micro_batches(rows, count, self.workers, self.rank, micro_batch):
@@ -210,12 +257,15 @@ class Trainer:
         self._require_finite(mean)
         return mean
 
-    def _sum_over_workers(self, value: torch.Tensor) -> float:
-        # The wish to stop travels with the sum, so that all ranks learn of it at the same step.
-        both = torch.stack([value.double(), torch.tensor(self.stop_asked, device=value.device).double()])
-        torch.distributed.all_reduce(both)
-        self.stopping = bool(both[1] > 0)
-        return float(both[0])
+    def _sum_over_workers(self, value: torch.Tensor, own_rows: int = 0) -> float:
+        # What rank 0 wants travels with the sum, so that all ranks learn of it at the same step.
+        others = torch.tensor([own_rows, *self.control.words()], dtype=torch.float64)
+        summed = torch.cat([value[None], others.to(value.device)])
+        torch.distributed.all_reduce(summed)
+        total, rows, *words = summed.tolist()
+        self.rows_read = f"{int(rows) % FINGERPRINTS:010x}"
+        self.control.take(words)
+        return float(total)
 
     def _require_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
@@ -227,21 +277,4 @@ class Trainer:
     def _record(self, phase: Phase, values: dict[str, Any]) -> None:
         line = {"phase": phase.config.kind, "step": self.state.total_steps, **values}
         self.state.history.append(line)
-        self._send({"event": "metrics", "line": line})
-
-    def _send(self, event: dict[str, Any]) -> None:
-        if self.rank == 0 and ray.get(self.job.board.push.remote(event)):
-            self.stop_asked = True
-
-
-def reset_moments(engine: DeepSpeedEngine) -> None:
-    """Sets AdamW's moments and step counts to zero.
-
-    Needed before the very first step too: DeepSpeed's 16-bit optimizer of stage 0 takes an empty step when it
-    is made, which would shrink the first updates by a quarter.
-    """
-    optimizer = getattr(engine.optimizer, "optimizer", engine.optimizer)
-    for values in optimizer.state.values():
-        for value in values.values():
-            if torch.is_tensor(value):
-                value.zero_()
+        self.job.tell({"event": "metrics", "line": line})

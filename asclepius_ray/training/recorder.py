@@ -14,30 +14,42 @@ WRITE_INTERVAL_SECONDS = 5.0
 class Recorder:
     """Keeps the metric lines of the whole training, those before an interruption included.
 
-    A line is {phase, step, loss, learning_rate, tokens, seconds} for an optimizer step, or {phase, step,
-    validation_loss} before and after a phase; `step` counts over all phases.
+    A line is {phase, step, loss, learning_rate, tokens, rows, seconds, checkpoint_blocked_seconds} for an
+    optimizer step, or {phase, step, validation_loss} before and after a phase; `step` counts over all phases,
+    `rows` is a hash of the documents that were read.
     """
 
     def __init__(self, folder: Folder, progress: Progress) -> None:
         self.lines: list[dict[str, Any]] = []
         self._folder = folder
         self._progress = progress
+        self.checkpoint_seconds = 0.0
+        """How long the last checkpoint took until it was whole."""
         self._total = 0
         self._written_at = 0.0
 
     def take(self, events: list[dict[str, Any]]) -> None:
         for event in events:
-            if event["event"] == "start":
-                # The checkpoint's history is what the model has seen; lines behind it are of lost steps.
-                self.lines = list(event["history"])
-                self._total = event["total_steps"]
-                self._progress.begin("training", self._total)
-            else:
-                self.lines.append(event["line"])
+            self._take(event)
         if events:
             self._show()
         if events and time.monotonic() - self._written_at > WRITE_INTERVAL_SECONDS:
             self.write()
+
+    def _take(self, event: dict[str, Any]) -> None:
+        match event["event"]:
+            case "start":
+                # The checkpoint's history is what the model has seen; lines behind it are of lost steps.
+                self.lines = list(event["history"])
+                self._total = event["total_steps"]
+                self._progress.begin("training", self._total)
+                self._progress.say(f"training: {event['workers']} workers begin after step {event['step']}")
+            case "metrics":
+                self.lines.append(event["line"])
+            case "checkpoint":
+                self.checkpoint_seconds = event["seconds"]
+            case "say":
+                self._progress.say(f"training: {event['text']}")
 
     def write(self) -> None:
         text = "".join(json.dumps(line) + "\n" for line in self.lines)

@@ -26,6 +26,7 @@ from asclepius_ray.prompts.rendering import prompt_hash, prompt_text
 from asclepius_ray.tokens.config import TokensConfig
 from asclepius_ray.training.base_model import prepare_base_model
 from asclepius_ray.training.base_model_source import base_model_identity
+from asclepius_ray.training.checkpoints.catalog import committed_steps
 from asclepius_ray.training.config import TINY, TrainingConfig
 from asclepius_ray.training.failures import original_error
 from asclepius_ray.training.fitting import fit
@@ -57,11 +58,7 @@ def train(
     base_model = ensure_base_model(root, tokens, training, seed, progress)
     store = ensure_tokens(root, tokens, base_model, progress)
     require_documents(store, training)
-    settings = {
-        "made_from": {**made_from, "base_model": base_model.identity, "tokens": store.identity},
-        "workers": training.workers,
-        "zero_stage": training.zero_stage,
-    }
+    settings = {"made_from": {**made_from, "base_model": base_model.identity, "tokens": store.identity}}
     open_training(run_folder, settings)
     model_folder.clear()
     recorder = Recorder(run_folder, progress)
@@ -72,10 +69,9 @@ def train(
 
 def _say_what_is_awaited(training: TrainingConfig, progress: Progress) -> None:
     resource = "GPU" if training.use_gpu else "CPU"
-    if (there := ray.cluster_resources().get(resource, 0)) < training.workers:
-        progress.say(
-            f"training waits: {training.workers} workers need a {resource} each, there are {there:.0f}"
-        )
+    fewest = training.workers.fewest
+    if (there := ray.cluster_resources().get(resource, 0)) < fewest:
+        progress.say(f"training waits: {fewest} workers need a {resource} each, there are {there:.0f}")
 
 
 def ensure_base_model(
@@ -162,19 +158,13 @@ def open_training(folder: Folder, settings: dict[str, Any]) -> None:
         # Finished, but its model is not there: the newest checkpoint is exported again.
         filesystem, path = folder.filesystem()
         filesystem.delete_file(f"{path}/{MANIFEST_NAME}")
-    if not any(name.startswith("step-") for name in folder.names()):
+    if not committed_steps(folder):
         folder.clear()
         folder.make()
         folder.write_bytes(SETTINGS_NAME, json.dumps(settings, indent=2).encode())
         return
     found = json.loads(folder.read_bytes(SETTINGS_NAME))
     refuse_change(found["made_from"], settings["made_from"], folder)
-    for name in ("workers", "zero_stage"):
-        if found[name] != settings[name]:
-            raise TrainingError(
-                f"the interrupted training in {folder.uri} ran with training.{name} = {found[name]}, "
-                f"now it is {settings[name]}; set it back to go on, or use --redo train to start anew"
-            )
 
 
 def finish(root: Folder, lines: list[dict[str, Any]], made_from: dict[str, Any]) -> Manifest:

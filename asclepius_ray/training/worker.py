@@ -9,6 +9,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.training.config import TrainingConfig
+from asclepius_ray.training.failures import memory_errors_named
 
 
 def train_on_worker(settings: dict[str, Any]) -> None:
@@ -31,4 +32,5 @@ def train_on_worker(settings: dict[str, Any]) -> None:
         seed=settings["seed"],
         board=settings["board"],
     )
-    loop.run(job)
+    with memory_errors_named():
+        loop.run(job)

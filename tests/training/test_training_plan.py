@@ -88,12 +88,23 @@ def test_deepspeed_is_told_a_consistent_batch(workers: int, micro: int, batch: i
         ({"phases": []}, "phases"),
         ({"phases": [{"kind": "poems", "epochs": 1}]}, r"phases\.0\.kind"),
         ({"tiny": {"hidden_size": 50, "heads": 4}}, "hidden_size 50"),
+        ({"workers": 0}, "workers: .*from 1 on"),
+        ({"workers": [3, 2]}, r"workers: .*\[fewest, most\]"),
+        ({"workers": [1, 2, 3]}, r"workers: .*\[fewest, most\]"),
         ({"learning_rate": 1.0}, "learning_rate: there is no such setting"),
     ],
 )
 def test_a_wrong_training_setting_is_named(values: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_section(TrainingConfig, values, "the test")
+
+
+@pytest.mark.parametrize(("written", "meant"), [(4, (4, 4)), ([2, 8], (2, 8))])
+def test_workers_are_a_number_or_a_range(written: object, meant: tuple[int, int]) -> None:
+    training = parse_section(TrainingConfig, {"workers": written}, "the test")
+    assert training.workers == meant
+    assert TrainingConfig.model_validate(training.model_dump(mode="json")) == training
+    assert training.fingerprint() == TrainingConfig().fingerprint()
 
 
 def test_the_workers_own_error_is_found_under_what_ray_wraps_around_it() -> None:

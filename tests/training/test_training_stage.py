@@ -26,7 +26,7 @@ from asclepius_ray.training.batches import PackedRows, collate, summed_loss
 from asclepius_ray.training.config import TrainingConfig
 from asclepius_ray.training.order import document_order, step_rows, steps_per_epoch
 from asclepius_ray.training.schedule import learning_rate
-from asclepius_ray.training.stage import open_training, require_documents, train
+from asclepius_ray.training.stage import require_documents, train
 
 SEED, LENGTH = 11, 256
 TOKENS = TokensConfig(sequence_length=LENGTH)
@@ -113,7 +113,7 @@ def logits_of(folder: Path) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def resumed_root(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """A training that met Ctrl-C, then a killed worker, and was run to its end by a third call."""
+    """A training that met Ctrl-C, was called again, lost a worker and went on to its end."""
     root = Folder(str(tmp_path_factory.mktemp("resumed")))
     write_inputs(root)
     with pytest.raises(KeyboardInterrupt):
@@ -121,10 +121,8 @@ def resumed_root(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> 
     seen = len([line for line in read_metrics(root) if "loss" in line])
     assert not is_finished(root.child("training"))
     killing = InterruptingProgress(seen + 3, kill_a_worker)
-    with pytest.raises(TrainingError, match="goes on from the newest checkpoint"):
-        run(root, settings(), killing)
+    run(root, settings(), killing)
     assert killing.acted
-    run(root, settings(), Progress())
     return root
 
 
@@ -211,19 +209,6 @@ def test_a_store_without_a_train_document_is_refused(tmp_path: Path) -> None:
     require_documents(store, settings(phases=[{"kind": "notes", "epochs": 1}]))
     with pytest.raises(TrainingError, match=r"no train document of kind 'instructions'.*answer_too_long"):
         require_documents(store, settings())
-
-
-def test_an_interrupted_training_refuses_another_number_of_workers(tmp_path: Path) -> None:
-    folder = Folder(str(tmp_path))
-    before = {"made_from": MADE_FROM, "workers": 2, "zero_stage": 2}
-    open_training(folder, before)
-    open_training(folder, {**before, "workers": 3})
-    folder.child("step-0000002-phase-0").write_bytes("state.json", b"{}")
-    open_training(folder, {**before, "workers": 3})
-    with pytest.raises(TrainingError, match=r"training.workers = 3, now it is 2.*--redo train"):
-        open_training(folder, before)
-    with pytest.raises(TrainingError, match=r"training.zero_stage = 2, now it is 3"):
-        open_training(folder, {**before, "workers": 3, "zero_stage": 3})
 
 
 def test_a_model_folder_is_trained_under_zero_3_in_16_bits(ray_cluster: str, tmp_path: Path) -> None:
