@@ -20,6 +20,7 @@ from asclepius_ray.errors import StageChangedError, TrainingError
 from asclepius_ray.progress import Progress
 from asclepius_ray.prompts.rendering import prompt_text
 from asclepius_ray.tokens.config import TokensConfig
+from asclepius_ray.tokens.reference_logits import read_reference
 from asclepius_ray.tokens.rendering import prompt_ids, render_example
 from asclepius_ray.tokens.store import read_documents
 from asclepius_ray.training.batches import PackedRows, collate, summed_loss
@@ -169,6 +170,24 @@ def test_the_model_folder_opens_and_is_the_trained_one(resumed_root: Folder) -> 
     assert loss == pytest.approx(read_metrics(resumed_root)[-1]["validation_loss"], abs=1e-4)
 
 
+def test_the_model_folder_tells_what_it_is(resumed_root: Folder) -> None:
+    model = resumed_root.child("model")
+    card = model.read_bytes("README.md").decode()
+    last = [line["loss"] for line in read_metrics(resumed_root) if "loss" in line][-1]
+    assert f"{last:.4f}" in card
+    assert read_manifest(resumed_root.child("dataset")).identity in card
+    manifest = read_manifest(model)
+    assert {"README.md", "reference_logits.safetensors", "SHA256SUMS"} <= set(manifest.files)
+    for name in ("model.safetensors", "config.json"):
+        assert manifest.files[name] == model.sha256(name)
+    stored = read_reference(model)
+    assert stored is not None
+    with torch.no_grad():
+        opened = AutoModelForCausalLM.from_pretrained(model.local_path).eval()
+        found = opened(stored[0], use_cache=False).logits[:, -1]
+    assert torch.allclose(found, stored[1], atol=1e-3)
+
+
 def test_generation_stops_at_the_end_token_of_an_answer(resumed_root: Folder) -> None:
     folder = resumed_root.child("model").local_path
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -248,6 +267,28 @@ def test_a_model_folder_is_trained_under_zero_3_in_16_bits(ray_cluster: str, tmp
     documents = read_documents(root.child("tokens"), "instructions", "train")
     ids, mask = documents.tokens(0)
     assert tokenizer.decode(ids[mask]).endswith("<|stop|>")
+
+
+def test_adapters_are_trained_and_exported_alone_and_merged(ray_cluster: str, tmp_path: Path) -> None:
+    root = Folder(str(tmp_path / "root"))
+    write_inputs(root, train_rows=16)
+    save_foreign_model(tmp_path / "foreign")
+    training = settings(
+        base_model=str(tmp_path / "foreign"),
+        lora={"rank": 8},
+        phases=[{"kind": "instructions", "epochs": 4, "learning_rate": 2e-2}],
+    )
+    run(root, training, Progress())
+    (phase,) = read_manifest(root.child("training")).details["phases"]
+    assert phase["validation_loss_after"] < phase["validation_loss_before"] - 0.15
+    folder = root.child("model")
+    assert {"adapter/adapter_config.json", "adapter/adapter_model.safetensors", "model.safetensors"} <= set(
+        read_manifest(folder).files
+    )
+    assert "adapters trained, merged into the weights" in folder.read_bytes("README.md").decode()
+    assert not torch.allclose(
+        logits_of(folder.local_path), logits_of(root.child("base_model").local_path), atol=0.1
+    )
 
 
 def test_no_thread_is_left_behind_by_a_training(resumed_root: Folder) -> None:
