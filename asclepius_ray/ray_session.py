@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from asclepius_ray.progress import Progress
 # A laptop with two cores still has to hold two training workers and a data task at once; they
 # share its cores in time, which Ray's accounting of whole CPUs would forbid.
 LOCAL_MIN_LOGICAL_CPUS = 4
+CONNECT_SECONDS = 10.0
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
@@ -107,6 +109,7 @@ def check_root_is_shared(root: Folder, probe: str) -> None:
 def _connect(address: str) -> None:
     import ray
 
+    _check_listening(address)
     try:
         ray.init(
             address=address,
@@ -116,10 +119,34 @@ def _connect(address: str) -> None:
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(
-            f"there is no Ray cluster at RAY_ADDRESS={address} ({first_line}); it takes HOST:6379, as "
-            "`ray start --head` prints it. To send a job through the dashboard use `asclepius submit`"
-        ) from None
+        raise _no_cluster(address, first_line) from None
+
+
+def _check_listening(address: str) -> None:
+    """A ConfigError within seconds if nothing listens there; Ray itself would try for minutes."""
+    import ray
+
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return
+    # Ray takes a name of this machine's loopback for the node's own address.
+    hosts = [host, ray.util.get_node_ip_address()] if host in ("localhost", "127.0.0.1") else [host]
+    failure: OSError | None = None
+    for each in hosts:
+        try:
+            socket.create_connection((each, int(port)), timeout=CONNECT_SECONDS).close()
+        except OSError as error:
+            failure = error
+        else:
+            return
+    raise _no_cluster(address, failure.strerror or str(failure) if failure else "")
+
+
+def _no_cluster(address: str, reason: str) -> ConfigError:
+    return ConfigError(
+        f"there is no Ray cluster at RAY_ADDRESS={address} ({reason}); it takes HOST:6379, as "
+        "`ray start --head` prints it. To send a job through the dashboard use `asclepius submit`"
+    )
 
 
 def _own_code() -> dict[str, object]:

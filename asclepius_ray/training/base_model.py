@@ -46,7 +46,7 @@ def prepare_base_model(
         else:
             with source_folder(training.base_model, token) as source:
                 model, tokenizer = _load(training.base_model, source)
-        details = _finish(training.base_model, model, tokenizer, sequence_length)
+        details = fit_together(training.base_model, model, tokenizer, sequence_length)
         model.save_pretrained(target, max_shard_size="5GB")
         weights_and_configs = {file.name for file in target.iterdir()}
         tokenizer.save_pretrained(target)
@@ -62,7 +62,14 @@ def make_tiny_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A small Llama with random weights and a tokenizer learnt from the train notes."""
     tokenizer = train_tokenizer(_train_notes(notes), tiny.vocabulary_size)
-    config = LlamaConfig(
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(tiny_config(tiny, tokenizer, sequence_length)), tokenizer
+
+
+def tiny_config(tiny: TinyConfig, tokenizer: PreTrainedTokenizerBase, sequence_length: int) -> LlamaConfig:
+    """The shape of the model that is made from scratch."""
+    return LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=tiny.hidden_size,
         intermediate_size=tiny.hidden_size * 8 // 3,
@@ -75,9 +82,6 @@ def make_tiny_model(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return LlamaForCausalLM(config), tokenizer
 
 
 def _train_notes(notes: Folder) -> Iterator[str]:
@@ -102,7 +106,7 @@ def _load(name: str, source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerB
     return model, tokenizer
 
 
-def _finish(
+def fit_together(
     name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sequence_length: int
 ) -> dict[str, Any]:
     """Checks that model, tokenizer and sequence length fit together; sets the template and the end token."""
