@@ -1,5 +1,6 @@
 """The page that lies beside the dataset and says what it is: `dataset/README.md`."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 _FRONT = """\
 ---
 language: [en]
-license: other
+license: <licence>
 task_categories: [text-generation]
 tags: [medical, clinical, synthetic]
 configs:
@@ -17,6 +18,7 @@ configs:
   - {split: validation, path: validation-*.parquet}
 ---
 """
+_PMC_PATIENTS = re.compile(r"pmc[-_ ]?patients", re.IGNORECASE)
 _OFFLINE = (
     "**No language model wrote this.** Every text was put together by the rules of the offline teacher "
     "({model}), which ships with asclepius-ray so that the system can be tried without a model. It shows "
@@ -68,7 +70,7 @@ def render_card(source: CardSource, counts: Mapping[str, Any], details: Mapping[
     prompts = [(name, f"`{digest}`") for name, digest in details["prompts"].items()]
     return "\n".join(
         [
-            _FRONT,
+            _FRONT.replace("<licence>", _licence_of(source)),
             "# Clinical notes with instructions and answers\n",
             (_OFFLINE if teacher["is_offline"] else _TEACHER).format(model=teacher["model"]) + "\n",
             f"Source: `{source.name}` ({source.kind.replace('_', ' ')}). Seed: {source.seed}.\n",
@@ -82,6 +84,11 @@ def render_card(source: CardSource, counts: Mapping[str, Any], details: Mapping[
             _LICENCE,
         ]
     )
+
+
+def _licence_of(source: CardSource) -> str:
+    """The hub's name of the licence, as far as the source's own name tells it."""
+    return "cc-by-nc-sa-4.0" if _PMC_PATIENTS.search(source.name) else "other"
 
 
 def _funnel_rows(counts: Mapping[str, Any]) -> list[tuple[Any, ...]]:

@@ -1,10 +1,11 @@
 """The section `[training]`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from asclepius_ray.config import Operational, Section
+from asclepius_ray.training.deepspeed_table import check_table
 
 TINY = "tiny"
 
@@ -35,6 +36,18 @@ class TinyConfig(Section):
         return self
 
 
+class LoraConfig(Section):
+    """Low-rank adapters: `[training.lora]`; the base model's own weights stay as they are."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=32.0, gt=0)
+    """What the adapter adds is scaled by alpha / rank."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of an adapter's inputs that is left out in training."""
+    target_modules: tuple[str, ...] = ()
+    """Names of the layers that get an adapter ("q_proj", "v_proj"); [] = all linear ones but the head."""
+
+
 class TrainingConfig(Section):
     """What is trained, how and on how many workers."""
 
@@ -49,10 +62,17 @@ class TrainingConfig(Section):
     workers: Annotated[int, Operational(), Field(ge=1)] = 2
     """Processes that train, a GPU or CPU each; an interrupted training goes on with as many alone."""
     use_gpu: Annotated[bool, Operational()] = False
-    zero_stage: Annotated[Literal[0, 2, 3], Operational()] = 2
-    """DeepSpeed's ZeRO stage: 0 none, 2 optimizer and gradients sharded, 3 weights too.
+    zero_stage: Annotated[Literal[0, 1, 2, 3], Operational()] = 2
+    """DeepSpeed's ZeRO stage: 0 none, 1 optimizer sharded, 2 gradients too, 3 weights too.
 
     An interrupted training goes on with the same stage alone; to change it or `workers`: --redo train."""
+    optimizer_offload: Annotated[bool, Operational()] = False
+    """Keeps the optimizer's state in the host's memory and takes its steps on the CPU (ZeRO 1 to 3)."""
+    parameter_offload: Annotated[bool, Operational()] = False
+    """Keeps the weights in the host's memory too, each on the GPU only while it is needed (ZeRO 3)."""
+    attention: Annotated[Literal["sdpa", "varlen", "flash_attention_2"], Operational()] = "sdpa"
+    """"sdpa" works everywhere. "varlen" (torch's own kernel) and "flash_attention_2" (the package flash-attn)
+    never touch two documents at once: for GPUs from Ampere on, in bf16."""
     precision: Literal["fp32", "bf16"] = "fp32"
     global_batch: int = Field(default=128, ge=1)
     """Rows of one optimizer step over all workers; the paper's 128."""
@@ -64,3 +84,29 @@ class TrainingConfig(Section):
     checkpoint_steps: Annotated[int, Operational(), Field(ge=1)] = 100
     """A checkpoint after every so many optimizer steps, and at the end of each phase."""
     keep_checkpoints: Annotated[int, Operational(), Field(ge=1)] = 2
+    export_shard_gb: Annotated[float, Field(gt=0), Operational()] = 5.0
+    """Largest file of the exported model; the workers write a file each at the same time."""
+    lora: LoraConfig | None = None
+    """Absent: all weights are trained."""
+    deepspeed: dict[str, Any] = Field(default={})
+    """Laid over DeepSpeed's configuration; what other settings decide cannot be set here."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "TrainingConfig":
+        check_table(self.deepspeed)
+        if self.optimizer_offload and self.zero_stage == 0:
+            raise ValueError("optimizer_offload needs zero_stage 1, 2 or 3: without ZeRO nothing is moved")
+        if self.parameter_offload and self.zero_stage != 3:
+            raise ValueError(
+                f"parameter_offload needs zero_stage 3, it is {self.zero_stage}: nothing else cuts weights up"
+            )
+        given = self.deepspeed.get("zero_optimization", {})
+        for key, name in (("offload_optimizer", "optimizer_offload"), ("offload_param", "parameter_offload")):
+            if key in given and not getattr(self, name):
+                raise ValueError(f"deepspeed.zero_optimization.{key} needs {name} = true")
+        if self.attention != "sdpa" and not (self.use_gpu and self.precision == "bf16"):
+            raise ValueError(
+                f'attention = "{self.attention}" is for GPUs in 16 bits; use "sdpa", or use_gpu = true with '
+                'precision = "bf16"'
+            )
+        return self

@@ -4,13 +4,10 @@ Reads `base_model/` and `tokens/`, writes checkpoints and, at its end, the weigh
 """
 
 import math
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import deepspeed
 import ray
 import ray.train
 import torch
@@ -24,13 +21,9 @@ from asclepius_ray.tokens.store import read_documents
 from asclepius_ray.training.batches import PackedRows, collate, summed_loss
 from asclepius_ray.training.checkpoints import LoopState, restore_checkpoint, save_checkpoint
 from asclepius_ray.training.config import PhaseConfig, TrainingConfig
-from asclepius_ray.training.deepspeed_config import deepspeed_config
-from asclepius_ray.training.export import gather_weights, write_model
-from asclepius_ray.training.model import (
-    check_documents_are_apart,
-    load_model,
-    load_sharded_model,
-)
+from asclepius_ray.training.engine import start_engine
+from asclepius_ray.training.export import export_model
+from asclepius_ray.training.model import check_documents_are_apart, fetch_base_model
 from asclepius_ray.training.order import document_order, micro_batches, step_rows, steps_per_epoch
 from asclepius_ray.training.schedule import learning_rate
 
@@ -60,38 +53,13 @@ class Phase:
 
 def run(job: Job) -> None:
     """Trains from the newest checkpoint to the end and exports the model."""
-    with job.root.child("base_model").as_local() as path:
-        engine = start_engine(path, job.training)
+    engine = start_engine(fetch_base_model(job.root, job.training), job.training, job.seed)
     check_documents_are_apart(engine.module, engine.device)
     phases = load_phases(job)
     trainer = Trainer(job, engine, restore_checkpoint(engine), phases)
     if not trainer.train():
         return
-    weights = gather_weights(engine.module)
-    if trainer.rank == 0:
-        with tempfile.TemporaryDirectory() as scratch:
-            write_model(engine.module, weights, Path(scratch))
-            job.root.child("model").upload(Path(scratch))
-    torch.distributed.barrier()
-
-
-def start_engine(path: Path, training: TrainingConfig) -> DeepSpeedEngine:
-    """The model of a folder under DeepSpeed, on the process group that Ray Train has opened."""
-    if not training.use_gpu:
-        # DeepSpeed would compile its shared-memory collectives at first use; gloo does without.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    # Before zero.Init, which would otherwise count one worker only.
-    deepspeed.init_distributed("nccl" if training.use_gpu else "gloo", verbose=False)
-    config = deepspeed_config(training, torch.distributed.get_world_size())
-    if training.zero_stage == 3:
-        model = load_sharded_model(path, training.precision, config)
-    else:
-        model = load_model(path, training.precision)
-    if training.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
-    model.train()
-    engine, *_ = deepspeed.initialize(model=model, model_parameters=model.parameters(), config=config)
-    return engine
+    export_model(engine.module, job.root.child("model"), job.training)
 
 
 def load_phases(job: Job) -> list[Phase]:

@@ -22,18 +22,18 @@ from asclepius_ray.artifacts import (
 )
 from asclepius_ray.errors import StageChangedError, TrainingError
 from asclepius_ray.progress import Progress
-from asclepius_ray.prompts.rendering import prompt_hash, prompt_text
+from asclepius_ray.prompts.rendering import prompt_hash
 from asclepius_ray.tokens.config import TokensConfig
 from asclepius_ray.training.base_model import prepare_base_model
 from asclepius_ray.training.base_model_source import base_model_identity
 from asclepius_ray.training.config import TINY, TrainingConfig
 from asclepius_ray.training.failures import original_error
+from asclepius_ray.training.finishing import SETTINGS_NAME, finish
 from asclepius_ray.training.fitting import fit
-from asclepius_ray.training.recorder import METRICS_NAME, Recorder, summarize
+from asclepius_ray.training.machine import check_a_node, require_gpus
+from asclepius_ray.training.recorder import Recorder
 from asclepius_ray.training.tokenization import tokenize_pieces
 
-SETTINGS_NAME = "settings.json"
-PROMPT_NAME = "instruction_prompt.txt"
 _HUB_VARIABLES = ("HF_HOME", "HF_ENDPOINT", "HF_HUB_OFFLINE")
 
 
@@ -53,7 +53,9 @@ def train(
             refuse_change(read_manifest(folder).made_from, made_from, folder)
     if is_finished(run_folder) and is_finished(model_folder):
         return read_manifest(model_folder)
+    require_gpus(training)
     _say_what_is_awaited(training, progress)
+    check_a_node(training)
     base_model = ensure_base_model(root, tokens, training, seed, progress)
     store = ensure_tokens(root, tokens, base_model, progress)
     require_documents(store, training)
@@ -67,7 +69,7 @@ def train(
     recorder = Recorder(run_folder, progress)
     progress.begin("training: starting the workers")
     fit(root, tokens.sequence_length, training, seed, recorder)
-    return finish(root, recorder.lines, made_from)
+    return finish(root, tokens, training, recorder.lines, made_from)
 
 
 def _say_what_is_awaited(training: TrainingConfig, progress: Progress) -> None:
@@ -175,25 +177,6 @@ def open_training(folder: Folder, settings: dict[str, Any]) -> None:
                 f"the interrupted training in {folder.uri} ran with training.{name} = {found[name]}, "
                 f"now it is {settings[name]}; set it back to go on, or use --redo train to start anew"
             )
-
-
-def finish(root: Folder, lines: list[dict[str, Any]], made_from: dict[str, Any]) -> Manifest:
-    """Writes the manifests of `training/` and `model/`, and what the model needs beside its weights."""
-    counts, phases = summarize(lines)
-    if not counts["steps"]:
-        raise TrainingError("no optimizer step ran, so there is no trained model; see training.phases")
-    details = {"phases": phases, "instruction_prompt_sha256": prompt_hash("instruction")}
-    # The checkpoints are no part of the artefact: nobody reads them once the model is there, and to hash
-    # those of a large model would take longer than an epoch.
-    files = [METRICS_NAME, SETTINGS_NAME]
-    write_manifest(root.child("training"), "training", counts, made_from, details, files)
-    base_model, model = root.child("base_model"), root.child("model")
-    source = read_manifest(base_model)
-    for name in source.details["tokenizer_files"]:
-        model.write_bytes(name, base_model.read_bytes(name))
-    model.write_bytes(PROMPT_NAME, prompt_text("instruction").encode())
-    details |= {"base_model": source.details["base_model"]}
-    return write_manifest(model, "model", {"parameters": source.counts["parameters"]}, made_from, details)
 
 
 def refuse_change(found: dict[str, Any], wanted: dict[str, Any], folder: Folder) -> None:

@@ -9,6 +9,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.training.config import TrainingConfig
+from asclepius_ray.training.machine import require_this_machine
 
 
 def train_on_worker(settings: dict[str, Any]) -> None:
@@ -18,6 +19,7 @@ def train_on_worker(settings: dict[str, Any]) -> None:
         os.environ["DS_ACCELERATOR"] = "cpu"
         # Ray gives a worker one core; more threads would fight over it.
         torch.set_num_threads(1)
+    require_this_machine(training)
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     disable_progress_bar()
 

@@ -20,6 +20,7 @@ from asclepius_ray.errors import StageChangedError, TrainingError
 from asclepius_ray.progress import Progress
 from asclepius_ray.prompts.rendering import prompt_text
 from asclepius_ray.tokens.config import TokensConfig
+from asclepius_ray.tokens.reference_logits import read_reference
 from asclepius_ray.tokens.rendering import prompt_ids, render_example
 from asclepius_ray.tokens.store import read_documents
 from asclepius_ray.training.batches import PackedRows, collate, summed_loss
@@ -167,6 +168,24 @@ def test_the_model_folder_opens_and_is_the_trained_one(resumed_root: Folder) -> 
         opened = AutoModelForCausalLM.from_pretrained(model.local_path)
         loss = summed_loss(opened, collate(packed, rows)).item() / packed.loss_tokens(rows)
     assert loss == pytest.approx(read_metrics(resumed_root)[-1]["validation_loss"], abs=1e-4)
+
+
+def test_the_model_folder_tells_what_it_is(resumed_root: Folder) -> None:
+    model = resumed_root.child("model")
+    card = model.read_bytes("README.md").decode()
+    last = [line["loss"] for line in read_metrics(resumed_root) if "loss" in line][-1]
+    assert f"{last:.4f}" in card
+    assert read_manifest(resumed_root.child("dataset")).identity in card
+    manifest = read_manifest(model)
+    assert {"README.md", "reference_logits.safetensors", "SHA256SUMS"} <= set(manifest.files)
+    for name in ("model.safetensors", "config.json"):
+        assert manifest.files[name] == model.sha256(name)
+    stored = read_reference(model)
+    assert stored is not None
+    with torch.no_grad():
+        opened = AutoModelForCausalLM.from_pretrained(model.local_path).eval()
+        found = opened(stored[0], use_cache=False).logits[:, -1]
+    assert torch.allclose(found, stored[1], atol=1e-3)
 
 
 def test_generation_stops_at_the_end_token_of_an_answer(resumed_root: Folder) -> None:

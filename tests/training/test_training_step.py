@@ -87,7 +87,7 @@ def plain_loop(folder: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
 
 def losses_of(folder: Path, training: TrainingConfig, target: Path) -> list[float]:
     """The same steps by the product's engine, on the process group that is open; exports to `target`."""
-    from asclepius_ray.training.export import gather_weights, write_model
+    from asclepius_ray.training.export import export_model
     from asclepius_ray.training.loop import Job, LoopState, Trainer, reset_moments, start_engine
     from asclepius_ray.training.model import check_documents_are_apart
 
@@ -120,9 +120,7 @@ def losses_of(folder: Path, training: TrainingConfig, target: Path) -> list[floa
     for name, buffer in whole.named_buffers():
         # Rotary frequencies rounded to 16 bits would turn the positions of long texts.
         assert torch.equal(engine.module.get_buffer(name), buffer), name
-    weights = gather_weights(engine.module)
-    if trainer.rank == 0:
-        write_model(engine.module, weights, target)
+    export_model(engine.module, Folder(str(target)), training)
     if training.zero_stage == 0:
         # Every worker must end, not one of them: the others would wait for it.
         with torch.no_grad():
