@@ -67,6 +67,7 @@ def test_curator_on_the_limited_teacher(prompts: Path, note: Note, tmp_path: Pat
     settings = {"prompts": str(prompts), "requests_per_minute": PER_MINUTE, "in_flight": 0}
     with teacher_process(**FAULTY) as teacher:
         result = run_contender("curator", teacher, settings, tmp_path / "curator", python)
+    assert result.served.num_accepted > 0
     who = f"bespoke curator {result.said['version']}, told the limit"
     note("limited", who, result.served.num_accepted, result.served.seconds, told(result))
 
@@ -78,6 +79,7 @@ def test_plain_client_on_the_limited_teacher(
     settings = {"prompts": str(prompts), "in_flight": in_flight, "max_retries": 10, "is_aiohttp": False}
     with teacher_process(**FAULTY) as teacher:
         result = run_contender("plain_client", teacher, settings, tmp_path / "plain")
+    assert result.served.num_accepted > 0
     who = f"plain asyncio, openai's 10 retries, {in_flight} in flight"
     note("limited", who, result.served.num_accepted, result.served.seconds, told(result))
 

@@ -182,7 +182,7 @@ def finish(root: Path, order: Order, base_url: str, *overrides: str) -> str:
 
 
 def files_of(root: Path) -> dict[str, dict[str, str]]:
-    """Artefact → file → sha256; the dataset's card, which tells what was spent, is left out."""
+    """Artefact → file → sha256, as the manifests have them."""
     return {name: dict(read_manifest(Folder(str(root / name))).files) for name in ARTEFACTS}
 
 

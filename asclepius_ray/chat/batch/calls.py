@@ -40,7 +40,6 @@ class BatchState:
     input_file_id: str
     output_file_id: str
     error_file_id: str
-    chunk: str
     run: str
     num_done: int
     error_codes: tuple[str, ...]
@@ -207,7 +206,6 @@ def _state(batch: dict[str, Any]) -> BatchState:
         input_file_id=batch.get("input_file_id") or "",
         output_file_id=batch.get("output_file_id") or "",
         error_file_id=batch.get("error_file_id") or "",
-        chunk=metadata.get("asclepius_chunk", ""),
         run=metadata.get("asclepius_run", ""),
         num_done=(counts.get("completed") or 0) + (counts.get("failed") or 0),
         error_codes=tuple(str(error.get("code")) for error in errors if isinstance(error, dict)),

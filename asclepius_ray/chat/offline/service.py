@@ -108,7 +108,6 @@ class TeacherService:
         application.router.add_post("/v1/chat/completions", self.complete_chat)
         application.router.add_get("/v1/models", self.list_models)
         application.router.add_get("/offline/counters", self.show_counters)
-        application.router.add_get("/offline/accepted_times", self.show_accepted_times)
         self.batches.add_routes(application)
         return application
 
@@ -134,10 +133,6 @@ class TeacherService:
             "last_answer_at": self.last_answer_at,
         }
         return web.json_response(counters)
-
-    async def show_accepted_times(self, request: web.Request) -> web.Response:
-        """The moments of `accepted_at`, in order, as one JSON list."""
-        return web.json_response(self.accepted_at.tolist())
 
     async def answer_line(self, body: dict[str, object]) -> tuple[int, dict[str, object]]:
         """The status and the body of the reply to one line of a batch; limits and latency do not apply."""

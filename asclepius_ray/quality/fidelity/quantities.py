@@ -153,10 +153,8 @@ def find_unsupported(
     A number that the source has without any unit passes: a note may well add the unit.
     """
     by_dimension: dict[str, list[Quantity]] = {}
-    united: set[float] = set()
     for quantity in source:
         by_dimension.setdefault(quantity.dimension, []).append(quantity)
-        united.add(quantity.value)
     return [
         quantity
         for quantity in quantities
