@@ -27,7 +27,7 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 _PRIVATE = 0o600
 """Files hold texts of patients; the folder of the run is closed to others as well."""
-_PACKAGES = ("asclepius-ray", "ray", "torch", "deepspeed", "transformers", "openai", "pyarrow")
+_PACKAGES = ("asclepius-ray", "ray", "torch", "deepspeed", "transformers", "aiohttp", "pyarrow")
 
 
 @dataclass(frozen=True)

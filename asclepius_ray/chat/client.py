@@ -1,4 +1,4 @@
-"""The one seam to language models: Request → Completion or Failure, over the official client.
+"""The one seam to language models: Request → Completion or Failure, over HTTP.
 
 Trouble of one request is data, a Failure with its reason. Trouble of the endpoint as a whole (a
 refused key, an unknown model, no money left) is an EndpointError. No message holds the key, the
@@ -9,33 +9,29 @@ import asyncio
 import random
 import time
 
-import aiohttp
-import httpx2
-import openai
-
 from asclepius_ray.chat.body import Body
-from asclepius_ray.chat.connection import (
-    ErrorStatus,
-    call_options,
-    explain_connection,
-    explain_status,
-    open_client,
-    rate_headers,
-    read_answer,
-    read_error_status,
-)
+from asclepius_ray.chat.connection import BROKEN, Connection
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.exchange import Completion, Failure, Request
 from asclepius_ray.chat.gate import PROBE_STEP, Ending, Gate, Outcome, Patience, Ticket, load_of
 from asclepius_ray.chat.judgement import Trial, judge_reply
 from asclepius_ray.chat.replies import FailureReason, Refusal, Reply
 from asclepius_ray.chat.retry_after import backoff_seconds
+from asclepius_ray.chat.statuses import (
+    ErrorStatus,
+    explain_connection,
+    explain_status,
+    rate_headers,
+    read_answer,
+    read_error_status,
+)
 from asclepius_ray.errors import EndpointError
 from asclepius_ray.records import Message
 
 NUM_CHECKS = 3
 CHECK_TIMEOUT_SECONDS = 20.0
 PROBE_INTERVAL_SECONDS = 5.0
+CHAT_PATH = "/chat/completions"
 
 _RETRIED = {
     Refusal.RETRY_TIMEOUT: FailureReason.TIMEOUT,
@@ -61,10 +57,7 @@ class ChatClient:
     def __init__(self, endpoint: Endpoint, gate: Gate) -> None:
         self.endpoint = endpoint
         self._gate = gate
-        self._client = open_client(endpoint, max_in_flight=0)
-        # As a whole: the client would put it together anew for every call.
-        self._address = f"{endpoint.base_url.rstrip('/')}/chat/completions"
-        self._options = call_options(endpoint)
+        self._connection = Connection(endpoint)
         self._jitter = random.Random()
         self._body = Body(endpoint)
         self._probing = asyncio.Lock()
@@ -104,7 +97,7 @@ class ChatClient:
 
     async def close(self) -> None:
         """Closes the connections; a request still in flight ends as a broken one."""
-        await self._client.close()
+        await self._connection.close()
 
     async def _attempt(self, request: Request, trial: Trial, ticket: Ticket) -> Attempt:
         trial.attempts += 1
@@ -128,17 +121,14 @@ class ChatClient:
     async def _send(self, body: dict[str, object]) -> tuple[Attempt, dict[str, str]]:
         try:
             async with asyncio.timeout(self.endpoint.timeout_seconds):
-                response = await self._client.post(
-                    self._address, body=body, options=self._options, cast_to=httpx2.Response
-                )
+                reply = await self._connection.post(CHAT_PATH, body)
         except TimeoutError:
             return FailureReason.TIMEOUT, {}
-        except openai.APIStatusError as error:
-            return read_error_status(error, set(body)), {}
-        except (openai.APIConnectionError, aiohttp.ClientError):
-            # Ours is the only clock, so what the client calls a timeout is a connection that broke.
+        except BROKEN:
             return FailureReason.CONNECTION, {}
-        return read_answer(response, set(body)), rate_headers(response.headers)
+        if not reply.is_success:
+            return read_error_status(reply, set(body)), {}
+        return read_answer(reply, set(body)), rate_headers(reply.headers)
 
     def _handle_error_status(self, error: ErrorStatus, trial: Trial) -> Failure | None:
         if error.refusal is Refusal.WAIT or self._body.adapt(error.refusal):
@@ -196,39 +186,39 @@ async def check_endpoint(endpoint: Endpoint) -> None:
 
     An endpoint without such a list passes; a connection is tried three times.
     """
-    client = open_client(endpoint, max_in_flight=1)
+    connection = Connection(endpoint)
     jitter = random.Random()
     problem = ""
     try:
         for attempt in range(1, NUM_CHECKS + 1):
-            problem, is_final = await _check_once(client, endpoint)
+            problem, is_final = await _check_once(connection, endpoint)
             if is_final:
                 break
             if attempt < NUM_CHECKS:
                 await asyncio.sleep(backoff_seconds(attempt, jitter))
     finally:
-        await client.close()
+        await connection.close()
     if problem:
         raise EndpointError(problem)
 
 
-async def _check_once(client: openai.AsyncOpenAI, endpoint: Endpoint) -> tuple[str, bool]:
+async def _check_once(connection: Connection, endpoint: Endpoint) -> tuple[str, bool]:
     """What is wrong ("" = nothing), and whether asking again cannot change it."""
     try:
         async with asyncio.timeout(min(endpoint.timeout_seconds, CHECK_TIMEOUT_SECONDS)):
-            await client.get("/models", options=call_options(endpoint), cast_to=httpx2.Response)
-    except openai.APIStatusError as error:
-        status = read_error_status(error, set())
-        if status.refusal in (Refusal.BAD_KEY, Refusal.NO_QUOTA):
-            return explain_status(endpoint, status), True
-        if status.refusal is Refusal.RETRY_SERVER_ERROR:
-            return f"{endpoint.host} answers with HTTP {status.status}; is the server healthy?", False
-        if 300 <= status.status < 400:
-            return explain_status(endpoint, status), True
-        # 404 or 405: many servers have no such list. 429: it is there and the key is known.
-        return "", True
-    except (openai.APIConnectionError, aiohttp.ClientError, TimeoutError) as error:
+            reply = await connection.get("/models")
+    except BROKEN as error:
         return explain_connection(endpoint, error), False
+    if reply.is_success:
+        return "", True
+    status = read_error_status(reply, set())
+    if status.refusal in (Refusal.BAD_KEY, Refusal.NO_QUOTA):
+        return explain_status(endpoint, status), True
+    if status.refusal is Refusal.RETRY_SERVER_ERROR:
+        return f"{endpoint.host} answers with HTTP {status.status}; is the server healthy?", False
+    if 300 <= status.status < 400:
+        return explain_status(endpoint, status), True
+    # 404 or 405: many servers have no such list. 429: it is there and the key is known.
     return "", True
 
 

@@ -1,98 +1,154 @@
-"""The official client set up for one endpoint, and what its errors say to the user.
+"""HTTP to one endpoint: kept connections, the run file's headers, the environment's proxy and authorities.
 
-No message holds the key, the request's text or the server's words.
+It is aiohttp itself and not the official client above it: that one takes most of a call's CPU time
+(tests/benchmarks/test_unlimited_teacher.py), sends telemetry, and reads retries, clocks and errors in ways
+of its own.
 """
 
+import asyncio
+import base64
+import json
 import os
-import socket
 import ssl
+import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
 
+import aiohttp
 import httpx2
-import openai
 
 from asclepius_ray.chat.endpoint import Endpoint
-from asclepius_ray.chat.rate_headers import is_about_rates, read_rate_headers
-from asclepius_ray.chat.replies import Refusal, Reply, find_error, read_refusal, read_reply
-from asclepius_ray.chat.retry_after import retry_after_seconds
 from asclepius_ray.errors import ConfigError
 
 NO_KEY = "no-key"
+"""Sent where the run has no key, for servers that want the header whatever it holds."""
 CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """The first that is set counts, as the usual programs have it."""
-_TELEMETRY = ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async")
-"""The client tells these of this machine with every call; nobody needs them, and each costs time."""
-NO_QUOTA_TEXT = "says that the account has no quota left; top it up, then run again"
+BROKEN = (aiohttp.ClientError, OSError)
+"""What a call raises where there is no whole reply; a TimeoutError is an OSError too."""
 
 
 @dataclass(frozen=True)
-class ErrorStatus:
-    """An exchange that ended in an HTTP status other than 200, as far as it may be kept."""
+class HttpReply:
+    """A whole reply, whatever its status. The names of the headers are found in any case."""
 
     status: int
-    refusal: Refusal
-    parameter: str
-    wait_seconds: float | None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """Those about rates alone."""
+    headers: Mapping[str, str]
+    content: bytes
+
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status < 300
 
 
-def open_client(endpoint: Endpoint, max_in_flight: int) -> openai.AsyncOpenAI:
-    """A client without retries and clocks of its own: those are ours, so that no 429 goes unseen."""
-    # aiohttp takes 0 for "no limit" and None for its own 100.
-    limits = httpx2.Limits(max_connections=max_in_flight, max_keepalive_connections=max_in_flight or None)
-    http_client = openai.DefaultAioHttpClient(
-        limits=limits,
-        timeout=None,
-        # A redirect could carry notes to a host that nobody allowed.
-        follow_redirects=False,
-        trust_env=endpoint.may_use_proxy,
-        # SSL_CERT_FILE counts without a proxy too.
-        verify=_ssl_context(),
-    )
-    return openai.AsyncOpenAI(
-        base_url=endpoint.base_url,
-        # An empty key would make the client send OPENAI_API_KEY to whatever host this is.
-        api_key=endpoint.api_key or NO_KEY,
-        organization="",
-        project="",
-        default_headers=_headers(endpoint),  # type: ignore[arg-type]  # Omit is allowed, says its documentation
-        default_query={"api-version": endpoint.api_version} if endpoint.api_version else None,
-        max_retries=0,
-        timeout=None,
-        http_client=http_client,
-    )
+class Connection:
+    """Calls one endpoint from one event loop; no retries and no clock, so that no 429 goes unseen."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        # The password of an address goes into a header, where nothing prints it.
+        self._base_url, user = _split_user(endpoint.base_url.rstrip("/"))
+        self._query = {"api-version": endpoint.api_version} if endpoint.api_version else None
+        self._headers = _headers(endpoint, user)
+        self._json_headers = {"Content-Type": "application/json"}
+        self._ssl_context = _ssl_context()
+        self._proxy = _proxy_of(self._base_url) if endpoint.may_use_proxy else None
+        self._session: aiohttp.ClientSession | None = None
+
+    async def post(self, path: str, body: Mapping[str, object]) -> HttpReply:
+        """Sends a body as JSON; raises one of BROKEN where no whole reply comes."""
+        # Escapes carry a half surrogate pair, which UTF-8 cannot.
+        content = json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+        return await self._call("POST", path, content, self._json_headers)
+
+    async def upload(self, path: str, name: str, content: bytes, fields: Mapping[str, str]) -> HttpReply:
+        """Sends a file of JSON lines as a form."""
+        form = aiohttp.FormData(dict(fields))
+        form.add_field("file", content, filename=name, content_type="application/jsonl")
+        return await self._call("POST", path, form)
+
+    async def get(self, path: str) -> HttpReply:
+        return await self._call("GET", path)
+
+    async def delete(self, path: str) -> HttpReply:
+        return await self._call("DELETE", path)
+
+    async def close(self) -> None:
+        """Closes the connections; a call still under way ends as a broken one."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        data: bytes | aiohttp.FormData | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> HttpReply:
+        session = self._session or self._open()
+        async with session.request(
+            method,
+            self._base_url + path,
+            data=data,
+            headers=headers,
+            params=self._query,
+            proxy=self._proxy,
+            # A redirect could carry notes to a host that nobody allowed.
+            allow_redirects=False,
+        ) as response:
+            return HttpReply(response.status, response.headers, await response.read())
+
+    def _open(self) -> aiohttp.ClientSession:
+        self._session = aiohttp.ClientSession(
+            # The gate alone counts what is in flight.
+            connector=aiohttp.TCPConnector(limit=0, ssl=self._ssl_context),
+            cookie_jar=aiohttp.DummyCookieJar(loop=asyncio.get_running_loop()),
+            headers=self._headers,
+            timeout=aiohttp.ClientTimeout(total=None),
+            # It would take passwords out of ~/.netrc too.
+            trust_env=False,
+        )
+        return self._session
 
 
-def _headers(endpoint: Endpoint) -> dict[str, str | openai.Omit]:
-    """Those of the run file, and the key where Azure wants it."""
-    # The client would send these to whatever host this is; what a run sends stands in its file.
-    ambient = [line.partition(":") for line in os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")]
-    left_out = [name.strip() for name, colon, _ in ambient if colon]
-    left_out += [f"X-Stainless-{name}" for name in _TELEMETRY]
-    headers: dict[str, str | openai.Omit] = {name: openai.Omit() for name in left_out}
+def _headers(endpoint: Endpoint, user: str) -> dict[str, str]:
+    """The key where the endpoint looks for it, and over it the headers of the run file."""
+    headers = {"Accept": "application/json", "User-Agent": "asclepius-ray"}
     if endpoint.api_version:
+        # Azure has its key in a header of its own, and wants none in the usual one.
         if endpoint.api_key:
             headers["api-key"] = endpoint.api_key
-    elif "authorization" in {name.lower() for name in headers}:
+    elif user and not endpoint.api_key:
+        headers["Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
+    else:
         headers["Authorization"] = f"Bearer {endpoint.api_key or NO_KEY}"
     given = endpoint.headers
     names = {name.lower() for name in given}
     return {name: value for name, value in headers.items() if name.lower() not in names} | given
 
 
-def call_options(endpoint: Endpoint) -> openai.RequestOptions:
-    """What goes with every call: Azure has its key in a header of its own, and wants none in the usual one.
+def _split_user(base_url: str) -> tuple[str, str]:
+    """The address without user and password, and these as USER:PASSWORD ("" without)."""
+    parts = urlsplit(base_url)
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=host)), unquote(user)
 
-    The client takes that from a call alone, and refuses to send without a key where it is set up so.
-    """
-    names = {name.lower() for name in endpoint.headers}
-    if endpoint.api_version and "authorization" not in names:
-        return {"headers": {"Authorization": openai.Omit()}}
-    return {}
+
+def _proxy_of(base_url: str) -> str | None:
+    """The environment's proxy for an address, as the usual programs choose it."""
+    parts = urlsplit(base_url)
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or urllib.request.proxy_bypass(parts.netloc):
+        return None
+    address = proxy if "://" in proxy else f"http://{proxy}"
+    if urlsplit(address).scheme not in ("http", "https"):
+        raise ConfigError(
+            f"the environment's proxy for {parts.scheme} is none that speaks HTTP; set "
+            f"{parts.scheme.upper()}_PROXY to one whose address begins with http://, or unset it"
+        )
+    return address
 
 
 def _ssl_context() -> ssl.SSLContext:
@@ -115,73 +171,3 @@ def _ssl_context_of(variable: str, path: str) -> ssl.SSLContext:
             f"the environment variable {variable} names the certificates {path}, which cannot be read "
             f"({error.strerror or type(error).__name__}); correct it or unset it"
         ) from None
-
-
-def read_answer(response: httpx2.Response, sent_parameters: set[str]) -> Reply | ErrorStatus | None:
-    """What came with status 200: a completion, an error all the same, or None for neither."""
-    hidden = find_error(response.content)
-    if hidden is None:
-        return read_reply(response.content)
-    return _error_status(hidden[0], read_refusal(*hidden, sent_parameters), response.headers)
-
-
-def read_error_status(error: openai.APIStatusError, sent_parameters: set[str]) -> ErrorStatus:
-    status, body = error.status_code, error.body
-    return _error_status(status, read_refusal(status, body, sent_parameters), error.response.headers)
-
-
-def _error_status(status: int, read: tuple[Refusal, str], headers: Mapping[str, str]) -> ErrorStatus:
-    refusal, parameter = read
-    told, wait = rate_headers(headers), retry_after_seconds(headers, datetime.now(UTC))
-    if wait is None and refusal is Refusal.WAIT and (limits := read_rate_headers(told)) is not None:
-        wait = limits.wait_seconds
-    return ErrorStatus(status, refusal, parameter, wait, told)
-
-
-def rate_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers about rates, by their names in lower case; nothing else of a reply's head is kept."""
-    return {name.lower(): value for name, value in headers.items() if is_about_rates(name)}
-
-
-def explain_status(endpoint: Endpoint, error: ErrorStatus) -> str:
-    """The EndpointError's message for a status that no row is to blame for."""
-    host, status = endpoint.host, error.status
-    match error.refusal:
-        case Refusal.BAD_KEY:
-            return (
-                f"{host} refuses the API key (HTTP {status}); put a valid key into the environment variable "
-                "that api_key_env names"
-            )
-        case Refusal.NO_QUOTA:
-            return f"{host} {NO_QUOTA_TEXT} (HTTP {status})"
-        case Refusal.NOT_FOUND:
-            return (
-                f"{host} has no model {endpoint.model!r} at this address (HTTP {status}); check `model`, and "
-                "that base_url ends as the provider says, mostly in /v1"
-            )
-        case Refusal.BAD_PARAMETER | Refusal.RENAME_MAX_TOKENS | Refusal.DROP_TEMPERATURE:
-            return (
-                f"{host} does not accept the parameter {error.parameter!r} as it is set (HTTP {status}) for "
-                f"the model {endpoint.model!r}; change it under `sampling` or `extra_body`"
-            )
-    return f"{host} answers with HTTP {status}, which no chat endpoint does; check base_url"
-
-
-def explain_connection(endpoint: Endpoint, error: BaseException) -> str:
-    """Why the endpoint cannot be reached, from the errors behind the client's own."""
-    cause: BaseException | None = error
-    why = "the connection broke"
-    while cause is not None:
-        if isinstance(cause, socket.gaierror):
-            why = "the host name is not known"
-        elif isinstance(cause, ConnectionRefusedError):
-            why = "nothing listens there"
-        elif isinstance(cause, ssl.SSLError):
-            why = "its certificate is not accepted, or it does not speak https"
-        elif isinstance(cause, TimeoutError):
-            why = "it does not answer in time"
-        cause = cause.__cause__ or cause.__context__
-    return (
-        f"the chat endpoint at {endpoint.host} cannot be reached: {why}; check base_url, that the server is "
-        "running, and that this machine may connect to it"
-    )

@@ -7,28 +7,26 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import aiohttp
-import httpx2
-import openai
-
-from asclepius_ray.chat.connection import (
-    ErrorStatus,
-    explain_connection,
-    explain_status,
-    open_client,
-    read_error_status,
-)
+from asclepius_ray.chat.connection import BROKEN, Connection, HttpReply
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.replies import Refusal
 from asclepius_ray.chat.retry_after import backoff_seconds
+from asclepius_ray.chat.statuses import ErrorStatus, explain_connection, explain_status, read_error_status
 from asclepius_ray.errors import EndpointError
 
 Answer = TypeVar("Answer")
 
 PAGE = 100
 LONGEST_CALL_SECONDS = 600.0
-OTHER_TROUBLE = (aiohttp.ClientError, TimeoutError)
 LIVE = {"validating", "in_progress", "finalizing", "cancelling"}
+
+
+class _Refused(Exception):
+    """A reply with another status than success."""
+
+    def __init__(self, reply: HttpReply) -> None:
+        super().__init__(f"HTTP {reply.status}")
+        self.reply = reply
 
 
 @dataclass(frozen=True)
@@ -55,22 +53,16 @@ class BatchCalls:
     def __init__(self, endpoint: Endpoint, show: Callable[[str], None]) -> None:
         self._endpoint = endpoint
         self._show = show
-        self._client = open_client(endpoint, max_in_flight=0)
+        self._connection = Connection(endpoint)
         self._jitter = random.Random()
 
     async def close(self) -> None:
-        await self._client.close()
+        await self._connection.close()
 
     async def upload(self, name: str, content: bytes) -> str:
         """The id of a new input file."""
         answer = await self._call(
-            lambda: self._client.post(
-                "/files",
-                cast_to=httpx2.Response,
-                body={"purpose": "batch"},
-                files={"file": (name, content, "application/jsonl")},
-                options={"headers": {"Content-Type": "multipart/form-data"}},
-            )
+            lambda: self._send(self._connection.upload("/files", name, content, {"purpose": "batch"}))
         )
         return str(_read(answer)["id"])
 
@@ -92,7 +84,7 @@ class BatchCalls:
                 async for made in self.batches():
                     if made.input_file_id == file_id:
                         return made
-            return _state(_read(await self._client.post("/batches", cast_to=httpx2.Response, body=body)))
+            return _state(_read(await self._send(self._connection.post("/batches", body))))
 
         return await self._call(make)
 
@@ -129,21 +121,29 @@ class BatchCalls:
         return None if answer is None else answer.content
 
     async def delete(self, file_id: str) -> None:
-        await self._call_if_there(lambda: self._client.delete(f"/files/{file_id}", cast_to=httpx2.Response))
+        await self._call_if_there(lambda: self._send(self._connection.delete(f"/files/{file_id}")))
 
-    def _getter(self, path: str) -> Callable[[], Awaitable[httpx2.Response]]:
-        return lambda: self._client.get(path, cast_to=httpx2.Response)
+    def _getter(self, path: str) -> Callable[[], Awaitable[HttpReply]]:
+        return lambda: self._send(self._connection.get(path))
 
-    async def _call_if_there(self, send: Callable[[], Awaitable[httpx2.Response]]) -> httpx2.Response | None:
+    async def _call_if_there(self, send: Callable[[], Awaitable[HttpReply]]) -> HttpReply | None:
         """The answer; None where what is asked for does not exist any more."""
 
-        async def send_or_find_it_gone() -> httpx2.Response | None:
+        async def send_or_find_it_gone() -> HttpReply | None:
             try:
                 return await send()
-            except openai.NotFoundError:
-                return None
+            except _Refused as refused:
+                if refused.reply.status == 404:
+                    return None
+                raise
 
         return await self._call(send_or_find_it_gone)
+
+    async def _send(self, call: Awaitable[HttpReply]) -> HttpReply:
+        reply = await call
+        if not reply.is_success:
+            raise _Refused(reply)
+        return reply
 
     async def _call(self, send: Callable[[], Awaitable[Answer]]) -> Answer:
         """The answer; broken connections, 429 and 5xx are tried again for as long as an outage may last."""
@@ -157,7 +157,7 @@ class BatchCalls:
                 if tries > 1:
                     self._show("")
                 return answer
-            except (openai.APIStatusError, openai.APIConnectionError, *OTHER_TROUBLE) as error:
+            except (_Refused, *BROKEN) as error:
                 problem, wait = self._read_trouble(error)
             seconds = loop.time() - started
             if seconds > self._endpoint.max_outage_seconds:
@@ -167,9 +167,9 @@ class BatchCalls:
 
     def _read_trouble(self, error: Exception) -> tuple[str, float | None]:
         """What is wrong, and how long the endpoint asks to wait; an EndpointError where that cannot help."""
-        if not isinstance(error, openai.APIStatusError):
+        if not isinstance(error, _Refused):
             return explain_connection(self._endpoint, error), None
-        status = read_error_status(error, set())
+        status = read_error_status(error.reply, set())
         if status.refusal not in (Refusal.WAIT, Refusal.RETRY_SERVER_ERROR, Refusal.RETRY_TIMEOUT):
             raise EndpointError(_explain(self._endpoint, status)) from None
         return explain_status(self._endpoint, status), status.wait_seconds
@@ -184,7 +184,7 @@ def _explain(endpoint: Endpoint, found: ErrorStatus) -> str:
     )
 
 
-def _read(answer: httpx2.Response) -> dict[str, Any]:
+def _read(answer: HttpReply) -> dict[str, Any]:
     try:
         found = json.loads(answer.content)
     except (ValueError, RecursionError):

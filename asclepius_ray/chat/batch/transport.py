@@ -25,12 +25,12 @@ from asclepius_ray.chat.batch.chunks import (
 )
 from asclepius_ray.chat.body import Body
 from asclepius_ray.chat.config import BatchConfig
-from asclepius_ray.chat.connection import NO_QUOTA_TEXT
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.exchange import Completion, Failure
 from asclepius_ray.chat.gate import Load
 from asclepius_ray.chat.judgement import Trial, judge_reply
 from asclepius_ray.chat.replies import FailureReason, Refusal, read_refusal, read_reply
+from asclepius_ray.chat.statuses import NO_QUOTA_TEXT
 from asclepius_ray.errors import BudgetError, EndpointError
 
 logger = logging.getLogger(__name__)
