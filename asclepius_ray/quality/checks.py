@@ -50,13 +50,17 @@ _PLACEHOLDER = re.compile(
 )
 
 
-def find_note_fault(note: str, min_words: int, report: str = "") -> Reason | None:
+def find_note_fault(
+    note: str, min_words: int, report: str = "", rejects_placeholders: bool = False
+) -> Reason | None:
     """What is wrong with a synthetic note; the paper dropped refusals and extremely short notes.
 
-    A placeholder such as [Name] is no fault of a note: 13 of 40 published ones hold one, as real notes do
-    that were de-identified, and to drop them would throw away a third of what was paid for.
+    A placeholder such as [Name] is a fault only where the caller says so: 13 of 40 published notes hold one,
+    as real notes do that were de-identified, and to drop them throws away a third of what was paid for.
     """
     fault = _find_fault(note)
+    if fault is None and rejects_placeholders and _has_new_placeholder(note, report):
+        return Reason.PLACEHOLDER
     if fault is None and len(note.split()) < min_words:
         return Reason.SHORT_NOTE
     if fault is None and has_new_identifier(note, report):
@@ -92,7 +96,10 @@ def _find_fault(text: str) -> Reason | None:
 
 def _find_new(text: str, note: str) -> Reason | None:
     """A placeholder or identifier that the note holds as well is a quotation, not a fault."""
-    found = (match.group() for match in _PLACEHOLDER.finditer(text))
-    if any(placeholder not in note for placeholder in found):
+    if _has_new_placeholder(text, note):
         return Reason.PLACEHOLDER
     return Reason.IDENTIFIER if has_new_identifier(text, note) else None
+
+
+def _has_new_placeholder(text: str, source: str) -> bool:
+    return any(match.group() not in source for match in _PLACEHOLDER.finditer(text))

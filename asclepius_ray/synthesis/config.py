@@ -47,6 +47,8 @@ class SynthesisConfig(Section):
     """The first so many rows see seed questions alone; their own are examples for the rest."""
     min_note_words: int = Field(default=30, ge=1)
     """A shorter note is rejected (the paper dropped extremely short ones)."""
+    reject_note_placeholders: bool = False
+    """A note with a bracket such as [Name] is rejected; about a third of the published ones hold one."""
     fidelity: tuple[Unfaithful, ...] = tuple(Unfaithful)
     """Kinds of unfaithfulness to its case report for which a note is rejected; [] = none."""
     max_note_similarity: float = Field(default=0.9, gt=0, le=1)

@@ -82,7 +82,7 @@ def estimate(
     num_rows = load_reports(order.input, order.config.workers, order.config.pilot_rows).num_rows
     limit = min(num_sampled, order.input.limit or num_sampled)
     sample = load_reports(order.input.model_copy(update={"limit": limit}), 1, order.config.pilot_rows)
-    demands = Demands(order.config.min_note_words, frozenset(order.config.fidelity))
+    demands = Demands.from_config(order.config)
     walk = Walk(
         order.teacher, order.seed, demands, order.input.kind == "notes", pilot_rows=order.config.pilot_rows
     )

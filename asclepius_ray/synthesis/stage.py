@@ -137,7 +137,7 @@ def _walk_all(
     walk = Walk(
         order.teacher,
         order.seed,
-        Demands(order.config.min_note_words, frozenset(order.config.fidelity)),
+        Demands.from_config(order.config),
         text_is_note=order.input.kind == "notes",
         pilot_rows=order.config.pilot_rows,
     )

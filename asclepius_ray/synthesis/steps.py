@@ -20,6 +20,7 @@ from asclepius_ray.quality.checks import find_answer_fault, find_note_fault, fin
 from asclepius_ray.quality.fidelity.compare import find_unfaithful, load_lexicons
 from asclepius_ray.quality.fidelity.kinds import Unfaithful
 from asclepius_ray.records import CaseReport, Message, Task
+from asclepius_ray.synthesis.config import SynthesisConfig
 from asclepius_ray.synthesis.question_pool import QuestionPool
 
 STEPS = ("note", "question", "answer")
@@ -72,6 +73,12 @@ class Demands:
     fidelity: Set[Unfaithful] = frozenset()
     """Kinds of unfaithfulness to its case report for which a note is rejected."""
 
+    rejects_note_placeholders: bool = False
+
+    @classmethod
+    def from_config(cls, config: SynthesisConfig) -> "Demands":
+        return cls(config.min_note_words, frozenset(config.fidelity), config.reject_note_placeholders)
+
     def prepare(self) -> None:
         """Loads what the checks need, so that the first note does not wait for it, and all others with it."""
         if self.fidelity:
@@ -83,9 +90,8 @@ def find_step_fault(
 ) -> StrEnum | None:
     """Why the reply of a step is not accepted, or None. `report` is the text of the case report."""
     if step == "note":
-        return find_note_fault(text, demands.min_note_words, report) or find_unfaithful(
-            text, report, demands.fidelity
-        )
+        fault = find_note_fault(text, demands.min_note_words, report, demands.rejects_note_placeholders)
+        return fault or find_unfaithful(text, report, demands.fidelity)
     if step == "question":
         return find_question_fault(text, texts["note"])
     return find_answer_fault(text, texts["note"])

@@ -12,6 +12,7 @@ from asclepius_ray.chat.desk_link import RunTrouble
 from asclepius_ray.quality.fidelity.kinds import Unfaithful
 from asclepius_ray.records import Message, Task
 from asclepius_ray.synthesis import steps
+from asclepius_ray.synthesis.config import SynthesisConfig
 from asclepius_ray.synthesis.steps import Demands, draw_task
 from asclepius_ray.synthesis.walk import RowResult, StepUsage, Walk
 
@@ -116,6 +117,21 @@ def test_a_note_is_held_against_its_report_by_the_kinds_that_are_set(
     # The reply names aspirin, and the report is no more than a name.
     assert (result.state, result.stage, result.reason) == ending
     assert bool(result.note) == (result.state == "ok")
+
+
+@pytest.mark.parametrize("is_rejected", [True, False])
+def test_a_note_with_a_placeholder_is_rejected_where_the_run_file_says_so(
+    is_rejected: bool, tmp_path: Path
+) -> None:
+    def reply(step: str, prompt: str) -> str:
+        return f"{NOTE} Seen by [Name of physician]." if step == "note" else REPLIES[step]
+
+    config = SynthesisConfig(min_note_words=5, fidelity=(), reject_note_placeholders=is_rejected)
+    with ScriptedTeacher(reply) as teacher:
+        walk = Walk(teacher.endpoint(), 7, Demands.from_config(config), text_is_note=False)
+        (result,) = walk_rows(walk, reports_named(1), tmp_path)
+    expected = ("rejected", "note", "placeholder") if is_rejected else ("ok", "", "")
+    assert (result.state, result.stage, result.reason) == expected
 
 
 def test_a_slow_row_holds_no_other_row_up(tmp_path: Path) -> None:
