@@ -18,7 +18,7 @@ quickstart: $(RUNTIME)
 	$(BIN)/asclepius run pipeline jobs/runs/quickstart.toml
 
 test: $(TOOLS)
-	$(BIN)/pytest tests --ignore=tests/drills --ignore=tests/benchmarks
+	$(BIN)/pytest tests --ignore=tests/drills --ignore=tests/benchmarks -n 2 --dist loadfile
 
 drills: $(TOOLS)
 	$(BIN)/pytest tests/drills --timeout 900
