@@ -76,6 +76,13 @@ def bare_loop(load: Load, tmp_path_factory: pytest.TempPathFactory) -> Result:
 
 
 @pytest.fixture(scope="module")
+def bare_http(load: Load, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    settings = {"prompts": str(load.prompts), "in_flight": IN_FLIGHT}
+    with teacher_process(**FAULTS) as teacher:
+        return run_contender("bare_http", teacher, settings, tmp_path_factory.mktemp("http") / "run")
+
+
+@pytest.fixture(scope="module")
 def curator(load: Load, tmp_path_factory: pytest.TempPathFactory) -> Result:
     python = curator_python()
     settings = {"prompts": str(load.prompts), "requests_per_minute": 0, "in_flight": IN_FLIGHT}
@@ -115,18 +122,26 @@ def test_eight_times_the_http_processor_of_ray_data(
 
 
 def test_four_fifths_of_a_bare_loop_per_cpu_second(
-    ours: Result, asking_alone: Result, bare_loop: Result, is_quick: bool, note: Note
+    ours: Result, asking_alone: Result, bare_loop: Result, bare_http: Result, is_quick: bool, note: Note
 ) -> None:
-    share = asking_alone.calls_per_cpu_second / bare_loop.calls_per_cpu_second
-    with_daemons = asking_alone.calls_per_cpu_second_with_daemons / bare_loop.calls_per_cpu_second
-    with_checks = ours.calls_per_cpu_second / bare_loop.calls_per_cpu_second
-    told = (
-        f"ours {share:.0%} of its calls per CPU second ({with_daemons:.0%} with Ray's daemons; "
-        f"{with_checks:.0%} with the checks of every note against its report)"
-    )
     show(note, "ours, 2 workers, asking alone", asking_alone, "")
-    show(note, f"bare loop, {IN_FLIGHT} in flight", bare_loop, "ours >= 80 % per CPU second", told)
-    assert is_quick or share >= 0.80, told
+    told = _shares_told(bare_loop, ours, asking_alone)
+    who = f"bare loop over the official client, {IN_FLIGHT} in flight"
+    show(note, who, bare_loop, "ours >= 80 % per CPU second", told)
+    # Its calls cost a fifth of the official client's, and it keeps, limits and counts nothing.
+    least = _shares_told(bare_http, ours, asking_alone)
+    show(note, f"bare loop over aiohttp, {IN_FLIGHT} in flight", bare_http, "", least)
+    assert is_quick or ours.calls_per_cpu_second / bare_loop.calls_per_cpu_second >= 0.80, told
+
+
+def _shares_told(bare: Result, ours: Result, asking_alone: Result) -> str:
+    with_checks = ours.calls_per_cpu_second / bare.calls_per_cpu_second
+    with_daemons = ours.calls_per_cpu_second_with_daemons / bare.calls_per_cpu_second
+    alone = asking_alone.calls_per_cpu_second / bare.calls_per_cpu_second
+    return (
+        f"ours {with_checks:.0%} of its calls per CPU second with the checks of every note against its "
+        f"report ({with_daemons:.0%} with Ray's daemons), {alone:.0%} asking alone"
+    )
 
 
 def show(note: Note, who: str, result: Result, target: str, told: str = "") -> None:
