@@ -249,6 +249,8 @@ def _quiet_context() -> Iterator[None]:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = -1
+    # A thread for every block that is under way, to learn of a worker's memory what nobody reads.
+    context.memory_usage_poll_interval_s = None
     # It warns of bars that are switched off on purpose.
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     with DataContext.current(context):

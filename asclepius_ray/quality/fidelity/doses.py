@@ -10,6 +10,7 @@ from asclepius_ray.quality.fidelity.words import split_words
 
 _DOSED_IN = {"mass", "mass/kg", "mass/m2", "units", "units/kg", "units/m2", "equivalents", "moles"}
 _FAR_BEFORE_WORDS, _FAR_AFTER_WORDS = 8, 3
+_DIGIT = re.compile(r"\d")
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+|\n+")
 # Endings of international nonproprietary names (WHO's stem book) that no other English word has.
 _DRUG_ENDING = re.compile(
@@ -53,7 +54,10 @@ def read_medication(spelt: str, lexicon: Lexicon) -> Medication:
     beside: dict[str, list[Quantity]] = {}
     named_before: set[str] = set()
     for sentence in _SENTENCE.split(spelt):
-        quantities = [one for one in find_quantities(sentence) if one.dimension in _DOSED_IN]
+        has_number = _DIGIT.search(sentence) is not None
+        quantities = (
+            [one for one in find_quantities(sentence) if one.dimension in _DOSED_IN] if has_number else []
+        )
         named = _drugs_in(sentence, lexicon, quantities)
         for drug in {name for name, _position in named} or named_before:
             beside.setdefault(drug, []).extend(quantities)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from asclepius_ray.quality.fidelity.lexicon import Lexicon, Mention
 from asclepius_ray.quality.fidelity.polarity import Polarity
@@ -84,9 +85,16 @@ def _is_worded(text: Findings, mention: Mention, stems: frozenset[str]) -> bool:
 
 
 def _stems(words: Iterable[str]) -> frozenset[str]:
-    return frozenset(_stem(word) for word in words if word.isalpha() and word not in _SMALL_WORDS)
+    stems = {_stem(word) for word in words}
+    stems.discard("")
+    return frozenset(stems)
 
 
+# Most words of a text are among the few thousand that all texts share.
+@lru_cache(maxsize=1 << 15)
 def _stem(word: str) -> str:
+    """What the word's forms have in common; "" for a number, a mark or a small word."""
+    if not word.isalpha() or word in _SMALL_WORDS:
+        return ""
     prefix = _PREFIX.match(word)
     return word[: prefix.end() + _STEM_CHARACTERS - 1 if prefix else _STEM_CHARACTERS]

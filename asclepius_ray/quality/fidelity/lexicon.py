@@ -186,12 +186,12 @@ class Lexicon:
         """The mentions in order; none overlaps another."""
         found: list[Mention] = []
         free_from = 0
-        for start, word in enumerate(words):
-            lengths = self._lengths.get(word)
-            if lengths is None or start < free_from:
+        first_words = self._lengths
+        for start in [at for at, word in enumerate(words) if word in first_words]:
+            if start < free_from:
                 continue
-            names = self._names[word]
-            for length in lengths:
+            names = self._names[words[start]]
+            for length in first_words[words[start]]:
                 concept = names.get(tuple(words[start : start + length]))
                 if concept is not None:
                     free_from = start + length

@@ -85,7 +85,7 @@ def find_polarity(words: Words) -> bytearray:
         if index < skip_until:
             polarity[index] = state
             continue
-        cue, kind = _cue_at(words, index)
+        cue, kind = _cue_at(words, index) if word in _CUES else ((), "")
         skip_until = index + len(cue)
         if kind == "follows":
             state, reach = Polarity.NEGATED, LONGEST_REACH_WORDS
