@@ -61,7 +61,7 @@ def print_estimate(console: Console, run: Run, estimate: "Estimate") -> None:
         verdict = "is enough" if estimate.cost_usd <= budget else "is not enough: the run would stop at it"
         lines.append(f"budget  {budget:,.2f} USD {verdict}")
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def print_status(console: Console, root: Folder) -> None:

@@ -22,7 +22,7 @@ from asclepius_ray.chat.desk_storage import DeskStorage
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.estimates import TokenEstimates
 from asclepius_ray.chat.exchange import Entry
-from asclepius_ray.chat.gate import PROBE_STEP, Ending, Load, Outcome, tell_limiter
+from asclepius_ray.chat.gate import PROBE_STEP, Ending, Load, Outcome, Settled, tell_limiter
 from asclepius_ray.chat.limiter import Limiter, Limits
 from asclepius_ray.chat.outage import Outage
 from asclepius_ray.chat.quotas import Quotas
@@ -125,12 +125,12 @@ class Desk:
         """
         return await self._money.reserve_all(loads) if life == self.life else None
 
-    async def settle_batch(self, life: str, settled: Sequence[tuple[Load, int, int]]) -> bool | None:
-        """Lines of a batch have come to their end, with these tokens in and out; None as above."""
+    async def settle_batch(self, life: str, settled: Sequence[Settled]) -> bool | None:
+        """Lines of a batch have come to their end; None as above."""
         if life != self.life:
             return None
-        for load, prompt_tokens, completion_tokens in settled:
-            self._money.settle_one(load, prompt_tokens, completion_tokens)
+        for load, tokens in settled:
+            self._money.settle_one(load, tokens)
         return True
 
     async def stop(self, trouble: Trouble) -> None:
@@ -166,10 +166,7 @@ class Desk:
             self._storage.start(self._storage_failed, self._money.tighten)
 
     async def _storage_failed(self, error: OSError) -> None:
-        reason = error.strerror or type(error).__name__
-        await self.stop(
-            Trouble("storage", f"the journal cannot be read or written ({reason})", error.errno or 0)
-        )
+        await self.stop(Trouble.of_storage(error))
 
     def _why_waiting(self, now: float) -> str:
         if self._trouble is not None:

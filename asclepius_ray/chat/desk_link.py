@@ -150,16 +150,16 @@ class DeskLink:
             await waiter
 
     async def in_trouble(self) -> NoReturn:
-        """Waits for the run's trouble, if it comes to that, and raises it."""
+        """Waits for the run's trouble, or the end of the conversation, if it comes to that, and raises it."""
         await self._ended.wait()
-        assert self._trouble is not None
+        if self._trouble is None:
+            assert self._broken is not None
+            raise self._broken
         raise RunTrouble(self._trouble)
 
     async def begin_row(self, row_id: str) -> Verdict:
         """Asks what is known of a row; one without deaths behind it is in progress from now on."""
-        if self._trouble is not None:
-            raise RunTrouble(self._trouble)
-        self._require_conversation()
+        self._require_run()
         waiter: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._rows[row_id] = waiter
         if row_id in self._outbox.rows_ended:
@@ -193,9 +193,7 @@ class DeskLink:
             self._wake.set()
 
     async def _ask(self, load: Load, key: bytes) -> Entry | Ticket:
-        if self._trouble is not None:
-            raise RunTrouble(self._trouble)
-        self._require_conversation()
+        self._require_run()
         self._number += 1
         number = self._number
         ask = Ask(number, load, key)
@@ -221,6 +219,8 @@ class DeskLink:
             has_place = True
             while (pause := self._blocked_until - time.monotonic()) > 0:
                 await self._sleep_unless_in_trouble(pause)
+            # It may have ended meanwhile, and nothing more may be sent then.
+            self._require_run()
         except BaseException:
             if has_place:
                 self._places.release()
@@ -237,6 +237,11 @@ class DeskLink:
             async with asyncio.timeout(seconds):
                 await self.in_trouble()
 
+    def _require_run(self) -> None:
+        if self._trouble is not None:
+            raise RunTrouble(self._trouble)
+        self._require_conversation()
+
     def _require_conversation(self) -> None:
         if self._broken is not None:
             raise self._broken
@@ -247,12 +252,18 @@ class DeskLink:
             return
         # Who comes later is told too.
         self._broken = error
+        self._wake_holders()
         waiting: list[asyncio.Future[Any]] = [one.answer for one in self._asks.values()]
         waiting += [waiter for _number, waiter in self._durable_waiters]
         waiting += [waiter for waiter in self._rows.values() if waiter is not None]
         for waiter in waiting:
             if not waiter.done():
                 waiter.set_exception(error)
+
+    def _wake_holders(self) -> None:
+        """Who has a permit and waits, for a place or the end of a pause, learns that the run has ended."""
+        self._ended.set()
+        self._places.resize(len(self._held))
 
     def _new_outbox(self) -> Said:
         return Said(self._worker, self._process)
@@ -363,7 +374,7 @@ class DeskLink:
     def _end(self, trouble: Trouble) -> None:
         """Wakes everybody who waits; who has sent already gets his answer and delivers it."""
         self._trouble = trouble
-        self._ended.set()
+        self._wake_holders()
         for waiting in self._asks.values():
             if not waiting.answer.done():
                 waiting.answer.set_exception(RunTrouble(trouble))

@@ -37,6 +37,12 @@ class Trouble:
     message: str
     errno: int = 0
 
+    @classmethod
+    def of_storage(cls, error: OSError) -> "Trouble":
+        """Ends the run for a journal that cannot be read or written now."""
+        reason = error.strerror or type(error).__name__
+        return cls("storage", f"the journal cannot be read or written ({reason})", error.errno or 0)
+
 
 @dataclass(frozen=True)
 class Memory:

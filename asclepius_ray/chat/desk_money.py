@@ -66,9 +66,13 @@ class DeskMoney:
         """A batch of an earlier run is open: what it may cost is under the mark that was left."""
         self._purse.adopt(sum(self._bound(load) for load in loads))
 
-    def settle_one(self, load: Load, prompt_tokens: int, completion_tokens: int) -> None:
-        spent = cost_usd(self._price, prompt_tokens, completion_tokens) or 0.0
-        self._purse.settle(self._bound(load), spent, 0.0)
+    def settle_one(self, load: Load, tokens: tuple[int, int] | None) -> None:
+        """Ends a call of a batch, with its tokens in and out; None where it may have cost its bound."""
+        bound = self._bound(load)
+        if tokens is None:
+            self._purse.settle(bound, 0.0, bound)
+            return
+        self._purse.settle(bound, cost_usd(self._price, *tokens) or 0.0, 0.0)
 
     def settle(self, permit: Permit, outcome: Outcome) -> None:
         if permit.is_of_lost_desk:

@@ -78,6 +78,10 @@ class Patience:
     seconds_left: float
 
 
+Settled = tuple[Load, tuple[int, int] | None]
+"""A call of a batch at its end, and its tokens in and out; None where it may have been charged for some."""
+
+
 class Gate(Protocol):
     """Lets attempts through, one permit each."""
 

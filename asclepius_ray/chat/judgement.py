@@ -16,7 +16,7 @@ class Trial:
     broken_attempts: int = 0
     """Those that count against the request."""
     unsettled_attempts: int = 0
-    """Broken off without a whole reply; the provider may have charged them."""
+    """Without a reply that could be read; the provider may have charged them."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     is_usage_estimated: bool = False

@@ -57,6 +57,8 @@ def render_page(artefacts: Artefacts, root_uri: str, now: datetime) -> str:
             rules=_rule_based(details, scores),
             dataset=dataset,
             details=details,
+            # All that the journal has paid for: also what this dataset does not hold.
+            spent=details.get("spent", {}),
             funnel=funnel_bars(dataset.counts, source) if dataset else [],
             tasks=task_bars(details.get("tasks", {})),
             lengths=describe_lengths(artefacts.lengths_words),

@@ -18,7 +18,7 @@ from asclepius_ray.chat.batch.chunks import Pending
 from asclepius_ray.chat.batch.transport import BatchTransport, Outcome
 from asclepius_ray.chat.buyer import entry_of
 from asclepius_ray.chat.endpoint import Endpoint
-from asclepius_ray.chat.gate import Load
+from asclepius_ray.chat.gate import Load, Settled
 from asclepius_ray.synthesis.desk_actor import ask_desk
 
 RUN_ID_NAME = "batch_run_id"
@@ -48,9 +48,9 @@ class DeskAccount:
         # Nothing else is open yet: the desk is told of all at once, with the first word of money.
         self._life = ""
 
-    async def settle(self, settled: Sequence[tuple[Load, int, int]]) -> None:
+    async def settle(self, settled: Sequence[Settled]) -> None:
         await self._tell("settle_batch", list(settled))
-        self._open.subtract(load for load, _prompt_tokens, _completion_tokens in settled)
+        self._open.subtract(load for load, _tokens in settled)
 
     async def keep(self, outcomes: Sequence[Outcome]) -> None:
         entries = [

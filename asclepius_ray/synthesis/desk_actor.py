@@ -11,8 +11,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.desk import Desk
-from asclepius_ray.chat.desk_link import AWAY_SECONDS, DeskAway
-from asclepius_ray.chat.desk_messages import Heard, Said
+from asclepius_ray.chat.desk_link import AWAY_SECONDS, DeskAway, RunTrouble
+from asclepius_ray.chat.desk_messages import Heard, Said, Trouble
 from asclepius_ray.chat.desk_snapshot import DeskSnapshot
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.exchange import Entry
@@ -64,15 +64,21 @@ async def ask_desk(ask: Callable[[], Awaitable[Reply]]) -> Reply:
             return await ask()
         except ray.exceptions.RayTaskError:
             raise
-        except ray.exceptions.RayError:
+        except ray.exceptions.RayError as error:
+            _require_heir(error)
             await asyncio.sleep(AWAY_SECONDS)
 
 
 def find_with(desk: Any) -> Callable[[Sequence[bytes]], Awaitable[dict[bytes, Entry]]]:
-    """The desk's `find` for a worker that sends nothing."""
+    """The desk's `find` for a worker that sends nothing; a journal that cannot be read ends the run."""
 
     async def find(keys: Sequence[bytes]) -> dict[bytes, Entry]:
-        return await ask_desk(lambda: desk.find.remote(list(keys)))
+        try:
+            return await ask_desk(lambda: desk.find.remote(list(keys)))
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, OSError):
+                raise RunTrouble(Trouble.of_storage(error.cause)) from None
+            raise
 
     return find
 
@@ -92,7 +98,9 @@ def let_in_flight_end(desk: Any, longest_seconds: float) -> None:
         time.sleep(LOOK_SECONDS)
         try:
             snapshot: DeskSnapshot = ray.get(desk.snapshot.remote())
-        except ray.exceptions.RayError:
+        except ray.exceptions.RayError as error:
+            if _has_no_heir(error):
+                return
             # It was lost, and is being started anew.
             num_looks_in_a_row = 0
             continue
@@ -107,8 +115,22 @@ def exchange_with(desk: Any) -> Callable[[Said], Awaitable[Heard]]:
             heard: Heard = await desk.exchange.remote(said)
         except ray.exceptions.RayTaskError:
             raise
-        except ray.exceptions.RayError:
+        except ray.exceptions.RayError as error:
+            _require_heir(error)
             raise DeskAway from None
         return heard
 
     return exchange
+
+
+def _has_no_heir(error: ray.exceptions.RayError) -> bool:
+    """Whether the desk was lost for good: Ray starts none anew that has raised an error as it opened."""
+    return isinstance(error, ray.exceptions.RayActorError) and error.actor_init_failed
+
+
+def _require_heir(error: ray.exceptions.RayError) -> None:
+    if _has_no_heir(error):
+        reason = str(error).strip().splitlines()[-1]
+        raise RunTrouble(
+            Trouble("storage", f"the desk was lost, and another one cannot read the journal ({reason})")
+        ) from None

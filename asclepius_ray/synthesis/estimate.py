@@ -14,14 +14,13 @@ import ray
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.client import check_endpoint
 from asclepius_ray.chat.config import PriceConfig
-from asclepius_ray.chat.desk_link import RunTrouble
 from asclepius_ray.chat.desk_snapshot import DeskSnapshot
 from asclepius_ray.chat.prices import cost_usd
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.progress import Progress
 from asclepius_ray.synthesis.desk_actor import open_desk
 from asclepius_ray.synthesis.reports import load_reports
-from asclepius_ray.synthesis.stage import JOURNAL_NAME, Order, error_of
+from asclepius_ray.synthesis.stage import JOURNAL_NAME, Order, trouble_as_error
 from asclepius_ray.synthesis.steps import STEPS, Demands
 from asclepius_ray.synthesis.walk import RowResult, StepUsage, Walk
 from asclepius_ray.synthesis.workers import Crew, read_rows, walk_reports
@@ -87,12 +86,9 @@ def estimate(
         order.teacher, order.seed, demands, order.input.kind == "notes", pilot_rows=order.config.pilot_rows
     )
     progress.begin("asking a sample", sample.num_rows)
-    with open_desk(root.child(JOURNAL_NAME), order.teacher) as desk:
-        try:
-            with closing(walk_reports(sample, Crew(walk, desk, root), 1)) as blocks:
-                results = list(read_rows(blocks))
-        except RunTrouble as stop:
-            raise error_of(stop.trouble) from None
+    with trouble_as_error(), open_desk(root.child(JOURNAL_NAME), order.teacher) as desk:
+        with closing(walk_reports(sample, Crew(walk, desk, root), 1)) as blocks:
+            results = list(read_rows(blocks))
         seen: DeskSnapshot = ray.get(desk.snapshot.remote())
     limits = PresentLimits(seen.requests_per_minute, seen.tokens_per_minute)
     return reckon(results, num_rows, price, limits)

@@ -1,9 +1,11 @@
 """The figures of a synthesis as Prometheus metrics, through the port that every Ray node exports."""
 
+import math
 from typing import Any
 
 from ray.util.metrics import Gauge
 
+# Ray cannot take a gauge back: one that was known and is not any more tells NaN.
 _GAUGES = {
     "calls": "Calls that were answered, over all runs on this journal.",
     "tokens": "Tokens in and out, over all runs on this journal.",
@@ -24,6 +26,7 @@ class Metrics:
     def __init__(self) -> None:
         self._rows = Gauge("asclepius_synthesis_rows", "Rows by state.", tag_keys=("state",))
         self._gauges = {name: Gauge(f"asclepius_synthesis_{name}", text) for name, text in _GAUGES.items()}
+        self._told: set[str] = set()
 
     def set(self, status: dict[str, Any]) -> None:
         for state, number in status["rows"].items():
@@ -31,3 +34,6 @@ class Metrics:
         for name, gauge in self._gauges.items():
             if status[name] is not None:
                 gauge.set(status[name])
+                self._told.add(name)
+            elif name in self._told:
+                gauge.set(math.nan)

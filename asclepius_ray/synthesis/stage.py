@@ -100,7 +100,7 @@ def synthesize(root: Folder, order: Order, progress: Progress, only_failed: bool
     ledger = Ledger(reports.num_rows + len(reports.rejections), reports.rejections)
     progress.begin("loading the journal")
     with _whole_or_nothing(root) as outputs:
-        with open_desk(root.child(JOURNAL_NAME), order.teacher) as desk:
+        with trouble_as_error(), open_desk(root.child(JOURNAL_NAME), order.teacher) as desk:
             if only_failed:
                 ray.get(desk.forget_failures.remote())
             progress.begin("synthesize", reports.num_rows)
@@ -152,10 +152,7 @@ def _walk_all(
         buy_in_batches(lambda: walk_once(None), root, account, order.teacher, monitor.explain)
         monitor.explain("")
     with closing(walk_once(monitor)) as blocks:
-        try:
-            yield from read_rows(order_blocks(blocks, reports.first_rows))
-        except RunTrouble as stop:
-            raise error_of(stop.trouble) from None
+        yield from read_rows(order_blocks(blocks, reports.first_rows))
 
 
 def _watch(
@@ -181,8 +178,16 @@ def _watch(
         yield block
 
 
-def error_of(trouble: Trouble) -> Exception:
-    """What a user is told of trouble that ends the whole run."""
+@contextmanager
+def trouble_as_error() -> Iterator[None]:
+    """Tells a user of trouble that ends the whole run."""
+    try:
+        yield
+    except RunTrouble as stop:
+        raise _error_of(stop.trouble) from None
+
+
+def _error_of(trouble: Trouble) -> Exception:
     if trouble.kind == "storage":
         return OSError(trouble.errno, trouble.message)
     return BudgetError(trouble.message) if trouble.kind == "budget" else EndpointError(trouble.message)

@@ -15,7 +15,7 @@ from asclepius_ray.chat.body import Body
 from asclepius_ray.chat.config import OFFLINE_MODEL, BatchConfig
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.exchange import Completion, Failure, Request, request_key
-from asclepius_ray.chat.gate import Load
+from asclepius_ray.chat.gate import Load, Settled
 from asclepius_ray.chat.judgement import Trial
 from asclepius_ray.chat.offline.batches import BatchKnobs
 from asclepius_ray.chat.offline.faults import Faults
@@ -43,7 +43,7 @@ class KeptInMemory:
     async def adopt(self, loads: Sequence[Load]) -> None:
         self.reserved += len(loads)
 
-    async def settle(self, settled: Sequence[tuple[Load, int, int]]) -> None:
+    async def settle(self, settled: Sequence[Settled]) -> None:
         self.reserved -= len(settled)
 
     async def keep(self, outcomes: Sequence[Outcome]) -> None:

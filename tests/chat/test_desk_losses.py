@@ -4,29 +4,27 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
+from desk_runs import PRICE, request_note, run
 
 import asclepius_ray.chat.desk as desk_module
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.buyer import Buyer
-from asclepius_ray.chat.config import OFFLINE_MODEL, PriceConfig
+from asclepius_ray.chat.config import OFFLINE_MODEL
 from asclepius_ray.chat.desk import Desk
 from asclepius_ray.chat.desk_link import DeskAway, DeskLink
 from asclepius_ray.chat.desk_messages import Heard, Said
 from asclepius_ray.chat.endpoint import Endpoint
-from asclepius_ray.chat.exchange import Completion, Entry, Request
+from asclepius_ray.chat.exchange import Completion, Entry
 from asclepius_ray.chat.gate import Ending, Load, Outcome, Patience, Ticket
 from asclepius_ray.chat.offline.faults import Faults
 from asclepius_ray.chat.offline.server import OfflineTeacher
-from asclepius_ray.prompts.rendering import render_note_prompt
 
-Value = TypeVar("Value")
-PRICE = PriceConfig(input_usd_per_million_tokens=10.0, output_usd_per_million_tokens=10.0)
 LOAD = Load("note", 1000, 1000, 1, 500)
 
 
@@ -64,21 +62,8 @@ class Desks:
         self._dies_at = time.monotonic() + self._life_seconds
 
 
-def run(work: Coroutine[Any, Any, Value]) -> Value:
-    async def limited() -> Value:
-        async with asyncio.timeout(60):
-            return await work
-
-    return asyncio.run(limited())
-
-
 def endpoint_of(teacher: OfflineTeacher, **settings: Any) -> Endpoint:
     return Endpoint(teacher.base_url, OFFLINE_MODEL, is_offline=True, timeout_seconds=20.0, **settings)
-
-
-def request_note(number: int) -> Request:
-    report = f"A {20 + number % 60}-year-old man, case {number}, came with chest pain and got aspirin 100 mg."
-    return Request("note", tuple(render_note_prompt(report)), temperature=1.0, max_tokens=500)
 
 
 async def buy_all(

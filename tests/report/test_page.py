@@ -91,6 +91,16 @@ class _Page(HTMLParser):
         return re.sub(r"\s+", " ", " ".join(self.words))
 
 
+def spent(cost_usd: float | None = None, unsettled_usd: float | None = None) -> dict[str, Any]:
+    return {
+        "calls": 25,
+        "tokens": 7654,
+        "cost_usd": cost_usd,
+        "unsettled_usd": unsettled_usd,
+        "refusals": 3,
+    }
+
+
 def _write_dataset(
     root: Folder, note: str = "A note.", kind: str = "case_reports", **details: object
 ) -> None:
@@ -104,6 +114,7 @@ def _write_dataset(
         "tasks": {"Summarization": 15},
         "usage": usage,
         "cost_usd": None,
+        "spent": spent(),
         "teacher": {"model": "a-teacher", "is_offline": False},
         "prompts": {"note": "e" * 64},
         "rows": {"train": 14, "validation": 1},
@@ -240,10 +251,19 @@ def test_the_funnel_names_every_reason_and_adds_up(root: Folder) -> None:
 def test_a_cost_without_a_price_is_unknown_and_not_nothing(
     root: Folder, cost_usd: float | None, shown: str
 ) -> None:
-    _write_dataset(root, cost_usd=cost_usd)
+    _write_dataset(root, cost_usd=cost_usd, spent=spent(cost_usd))
     _, page = _page(root)
     assert f"Cost of the teacher {shown}" in page.text
     assert f"20 4,321 987 {shown}" in page.text
+
+
+def test_the_cost_on_top_is_all_that_was_spent_failed_and_broken_calls_included(root: Folder) -> None:
+    _write_dataset(root, cost_usd=1.0, spent=spent(3.5, 0.25))
+    _, page = _page(root)
+    on_top = "Cost of the teacher USD 3.50 25 calls, failed ones included; up to USD 0.2500 more for calls"
+    assert on_top in page.text
+    assert "20 4,321 987 USD 1.00" in page.text
+    assert "teacher, all runs on this root 25 7,654 USD 3.50" in page.text
 
 
 @pytest.mark.parametrize(

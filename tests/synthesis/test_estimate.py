@@ -1,5 +1,6 @@
 """`asclepius estimate`: what is asked is the sample, is kept, and is what the run would ask."""
 
+import io
 import os
 import subprocess
 import sys
@@ -7,11 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from asclepius_ray.artifacts import Folder, read_manifest
 from asclepius_ray.chat.config import OFFLINE_MODEL, PriceConfig
+from asclepius_ray.chat.journal.journal import Journal
 from asclepius_ray.chat.offline.server import OfflineTeacher
+from asclepius_ray.run import load_run
+from asclepius_ray.summary import print_estimate
 from asclepius_ray.synthesis.estimate import PresentLimits, reckon
+from asclepius_ray.synthesis.stage import JOURNAL_NAME
 from asclepius_ray.synthesis.walk import RowResult, StepUsage
 
 PROJECT = Path(__file__).parents[2]
@@ -59,6 +65,13 @@ def test_without_price_and_limits_cost_and_time_are_unknown_and_not_nothing() ->
     assert found.hours is None
 
 
+def test_a_cost_that_nobody_knows_is_printed_as_unknown() -> None:
+    console = Console(record=True, file=io.StringIO())
+    run = load_run(str(PROJECT / "jobs/runs/quickstart.toml"))
+    print_estimate(console, run, reckon(sample(), 1000, None, PresentLimits()))
+    assert "cost    unknown: set [teacher.price]" in console.export_text()
+
+
 def test_a_second_estimate_and_the_run_itself_buy_nothing_of_the_sample_again(tmp_path: Path) -> None:
     with OfflineTeacher() as teacher:
         arguments = [
@@ -81,12 +94,17 @@ def test_a_second_estimate_and_the_run_itself_buy_nothing_of_the_sample_again(tm
             assert ended.returncode == 0, ended.stdout + ended.stderr
             return ended.stdout
 
-        said = call("estimate")
+        price = "{input_usd_per_million_tokens = 1, output_usd_per_million_tokens = 2}"
+        said = call("estimate", changes=["teacher.transport=batch", f"teacher.price={price}"])
         bought = sum(teacher.requests_answered.values())
         assert "20 rows" in said
-        assert "cost    unknown" in said
         assert 20 <= bought <= 60
-        price = "{input_usd_per_million_tokens = 1, output_usd_per_million_tokens = 2}"
+        # A sample is asked call by call, and booked at what that costs.
+        assert teacher.batches.batches == {}
+        entries = Journal.open(Folder(str(tmp_path / "run" / JOURNAL_NAME))).totals().values()
+        booked_usd = sum(step.known_usd for step in entries)
+        tokens_usd = sum(step.prompt_tokens + 2 * step.completion_tokens for step in entries) / 1e6
+        assert booked_usd == pytest.approx(tokens_usd)
         again = call("estimate", changes=["teacher.requests_per_minute=60", f"teacher.price={price}"])
         assert sum(teacher.requests_answered.values()) == bought
         call("run", "synthesize")
@@ -100,6 +118,8 @@ def test_a_second_estimate_and_the_run_itself_buy_nothing_of_the_sample_again(tm
     assert told(again, "calls") == pytest.approx(calls, rel=0.1)
     assert told(again, "tokens") == pytest.approx(tokens_in + tokens_out, rel=0.15)
     assert told(again, "cost") == pytest.approx((tokens_in + 2 * tokens_out) / 1e6, rel=0.15, abs=0.005)
+    # Through batches the whole costs half.
+    assert told(said, "cost") == pytest.approx(told(again, "cost") / 2, abs=0.01)
     assert told(again, "time") == pytest.approx(calls / 60 / 60, abs=0.06)
     for step in ("note", "question", "answer"):
         [line] = [line for line in again.splitlines() if line.split()[:1] == [step]]

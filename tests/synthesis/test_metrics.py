@@ -1,5 +1,6 @@
 """The figures of a synthesis, as the metrics port of a real Ray node exports them."""
 
+import math
 import re
 import time
 
@@ -28,22 +29,27 @@ def value_of(page: str, name: str, label: str = "") -> float | None:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_prometheus_reads_every_figure_that_is_known() -> None:
+def test_a_prometheus_reads_every_figure_that_is_known_now() -> None:
     status = {
         "rows": {"input": 50, "readable": 48, "done": 9, "ok": 5, "rejected": 3, "failed": 1},
-        "calls": 31, "tokens": 45_000, "cost_usd": 1.25, "unsettled_usd": 0.5, "refusals": 4,
+        "calls": 31, "tokens": 45_000, "cost_usd": None, "unsettled_usd": 0.5, "refusals": 4,
         "requests_per_minute": 2980.0, "tokens_per_minute": None, "in_flight": 12, "waiting": 7,
         "seconds_left": 90.0,
     }  # fmt: skip
     metrics = Metrics()
+    metrics.set(status | {"requests_per_minute": 3000.0, "tokens_per_minute": 90_000.0})
     metrics.set(status)
     expected = {f"ray_asclepius_synthesis_{name}": value for name, value in status.items() if name != "rows"}
-    del expected["ray_asclepius_synthesis_tokens_per_minute"]
+    for name in ("cost_usd", "tokens_per_minute"):
+        del expected[f"ray_asclepius_synthesis_{name}"]
     page = wait_for("ray_asclepius_synthesis_seconds_left", 90.0)
     assert {name: value_of(page, name) for name in expected} == expected
     for state, number in status["rows"].items():
         assert value_of(page, "ray_asclepius_synthesis_rows", f'state="{state}"') == number
-    assert value_of(page, "ray_asclepius_synthesis_tokens_per_minute") is None
+    assert value_of(page, "ray_asclepius_synthesis_cost_usd") is None
+    # A limit that is not known any more does not stay at what it was.
+    limit = value_of(page, "ray_asclepius_synthesis_tokens_per_minute")
+    assert limit is None or math.isnan(limit)
 
 
 def wait_for(name: str, value: float) -> str:

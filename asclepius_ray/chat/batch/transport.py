@@ -27,7 +27,7 @@ from asclepius_ray.chat.body import Body
 from asclepius_ray.chat.config import BatchConfig
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.exchange import Completion, Failure
-from asclepius_ray.chat.gate import Load
+from asclepius_ray.chat.gate import Load, Settled
 from asclepius_ray.chat.judgement import Trial, judge_reply
 from asclepius_ray.chat.replies import FailureReason, Refusal, read_refusal, read_reply
 from asclepius_ray.chat.statuses import NO_QUOTA_TEXT
@@ -62,8 +62,8 @@ class Account(Protocol):
     async def adopt(self, loads: Sequence[Load]) -> None:
         """A batch of an earlier run is still open: what it may cost is set aside already."""
 
-    async def settle(self, settled: Sequence[tuple[Load, int, int]]) -> None:
-        """Lines of a batch have come to their end, with these tokens in and out."""
+    async def settle(self, settled: Sequence[Settled]) -> None:
+        """Lines of a batch have come to their end."""
 
     async def keep(self, outcomes: Sequence[Outcome]) -> None:
         """Takes answers in; returns when they are durable."""
@@ -220,14 +220,14 @@ class BatchTransport:
             for custom_id, line in _read_lines(content, batch.wanted):
                 one = batch.wanted.pop(custom_id)
                 answer, tokens = self._judge(one, line, batch.fields, problems)
-                settled.append((loads[custom_id], *tokens))
+                settled.append((loads[custom_id], tokens))
                 if answer is not None:
                     outcomes.append(Outcome(one.pending, answer, one.trial))
                     del work.wanted[id_of(one.pending.key)]
             await self._account.keep(outcomes)
             await self._account.settle(settled)
         # Expired or cancelled before its turn: nothing was charged for it.
-        await self._account.settle([(loads[custom_id], 0, 0) for custom_id in batch.wanted])
+        await self._account.settle([(loads[custom_id], (0, 0)) for custom_id in batch.wanted])
         self._check_refused(batch, problems)
         for file_id in (*files, batch.state.input_file_id):
             await calls.delete(file_id)
@@ -240,15 +240,21 @@ class BatchTransport:
         line: dict[str, Any],
         fields: frozenset[str],
         problems: list[EndpointError],
-    ) -> tuple[Completion | Failure | None, tuple[int, int]]:
-        """What one line means (None = ask again) and the tokens that it took; adds what ends the run."""
+    ) -> tuple[Completion | Failure | None, tuple[int, int] | None]:
+        """What one line means (None = ask again) and the tokens that it took (None = nobody knows).
+
+        Adds what ends the run to `problems`.
+        """
         trial, request = one.trial, one.pending.request
         trial.attempts += 1
         response = line.get("response") or {}
         status, body = response.get("status_code"), response.get("body")
         if status == 200:
             reply = read_reply(json.dumps(body).encode())
-            tokens = trial.count_usage(request, reply) if reply is not None else (0, 0)
+            if reply is None:
+                trial.unsettled_attempts += 1
+                return judge_reply(request, None, trial), None
+            tokens = trial.count_usage(request, reply)
             return judge_reply(request, reply, trial), tokens
         if status is None:
             # batch_expired, or a line that the endpoint lost.

@@ -34,9 +34,9 @@ _ERRORS = {
     Fault.CONTEXT_TOO_LONG: (400, "context_length_exceeded", "the prompt is too long", "messages"),
     Fault.NO_QUOTA: (429, "insufficient_quota", "the quota is used up", None),
 }
-_OF_THE_CONNECTION = {Fault.HANG, Fault.DISCONNECT, Fault.MALFORMED}
+_OF_THE_CONNECTION = {Fault.HANG, Fault.DISCONNECT}
 """No line of a batch can meet these."""
-_WITHOUT_REPLY = {*_ERRORS, *_OF_THE_CONNECTION}
+_WITHOUT_REPLY = {*_ERRORS, *_OF_THE_CONNECTION, Fault.MALFORMED}
 
 _KNOWN_FIELDS = {
     "model", "messages", "max_tokens", "max_completion_tokens", "stream", "stream_options", "n",
@@ -150,6 +150,8 @@ class TeacherService:
         self._count_fault(fault)
         if fault in _ERRORS:
             return _as_line(*_error_of(fault, prompt))
+        if fault is Fault.MALFORMED:
+            return 200, {"choices": []}
         served = self._answer(prompt, parts, fault, body)
         self._count_answer(parts.step, digest)
         return 200, self._completion_of(served)
