@@ -33,8 +33,8 @@ Arguments = ParamSpec("Arguments")
 ONLY_FAILED = "failed"
 terminations: list[int] = []
 STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
-output = Console()
-errors = Console(stderr=True)
+output = Console(markup=False)
+errors = Console(stderr=True, markup=False)
 
 
 def guarded(command: Callable[Arguments, object]) -> Callable[Arguments, None]:
@@ -90,7 +90,7 @@ def _storage_message(error: OSError) -> str:
 
 
 def _fail(message: str, exit_code: int) -> typer.Exit:
-    errors.print(f"error: {message}", markup=False, highlight=False, soft_wrap=True)
+    errors.print(f"error: {message}", highlight=False, soft_wrap=True)
     return typer.Exit(exit_code)
 
 
@@ -226,7 +226,7 @@ def ask(
     except UnicodeDecodeError:
         raise ConfigError(f"{note} is not a text file in UTF-8") from None
     answer = ask_clinical(url, key, text, question)
-    output.print(answer, markup=False, highlight=False, soft_wrap=True)
+    output.print(answer, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -254,7 +254,7 @@ def teacher(
 
 
 def _say(line: str) -> None:
-    output.print(line, markup=False, highlight=False, soft_wrap=True)
+    output.print(line, highlight=False, soft_wrap=True)
 
 
 def _check_job(job: str) -> None:
