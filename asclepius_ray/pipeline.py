@@ -31,7 +31,7 @@ from asclepius_ray.fingerprints import (
     made_from,
     require_artifact,
 )
-from asclepius_ray.lease import LEASE_NAME, acquire, follow
+from asclepius_ray.lease import LEASE_NAME, acquire, follow, make_root
 from asclepius_ray.progress import Progress
 from asclepius_ray.ray_session import check_root_is_shared, is_submitted_job, ray_session
 from asclepius_ray.run import Run, read_secret, resolved_json
@@ -119,21 +119,6 @@ def serve(run: Run, progress: Progress) -> None:
         require_artifact(run.folder, "model", "train")
     with ray_session(progress):
         serve_until_stopped({run.name: model}, run.serving, read_secret(run.serving.api_key_env), progress)
-
-
-def make_root(root: Folder) -> None:
-    """Makes the run's folder and proves that it can be written; a ConfigError says why it cannot."""
-    probe = ".writable"
-    try:
-        root.make()
-        root.write_bytes(probe, b"")
-        filesystem, path = root.filesystem()
-        filesystem.delete_file(f"{path}/{probe}")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConfigError(
-            f"the root {root.uri} cannot be written ({reason}); choose another with --set root=FOLDER"
-        ) from None
 
 
 def _purpose(run: Run, job: str) -> str:

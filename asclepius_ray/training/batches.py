@@ -4,6 +4,7 @@ A model keeps the documents of a row apart only if it is called with `position_i
 document, no attention mask and no cache: with either of the two, transformers lets them see each other.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ from asclepius_ray.tokens.store import Documents
 from asclepius_ray.training.order import PADDING_ROW
 
 SHORTEST_ROW = 8
+FINGERPRINTS = 1 << 40
+"""So few that thousands of them can be summed up in float64 without rounding."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,24 @@ class PackedRows:
         return sum(counts[index] for row in rows if row != PADDING_ROW for index in self.rows[row])
 
     def tokens(self, rows: list[int]) -> int:
+        return sum(self.document_lengths(rows))
+
+    def document_lengths(self, rows: list[int]) -> list[int]:
+        """Tokens of every document in these rows."""
         lengths = self.documents.lengths
-        return sum(lengths[index] for row in rows if row != PADDING_ROW for index in self.rows[row])
+        return [lengths[index] for row in rows if row != PADDING_ROW for index in self.rows[row]]
+
+    def positions(self, rows: list[int]) -> int:
+        """Positions of one micro-batch of these rows, those of its padding included."""
+        return len(rows) * max(SHORTEST_ROW, *(self.tokens([row]) for row in rows))
+
+    def fingerprint(self, rows: list[int]) -> int:
+        """A number that tells which documents are in these rows, whatever the order of the rows.
+
+        The sum over the parts of a batch, modulo `FINGERPRINTS`, is the fingerprint of the batch.
+        """
+        digests = (_digest(self.rows[row]) for row in rows if row != PADDING_ROW)
+        return sum(int.from_bytes(digest, "big") for digest in digests) % FINGERPRINTS
 
 
 @dataclass(frozen=True)
@@ -52,11 +71,18 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in vars(self).values()))
 
+    def pinned(self) -> "Batch":
+        """In memory that a GPU reads by itself, so that the copy to it runs beside the computation."""
+        return Batch(*(tensor.pin_memory() for tensor in vars(self).values()))
+
+
+def _digest(documents: list[int]) -> bytes:
+    return hashlib.blake2b(np.array(documents, dtype=np.int64).tobytes(), digest_size=5).digest()
+
 
 def collate(packed: PackedRows, rows: list[int]) -> Batch:
     """The rows as tensors, as long as the longest of them; padding is one more document without loss."""
-    used = [packed.tokens([row]) for row in rows]
-    shape = (len(rows), max(SHORTEST_ROW, *used))
+    shape = (len(rows), packed.positions(rows) // len(rows))
     ids, mask = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.bool_)
     positions = np.zeros(shape, dtype=np.int64)
     for line, row in enumerate(rows):

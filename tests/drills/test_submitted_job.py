@@ -13,6 +13,7 @@ from asclepius_ray.artifacts import Folder, is_finished, read_manifest
 from asclepius_ray.chat.offline.faults import Faults
 from asclepius_ray.chat.offline.server import OfflineTeacher
 from asclepius_ray.lease import read_holder
+from asclepius_ray.training.checkpoints.catalog import committed_steps
 
 PROJECT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -119,3 +120,34 @@ def test_ray_job_stop_ends_a_job_in_order_and_it_can_be_submitted_again(head: He
         again = submit(head, "synthesize", root, *settings)
         output, _ = again.communicate(timeout=120)
         assert again.returncode == 0, output
+
+
+def test_ray_job_stop_saves_the_training_within_the_three_seconds_that_it_leaves(
+    head: Head, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    process = submit(head, "synthesize", root)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    longer = ("training.checkpoint_steps=0", "training.phases=[{kind='notes', epochs=200}]")
+    process = submit(head, "train", root, *longer)
+    seen = wait_for_line(process, "workers begin after step 0")
+    job_id = seen.split("job ", 1)[1].split(":", 1)[0]
+    training = Folder(str(root / "training"))
+    deadline = time.monotonic() + 60
+    while not training.exists("metrics.jsonl") or training.read_bytes("metrics.jsonl").count(b"\n") < 4:
+        assert time.monotonic() < deadline, "the training does not begin"
+        time.sleep(0.2)
+    stop = [BIN / "ray", "job", "stop", "--address", head.address, job_id]
+    subprocess.run(stop, env=head.environment, check=True, capture_output=True, timeout=100)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode != 0, seen + rest
+    (saved,) = committed_steps(training)
+    assert saved >= 3
+    again = submit(head, "train", root, *longer)
+    seen = wait_for_line(again, "workers begin after step")
+    again.kill()
+    assert f"begin after step {saved}" in seen
+    job_id = seen.split("job ", 1)[1].split(":", 1)[0]
+    stop[-1] = job_id
+    subprocess.run(stop, env=head.environment, check=True, capture_output=True, timeout=100)

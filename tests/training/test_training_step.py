@@ -87,14 +87,20 @@ def plain_loop(folder: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
 
 def losses_of(folder: Path, training: TrainingConfig, target: Path) -> list[float]:
     """The same steps by the product's engine, on the process group that is open; exports to `target`."""
-    from asclepius_ray.training.export import gather_weights, write_model
-    from asclepius_ray.training.loop import Job, LoopState, Trainer, reset_moments, start_engine
+    from asclepius_ray.training.checkpoints.adam import reset_moments
+    from asclepius_ray.training.checkpoints.reading import restore_newest
+    from asclepius_ray.training.checkpoints.writing import CheckpointWriter
+    from asclepius_ray.training.export import export_model
+    from asclepius_ray.training.loop import Job, Trainer, start_engine
+    from asclepius_ray.training.loop_state import LoopState
     from asclepius_ray.training.model import check_documents_are_apart
 
     engine = start_engine(folder, training)
     check_documents_are_apart(engine.module, engine.device)
     job = Job(Folder(str(folder)), LENGTH, training, seed=1, board=None)
-    trainer = Trainer(job, engine, LoopState(), [])
+    saved = Folder(str(target / "checkpoint"))
+    checkpoints = CheckpointWriter(engine, saved, num_kept=1)
+    trainer = Trainer(job, engine, LoopState(), [], checkpoints)
     packed = pack()
 
     def take(steps: range) -> list[float]:
@@ -109,20 +115,19 @@ def losses_of(folder: Path, training: TrainingConfig, target: Path) -> list[floa
     losses = take(range(RESET_AT))
     reset_moments(engine)
     losses += take(range(RESET_AT, STEPS - 1))
-    engine.save_checkpoint(str(target / "checkpoint"), tag="shards", client_state={"total_steps": 5})
+    with checkpoints:
+        checkpoints.save_and_wait(LoopState(total_steps=5))
     first_time = take(range(STEPS - 1, STEPS))
-    path, client_state = engine.load_checkpoint(str(target / "checkpoint"), tag="shards")
-    assert path is not None
-    assert client_state["total_steps"] == 5
+    restored = restore_newest(engine, saved, pytest.fail)
+    assert restored is not None
+    assert restored.total_steps == 5
     losses += take(range(STEPS - 1, STEPS))
     assert losses[-1:] == first_time, "a loaded checkpoint must go on as the run that saved it"
     whole = AutoModelForCausalLM.from_pretrained(folder)
     for name, buffer in whole.named_buffers():
         # Rotary frequencies rounded to 16 bits would turn the positions of long texts.
         assert torch.equal(engine.module.get_buffer(name), buffer), name
-    weights = gather_weights(engine.module)
-    if trainer.rank == 0:
-        write_model(engine.module, weights, target)
+    export_model(engine.module, Folder(str(target)), training)
     if training.zero_stage == 0:
         # Every worker must end, not one of them: the others would wait for it.
         with torch.no_grad():
