@@ -59,7 +59,7 @@ def check_storage(uri: str, nodes: Sequence[Node], model: ModelShape | None, pla
     slowest = min(node.storage.bytes_per_second for node in nodes)
     said = f"{uri} is written and read by all {len(nodes)} node(s), {slowest / 1e6:,.0f} MB/s at least"
     if model is not None:
-        size = checkpoint_bytes(model, plan)
+        size = checkpoint_bytes(model)
         said += f"; a checkpoint of {format_bytes(size)} takes about {size / slowest / plan.workers:,.0f} s"
     if slowest < SLOW_BYTES_PER_SECOND:
         return warning("storage", said, "that is slow: use storage nearer to the nodes, or rarer checkpoints")
@@ -68,7 +68,7 @@ def check_storage(uri: str, nodes: Sequence[Node], model: ModelShape | None, pla
 
 def check_disks(model: ModelShape, plan: Plan, keep_checkpoints: int, nodes: Sequence[Node]) -> Finding:
     """Whether checkpoints fit where they are put together, and the run fits where it is kept."""
-    checkpoint, weights = checkpoint_bytes(model, plan), plan.weight_bytes * model.parameters
+    checkpoint, weights = checkpoint_bytes(model), plan.weight_bytes * model.parameters
     for node in nodes:
         here = min(node.slots(plan.on_gpu), plan.workers)
         needed = checkpoint * here / plan.workers + weights

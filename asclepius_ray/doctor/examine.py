@@ -14,8 +14,9 @@ from asclepius_ray.doctor.dry_run import rehearse
 from asclepius_ray.doctor.duration import estimate_steps
 from asclepius_ray.doctor.findings import Finding, Level, ok, problem, warning
 from asclepius_ray.doctor.fit import check_memory
-from asclepius_ray.doctor.memory import Plan
+from asclepius_ray.doctor.memory import BUCKET_ELEMENTS, Plan
 from asclepius_ray.doctor.nodes import PROBE_NAME, look_at_nodes
+from asclepius_ray.doctor.operators import check_gpus, check_operators
 from asclepius_ray.doctor.preview import Preview, preview_rows
 from asclepius_ray.doctor.rows import Sample, read_sample
 from asclepius_ray.doctor.sources import check_sources
@@ -24,6 +25,7 @@ from asclepius_ray.lease import acquire, make_root
 from asclepius_ray.progress import Progress
 from asclepius_ray.ray_session import is_submitted_job, ray_session
 from asclepius_ray.run import Run
+from asclepius_ray.training.deepspeed_config import deepspeed_config
 
 SCRATCH_NAME = ".doctor"
 
@@ -85,6 +87,9 @@ class Examination:
         self._progress.begin("looking at the nodes")
         nodes = look_at_nodes(scratch)
         yield check_resources(run, nodes)
+        yield check_operators(run.training, nodes)
+        if run.training.use_gpu and any(node.num_gpus for node in nodes):
+            yield check_gpus(run.training, nodes)
         plan = plan_of(run)
         shape = model.shape if model is not None else None
         yield check_storage(run.root, nodes, shape, plan)
@@ -115,6 +120,8 @@ class Examination:
 def plan_of(run: Run) -> Plan:
     """How the run file says to train, as far as memory depends on it."""
     training = run.training
+    zero = deepspeed_config(training, training.workers.fewest)["zero_optimization"]
+    bucket = zero.get("reduce_bucket_size")
     return Plan(
         zero_stage=training.zero_stage,
         workers=training.workers.fewest,
@@ -123,6 +130,10 @@ def plan_of(run: Run) -> Plan:
         sequence_length=run.tokens.sequence_length,
         gradient_checkpointing=training.gradient_checkpointing,
         on_gpu=training.use_gpu,
+        optimizer_offload=training.optimizer_offload,
+        parameter_offload=training.parameter_offload,
+        # DeepSpeed itself refuses what is no number, in the dry run.
+        bucket_elements=int(bucket) if isinstance(bucket, int | float) else BUCKET_ELEMENTS,
     )
 
 

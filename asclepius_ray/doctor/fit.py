@@ -41,14 +41,9 @@ def num_fitting(model: ModelShape, plan: Plan, nodes: Sequence[Node]) -> int:
         fitting = node.slots(plan.on_gpu)
         if plan.on_gpu:
             fitting = min(fitting, sum(size * GPU_SHARE >= need.peak for size in node.gpu_memory_bytes))
-        in_host = PROCESS_BYTES + need.offloaded + (_loading(model, plan) if plan.on_gpu else need.peak)
+        in_host = PROCESS_BYTES + need.offloaded + (0.0 if plan.on_gpu else need.peak)
         total += min(fitting, int(node.free_memory_bytes * HOST_SHARE // in_host))
     return total
-
-
-def _loading(model: ModelShape, plan: Plan) -> float:
-    """What a worker with a GPU holds in its host's memory until the model is on the GPU."""
-    return 0.0 if plan.zero_stage == 3 else plan.weight_bytes * model.parameters
 
 
 def _fits(model: ModelShape, plan: Plan, nodes: Sequence[Node]) -> bool:

@@ -11,7 +11,7 @@ workers, w bytes a weight (4 in fp32, 2 in bf16), h hidden size, i intermediate 
     master       4T/N (stage 0: 4T in bf16, none in fp32)
     moments      8T/N (stage 0: 8T)
     gradients    wT (stage 1: and 4T in bf16; stages 2 and 3: 4T/N instead)
-    bucket       w min(T, 5e8); on a GPU 5e8 w from stage 1 on: reduce_bucket_size is taken whole
+    bucket       w min(T, B), on a GPU wB from stage 1 on, where B = 5e8 (reduce_bucket_size) is taken whole
     activations  for each of the micro-batch's tokens and each layer 44h + 16i in fp32, 26h + 8i in bf16;
                  with checkpointing wh a layer, and one layer whole
     logits       12V for each of those tokens: 32-bit logits, their log-softmax and its gradient
@@ -27,8 +27,8 @@ from typing import Literal
 
 LIVE_PARAMETERS = 1_000_000_000
 PREFETCHED_PARAMETERS = 50_000_000
-BUCKET_ELEMENTS = 500_000_000
 SUB_GROUP_ELEMENTS = 1_000_000_000
+BUCKET_ELEMENTS = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ class Plan:
     on_gpu: bool
     optimizer_offload: bool = False
     parameter_offload: bool = False
+    bucket_elements: int = BUCKET_ELEMENTS
+    """DeepSpeed's reduce_bucket_size."""
 
     @property
     def weight_bytes(self) -> int:
@@ -109,9 +111,9 @@ def worker_memory(model: ModelShape, plan: Plan) -> WorkerMemory:
     )
 
 
-def checkpoint_bytes(model: ModelShape, plan: Plan) -> int:
-    """Of one checkpoint, all workers' files together: the weights, their 32-bit copy and two moments."""
-    return plan.weight_bytes * model.parameters + 12 * model.trainable_parameters
+def checkpoint_bytes(model: ModelShape) -> int:
+    """Of one checkpoint, all workers' files together: each trained parameter in 32 bits and two moments."""
+    return 12 * model.trainable_parameters
 
 
 def _gradients(model: ModelShape, plan: Plan) -> float:
@@ -140,7 +142,7 @@ def _gathered(model: ModelShape, plan: Plan) -> float:
 def _bucket(model: ModelShape, plan: Plan) -> float:
     taken_whole = plan.on_gpu and plan.zero_stage > 0
     # On a CPU what is taken and never written costs nothing.
-    elements = BUCKET_ELEMENTS if taken_whole else min(BUCKET_ELEMENTS, model.trainable_parameters)
+    elements = plan.bucket_elements if taken_whole else min(plan.bucket_elements, model.trainable_parameters)
     return plan.weight_bytes * elements
 
 

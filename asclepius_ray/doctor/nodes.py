@@ -16,6 +16,8 @@ from asclepius_ray.artifacts import Folder
 
 PROBE_NAME = "from-the-driver"
 PROBE_BYTES = 8 << 20
+PROGRAMS = ("ninja", "c++", "nvcc")
+"""What DeepSpeed builds its operators with."""
 _GROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _MIB = 1 << 20
 
@@ -38,6 +40,7 @@ class StorageLook:
 class Node:
     """One node."""
 
+    node_id: str
     name: str
     num_cpus: float
     num_gpus: float
@@ -47,6 +50,8 @@ class Node:
     free_memory_bytes: int
     gpu_memory_bytes: tuple[int, ...]
     """Of each GPU that the driver program knows."""
+    programs: frozenset[str]
+    """Of `PROGRAMS`: those that are there."""
     scratch_folder: str
     scratch_bytes: int
     """Free where temporary files go."""
@@ -80,12 +85,14 @@ def look_around(scratch: Folder, node_id: str, resources: dict[str, Any]) -> Nod
     limit = min(_group_limit(), memory.total)
     temporary = tempfile.gettempdir()
     return Node(
+        node_id=node_id,
         name=socket.gethostname(),
         num_cpus=float(resources.get("CPU", 0)),
         num_gpus=float(resources.get("GPU", 0)),
         memory_bytes=limit,
         free_memory_bytes=min(limit, memory.available),
         gpu_memory_bytes=_gpu_memory(),
+        programs=frozenset(name for name in PROGRAMS if shutil.which(name)),
         scratch_folder=temporary,
         scratch_bytes=shutil.disk_usage(temporary).free,
         storage=_look_at_storage(scratch, node_id),

@@ -125,6 +125,7 @@ def synthesize(root: Folder, order: Order, progress: Progress, only_failed: bool
         name, licence = PurePosixPath(order.input.path).name, licence_of_input(order.input)
         source = CardSource(name, order.input.kind, order.seed, licence)
         outputs.dataset.write_bytes("README.md", render_card(source, ledger.counts(), details).encode())
+        details["source"] = {"name": name, "kind": order.input.kind, "licence": asdict(licence)}
         details["seconds"] = round(time.monotonic() - started, 3)
         details["spent"] = _spent(bought)
         return write_manifest(outputs.dataset, "dataset", ledger.counts(), order.made_from, details)

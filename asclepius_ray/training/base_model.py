@@ -51,7 +51,7 @@ def prepare_base_model(
         hashes = write_weights(model, folder)
     else:
         source = source_folder(name, token)
-        model, tokenizer = _open(name, source)
+        model, tokenizer = open_shape(name, source)
         details = _write_small_files(name, model, tokenizer, sequence_length, folder)
         hashes = bring_weights(name, source, model, folder)
     write_sums(folder, hashes)
@@ -93,7 +93,7 @@ def _train_notes(notes: Folder) -> Iterator[str]:
             yield from table["note"].to_pylist()
 
 
-def _open(name: str, source: Folder) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def open_shape(name: str, source: Folder) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model's shape without its weights (on the device "meta"), and its tokenizer."""
     try:
         with _small_files(source) as path:

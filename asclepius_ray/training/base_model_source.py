@@ -57,14 +57,17 @@ def base_model_identity(name: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def source_folder(name: str, token: str) -> Folder:
-    """Where the base model's files lie; those of a Hugging Face id are fetched to this machine first."""
+def source_folder(name: str, token: str, with_weights: bool = True) -> Folder:
+    """Where the base model's files lie; those of a Hugging Face id are fetched to this machine first.
+
+    `with_weights` = False: the weights are not.
+    """
     if "://" in name:
         folder = Folder(name)
     elif Path(name).expanduser().is_dir():
         folder = Folder(str(Path(name).expanduser()))
     elif _HUB_ID.fullmatch(name):
-        return Folder(_fetch_from_hub(name, token or None))
+        return Folder(_fetch_from_hub(name, token or None, with_weights))
     else:
         raise _no_such_model(name)
     _require_config(name, folder.exists("config.json"))
@@ -98,14 +101,14 @@ def _require_config(name: str, there: bool) -> None:
         )
 
 
-def _fetch_from_hub(name: str, token: str | None) -> str:
+def _fetch_from_hub(name: str, token: str | None, with_weights: bool = True) -> str:
     """The local snapshot of a Hugging Face id; says within seconds why it cannot be had."""
     offline = constants.HF_HUB_OFFLINE or not _hub_answers(name, token)
     snapshot = partial(huggingface_hub.snapshot_download, name, token=token, local_files_only=offline)
     try:
         # The weights in a second step: many models are published in several formats at once.
         path = str(snapshot(allow_patterns=[f"*{suffix}" for suffix in SMALL_SUFFIXES]))
-        if not offline:
+        if with_weights and not offline:
             snapshot(allow_patterns=weight_files(Folder(path)) or _SINGLE_FILES[:1])
             if not weight_files(Folder(path)):
                 snapshot(allow_patterns=_SINGLE_FILES[1:])

@@ -16,7 +16,7 @@ CURVE_POINTS = 8
 _FRONT = """\
 ---
 language: [en]
-license: other
+license: {licence}
 library_name: transformers
 pipeline_tag: text-generation
 tags: [medical, clinical]
@@ -39,17 +39,21 @@ _SOURCES = {
     "notes": "Clinical notes as they stand in their source, with synthetic questions and answers. The "
     "weights may hold parts of those notes: what holds for the notes holds for the model.",
 }
-_ELSEWHERE = "The rows were made elsewhere: the data set's own card tells their source, teacher and licence."
+_ELSEWHERE = "Source: rows that were made elsewhere; their own card tells source, teacher and licence."
 _LICENCE = """\
 ## Licence and limits
-Trained on texts that were made from PMC-Patients, the model is under that source's licence, CC BY-NC-SA 4.0:
-name the source, no commercial use, pass it on under the same licence. Trained on other texts, it is under the
-licence of those. The base model and the teacher's provider have terms of their own, which hold as well.
+Licence of the source of the training texts: {name}. {terms} The base model and the teacher's provider have
+terms of their own, which hold as well.
 
 For research only: no medical device, and not for decisions about a patient. It answers one question about one
 note, knows nothing that is not in the note, was trained on the style of discharge summaries alone, and
 invents at times. Nobody has tested it on patients' records in use.
 """
+_LICENCE_ELSEWHERE = {
+    "id": "other",
+    "name": "that of the training rows",
+    "terms": "What it asks of those who use the rows it asks of those who use the model.",
+}
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,10 @@ def render_card(
 ) -> str:
     """The card as Markdown; `phases` and `lines` as the training's manifest and metrics hold them."""
     steps = [line for line in lines if "loss" in line]
+    licence = facts.dataset.details.get("source", {}).get("licence", _LICENCE_ELSEWHERE)
     return "\n".join(
         [
-            _FRONT.format(base_model=_base_model_line(facts.training.base_model)),
+            _FRONT.format(licence=licence["id"], base_model=_base_model_line(facts.training.base_model)),
             "# A clinical language model\n",
             f"{_origin(facts)}\n",
             _USE.format(prompt=facts.prompt_sha256),
@@ -85,7 +90,7 @@ def render_card(
             _table(("phase", "step", "training loss"), _curve_rows(steps)),
             "## Versions",
             _table(("package", "version"), sorted(facts.packages.items())),
-            _LICENCE,
+            _LICENCE.format(name=licence["name"], terms=licence["terms"]),
         ]
     )
 
@@ -114,9 +119,12 @@ def _origin(facts: CardFacts) -> str:
 
 
 def _data(dataset: Manifest) -> str:
-    kind = dataset.made_from.get("input", {}).get("kind", "")
+    source = dataset.details.get("source")
     teacher = dataset.details.get("teacher")
-    told = [_SOURCES.get(kind, _ELSEWHERE)]
+    told = [_ELSEWHERE]
+    if source is not None:
+        kind = source["kind"]
+        told = [f"Source: `{source['name']}` ({kind.replace('_', ' ')}).", _SOURCES[kind]]
     if teacher is not None:
         told.append(_TEACHERS[teacher["is_offline"]].format(model=teacher["model"]))
     rows = [("identity of its manifest", f"`{dataset.identity}`"), *dataset.details.get("rows", {}).items()]

@@ -9,19 +9,23 @@ from asclepius_ray.doctor.cluster import check_disks, check_resources, check_sto
 from asclepius_ray.doctor.findings import Finding, Level
 from asclepius_ray.doctor.fit import GIB, check_memory, num_fitting
 from asclepius_ray.doctor.memory import ModelShape, Plan
-from asclepius_ray.doctor.nodes import Node, StorageLook
+from asclepius_ray.doctor.nodes import PROGRAMS, Node, StorageLook
+from asclepius_ray.doctor.operators import check_operators, operators_to_build
 from asclepius_ray.run import Run, load_run
+from asclepius_ray.training.deepspeed_config import deepspeed_config
 
 MODEL = ModelShape(7_000_000_000, 7_000_000_000, 131_000_000, 4096, 11008, 32, 32000)
 PLAN = Plan(3, 8, "bf16", 2, 2048, gradient_checkpointing=True, on_gpu=True)
 STORAGE = StorageLook(sees_driver=True, failure="", bytes_per_second=500e6, free_bytes=2000 * GIB)
 NODE = Node(
+    node_id="0" * 56,
     name="node-0",
     num_cpus=96,
     num_gpus=8,
     memory_bytes=1000 * GIB,
     free_memory_bytes=900 * GIB,
     gpu_memory_bytes=(80 * GIB,) * 8,
+    programs=frozenset(PROGRAMS),
     scratch_folder="/tmp",
     scratch_bytes=500 * GIB,
     storage=STORAGE,
@@ -39,6 +43,11 @@ def resources(node: Node, plan: Plan) -> Finding:
 
 def memory(node: Node, plan: Plan) -> Finding:
     return check_memory(MODEL, plan, [node])
+
+
+def operators(node: Node, plan: Plan) -> Finding:
+    quantized = "training.deepspeed={zero_optimization={zero_quantized_weights=true}}"
+    return check_operators(run_of(quantized).training, [node])
 
 
 def storage(node: Node, plan: Plan) -> Finding:
@@ -74,12 +83,19 @@ FAULTS: dict[str, tuple[Callable[[Node, Plan], Finding], Node, Plan, str, str]] 
         "too little",
         "gradient_checkpointing = true",
     ),
-    "no memory to load the model": (
+    "no host memory for what is offloaded": (
         memory,
         replace(NODE, free_memory_bytes=60 * GIB),
-        replace(PLAN, zero_stage=2),
+        replace(PLAN, optimizer_offload=True),
         "too little",
-        "zero_stage = 3",
+        "more or larger nodes",
+    ),
+    "no compiler for an operator": (
+        operators,
+        replace(NODE, programs=frozenset({"ninja"})),
+        PLAN,
+        "no c++ and no nvcc",
+        "install",
     ),
     "root not shared": (
         storage,
@@ -112,7 +128,7 @@ FAULTS: dict[str, tuple[Callable[[Node, Plan], Finding], Node, Plan, str, str]] 
 }
 
 
-@pytest.mark.parametrize("check", [resources, memory, storage, disks])
+@pytest.mark.parametrize("check", [resources, memory, operators, storage, disks])
 def test_a_cluster_that_has_all_is_found_well(check: Callable[[Node, Plan], Finding]) -> None:
     assert check(NODE, PLAN).level is Level.OK
 
@@ -136,6 +152,12 @@ def test_what_is_advised_does_fit() -> None:
     advised = replace(plan, zero_stage=3, gradient_checkpointing=True)
     assert num_fitting(MODEL, plan, [tight]) == 0
     assert num_fitting(MODEL, advised, [tight]) == plan.workers
+
+
+def test_the_training_of_the_papers_run_files_builds_no_operator() -> None:
+    for name in ("asclepius-7b", "asclepius-13b", "llama3-8b", "quickstart"):
+        training = load_run(f"jobs/runs/{name}.toml").training
+        assert operators_to_build(deepspeed_config(training, 8)) == {}
 
 
 def test_slow_storage_is_a_warning_with_the_time_of_a_checkpoint() -> None:

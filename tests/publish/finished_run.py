@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 from asclepius_ray.artifacts import Folder, write_manifest
 from asclepius_ray.run import load_run, resolved_json
 from asclepius_ray.synthesis.card import CardSource, render_card
+from asclepius_ray.synthesis.licences import PMC_PATIENTS
 
 PROJECT = Path(__file__).resolve().parents[2]
 TEACHER = "some-teacher-70b"
@@ -60,9 +62,12 @@ def _write_dataset(folder: Folder, kind: str) -> None:
         "articles": rows,
         "tasks": {"Question Answering": 44},
         "prompts": {"note": "0" * 64},
+        "models": [TEACHER],
+        "price": None,
+        "source": {"name": "PMC-Patients.csv", "kind": kind, "licence": asdict(PMC_PATIENTS)},
     }
     counts = {"input": 44, "ok": 44, "rejected": {}, "failed": {}}
-    card = render_card(CardSource("PMC-Patients.csv", kind, 7), counts, details)
+    card = render_card(CardSource("PMC-Patients.csv", kind, 7, PMC_PATIENTS), counts, details)
     folder.write_bytes("README.md", card.encode())
     write_manifest(folder, "dataset", counts, {"seed": 7, "input": {"kind": kind}}, details)
 

@@ -11,6 +11,8 @@ from asclepius_ray.progress import Progress
 from asclepius_ray.publish.card import check_card
 from asclepius_ray.publish.destination import Repository, parse_destination
 from asclepius_ray.publish.publishing import Order, publish
+from asclepius_ray.training.card import CardFacts, render_card
+from asclepius_ray.training.config import TrainingConfig
 
 
 def publish_to(root: Path, target: Path, **order: bool) -> list[str]:
@@ -89,6 +91,14 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 
 def test_the_synthesis_own_card_says_all_that_a_card_has_to(root: Path) -> None:
     check_card((root / "dataset" / "README.md").read_text(), "the card", TEACHER)
+
+
+@pytest.mark.parametrize("base_model", ["tiny", "huggyllama/llama-7b"])
+def test_the_trainings_own_card_says_all_that_a_card_has_to(root: Path, base_model: str) -> None:
+    training = TrainingConfig(base_model=base_model)
+    made_of = read_manifest(Folder(str(root / "dataset")))
+    facts = CardFacts(training, 2048, 1000, "f00d", made_of, {"torch": "2.13.0"})
+    check_card(render_card(facts, [], []), "the card", TEACHER)
 
 
 @pytest.mark.parametrize(

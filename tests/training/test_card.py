@@ -17,6 +17,11 @@ LINES = [
     *({"phase": "notes", "step": step, "loss": 5 - step / 40} for step in range(1, 41)),
     {"phase": "instructions", "step": 41, "loss": 3.25},
 ]
+LICENCE = {
+    "id": "cc-by-nc-sa-4.0",
+    "name": "CC BY-NC-SA 4.0 (PMC-Patients)",
+    "terms": "Pass it on under the same licence.",
+}
 
 
 def dataset(kind: str = "case_reports", is_offline: bool = False) -> Manifest:
@@ -25,7 +30,11 @@ def dataset(kind: str = "case_reports", is_offline: bool = False) -> Manifest:
         counts={},
         files={},
         made_from={"input": {"kind": kind}},
-        details={"teacher": {"model": "a-teacher", "is_offline": is_offline}, "rows": {"train": 90}},
+        details={
+            "teacher": {"model": "a-teacher", "is_offline": is_offline},
+            "rows": {"train": 90},
+            "source": {"name": "PMC-Patients.csv", "kind": kind, "licence": LICENCE},
+        },
         packages={},
     )
 
@@ -44,8 +53,9 @@ def test_the_card_names_base_model_data_teacher_licence_versions_and_limits() ->
         dataset().identity,
         "| train | 90 |",
         "The teacher `a-teacher`",
-        "CC BY-NC-SA 4.0",
-        "PMC-Patients",
+        "license: cc-by-nc-sa-4.0\n",
+        "Source: `PMC-Patients.csv` (case reports).",
+        "CC BY-NC-SA 4.0 (PMC-Patients). Pass it on under the same licence.",
         "| torch | 2.13.0 |",
         "sha256 `f00d`",
         "For research only",
@@ -91,7 +101,8 @@ def test_rows_from_elsewhere_are_called_so() -> None:
         packages={},
     )
     text = card(made_of)
-    assert "The rows were made elsewhere" in text
+    assert "Source: rows that were made elsewhere" in text
+    assert "license: other\n" in text
     assert "| train | 7 |" in text
     assert "The teacher" not in text
     assert "made elsewhere" not in card()

@@ -77,16 +77,20 @@ by_name = pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: varia
 
 def train_and_export(rank: int, folder: str) -> None:
     """On each rank: every variant one after the other, exported, with the engine's losses and logits."""
+    from asclepius_ray.training.checkpoints.adam import reset_moments
+    from asclepius_ray.training.checkpoints.writing import CheckpointWriter
     from asclepius_ray.training.engine import start_engine
     from asclepius_ray.training.export import export_model
-    from asclepius_ray.training.loop import Job, LoopState, Trainer, reset_moments
+    from asclepius_ray.training.loop import Job, Trainer
+    from asclepius_ray.training.loop_state import LoopState
 
     packed = pack()
     for variant in VARIANTS:
         engine = start_engine(Path(folder) / "base", variant.training, SEED)
         reset_moments(engine)
         job = Job(Folder(folder), LENGTH, variant.training, seed=1, board=None)
-        trainer = Trainer(job, engine, LoopState(), [])
+        checkpoints = CheckpointWriter(engine, Folder(folder).child("training"), num_kept=1)
+        trainer = Trainer(job, engine, LoopState(), [], checkpoints)
         losses = [trainer.optimizer_step(packed, rows_of(step), RATE) for step in range(STEPS)]
         target = Path(folder) / variant.name
         export_model(engine.module, Folder(str(target)), variant.training)

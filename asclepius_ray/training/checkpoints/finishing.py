@@ -20,7 +20,7 @@ from asclepius_ray.training.checkpoints.catalog import (
     outdated_steps,
     step_folder,
 )
-from asclepius_ray.training.checkpoints.storing import store_files
+from asclepius_ray.training.checkpoints.storing import store_files, tried_again
 
 LOOK_SECONDS = 0.1
 """How often rank 0 looks for the other ranks' records."""
@@ -71,7 +71,7 @@ def finish_part(checkpoint: Checkpoint, group: Group) -> None:
         StoredFile(name, size, digest, tuple(fragments)).to_json()
         for name, (size, digest), fragments in zip(names, stored, checkpoint.fragments, strict=True)
     ]
-    target.write_bytes(group.record_name(group.rank), json.dumps(files).encode())
+    _write(target, group.record_name(group.rank), json.dumps(files).encode())
     if not target.is_local:
         shutil.rmtree(checkpoint.source)
 
@@ -81,7 +81,7 @@ def commit(checkpoint: Checkpoint, group: Group, given_up: threading.Event) -> N
     target = checkpoint.target
     content = json.dumps(checkpoint.state).encode()
     state = StoredFile(f"state-{group.name}.json", len(content), hashlib.sha256(content).hexdigest())
-    target.write_bytes(state.name, content)
+    _write(target, state.name, content)
     files: list[StoredFile] = []
     for rank in range(group.num_workers):
         while not target.exists(group.record_name(rank)):
@@ -100,9 +100,13 @@ def commit(checkpoint: Checkpoint, group: Group, given_up: threading.Event) -> N
         state=state,
         files=tuple(files),
     )
-    target.write_bytes(COMMIT_NAME, whole.to_bytes())
+    _write(target, COMMIT_NAME, whole.to_bytes())
 
 
 def remove_outdated(training: Folder, num_kept: int, best: int | None) -> None:
     for step in outdated_steps(committed_steps(training), num_kept, best):
         delete_step(training, step)
+
+
+def _write(target: Folder, name: str, content: bytes) -> None:
+    tried_again(lambda: target.write_bytes(name, content), target)

@@ -23,6 +23,7 @@ from asclepius_ray.training.checkpoints.catalog import (
 )
 from asclepius_ray.training.checkpoints.pieces import owned_pieces, parameter_sizes, refresh_weights
 from asclepius_ray.training.checkpoints.shards import check_coverage, copy_into, overlaps, wanted_by_name
+from asclepius_ray.training.checkpoints.storing import tried_again
 from asclepius_ray.training.loop_state import LoopState
 
 logger = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ def _load_own_part(engine: DeepSpeedEngine, folder: Folder, commit: Commit) -> L
 def _read_checked(folder: Folder, file: StoredFile) -> bytes:
     """The file's content, if it is what was written."""
     try:
-        content = folder.read_bytes(file.name)
+        content = tried_again(lambda: folder.read_bytes(file.name), folder)
     except FileNotFoundError:
         raise DamagedCheckpointError(f"{file.name} is missing") from None
     if len(content) != file.num_bytes or hashlib.sha256(content).hexdigest() != file.sha256:

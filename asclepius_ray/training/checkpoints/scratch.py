@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PREFIX = "asclepius-checkpoint-"
@@ -23,7 +23,9 @@ def scratch_folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder)
+        # A thread that is still at work may remove parts of it meanwhile.
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder)
         os.close(descriptor)
 
 

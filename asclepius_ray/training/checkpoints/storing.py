@@ -6,14 +6,16 @@ In a bucket they are copied; a local folder holds them already, and they get the
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import TrainingError
 
+Value = TypeVar("Value")
 PARTIAL_SUFFIX = ".partial"
 """What is being written; the final name says that a file is whole."""
 UPLOADS = 8
@@ -46,13 +48,20 @@ def store_files(source: Path, names: list[str], target: Folder) -> list[tuple[in
 def _store(file: Path, name: str, target: Folder) -> tuple[int, str]:
     if target.is_local:
         return _settle(file, target.local_path / name)
-    for attempt in range(1, ATTEMPTS):
+    # Half of it may be there: the next attempt writes over it.
+    return tried_again(lambda: _upload(file, name, target), target)
+
+
+def tried_again(action: Callable[[], Value], place: Folder) -> Value:
+    """What `action` returns; on a bucket it is tried some times before its OSError counts."""
+    for attempt in range(1, 1 if place.is_local else ATTEMPTS):
         try:
-            return _upload(file, name, target)
+            return action()
+        except FileNotFoundError:
+            raise
         except OSError:
-            # Half of it may be there: the next attempt writes over it.
             time.sleep(2.0**attempt)
-    return _upload(file, name, target)
+    return action()
 
 
 def _settle(file: Path, final: Path) -> tuple[int, str]:
