@@ -165,7 +165,7 @@ def test_slow_storage_is_a_warning_with_the_time_of_a_checkpoint() -> None:
     found = storage(slow, PLAN)
     assert found.level is Level.WARNING
     assert "10 MB/s" in found.said
-    assert "takes about 1,225 s" in found.said
+    assert "takes about 1,050 s" in found.said
 
 
 def test_gpus_of_which_nothing_is_known_are_no_reason_to_refuse() -> None:

@@ -37,6 +37,8 @@ def settings(**changed: object) -> TrainingConfig:
         ],
         "global_batch": 4,
         "micro_batch": 2,
+        # A lone worker would take both cores, and add up in another order.
+        "cpu_threads": 1,
         "checkpoint_steps": CHECKPOINT_STEPS,
     }
     return parse_section(TrainingConfig, {**values, **changed}, "the drill")

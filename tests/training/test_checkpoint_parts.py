@@ -36,6 +36,7 @@ from asclepius_ray.training.checkpoints.shards import (
     wanted_by_name,
     write_files,
 )
+from asclepius_ray.training.checkpoints.storing import tried_again
 from asclepius_ray.training.loop_state import Best, LoopState
 
 SIZES = {"embedding": 97, "norm": 1, "projection": 40, "bias": 7}
@@ -183,6 +184,29 @@ def test_the_best_step_of_a_phase_is_none_of_another_phase() -> None:
     assert state.best_step_of_phase is None
     state.note_validation(5.0)
     assert state.best_step_of_phase == 9
+
+
+class FailingFirst:
+    """Fails so many times before it does what it is asked for."""
+
+    def __init__(self, error: OSError, times: int) -> None:
+        self.error, self.times, self.calls = error, times, 0
+
+    def __call__(self) -> int:
+        self.calls += 1
+        if self.calls <= self.times:
+            raise self.error
+        return self.calls
+
+
+def test_a_bucket_that_fails_once_is_asked_again_and_a_disk_is_not(tmp_path: Path) -> None:
+    bucket = Folder("s3://runs/training")
+    assert tried_again(FailingFirst(OSError("slow down"), 1), bucket) == 2
+    for place, error in ((bucket, FileNotFoundError("gone")), (Folder(str(tmp_path)), OSError("full"))):
+        action = FailingFirst(error, 1)
+        with pytest.raises(OSError, match=str(error)):
+            tried_again(action, place)
+        assert action.calls == 1
 
 
 HOLD = """

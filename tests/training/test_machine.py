@@ -56,7 +56,7 @@ def test_the_machine_is_described_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"parameter_offload": True, "zero_stage": 2}, "parameter_offload needs zero_stage 3, it is 2"),
+        ({"parameter_offload": True, "zero_stage": 2}, "parameter_offload needs zero_stage 3, not 2"),
         ({"optimizer_offload": True, "zero_stage": 0}, "optimizer_offload needs zero_stage 1, 2 or 3"),
         ({"attention": "varlen"}, 'attention = "varlen" is for GPUs in 16 bits'),
         ({"attention": "flash_attention_2", "use_gpu": True}, "is for GPUs in 16 bits"),
