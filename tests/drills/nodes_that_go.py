@@ -19,7 +19,6 @@ from training_runs import Watch, copy_prepared, prepare, result_of, run, setting
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.training import fitting
-from asclepius_ray.training.board import Board
 
 DEADLINE_SECONDS = 12
 STEP_SECONDS = 0.25
@@ -27,14 +26,6 @@ MANY_EPOCHS = [
     {"kind": "notes", "epochs": 12, "learning_rate": 1e-3},
     {"kind": "instructions", "epochs": 12, "learning_rate": 1e-3},
 ]
-
-
-class SlowBoard(Board):
-    """Makes every step last: something has to be left when the nodes come and go."""
-
-    def wishes(self) -> list[str]:
-        time.sleep(STEP_SECONDS)
-        return super().wishes()
 
 
 class Nodes:
@@ -122,7 +113,6 @@ def main(folder: Path) -> None:
     copy_prepared(prepared, broken)
     training = settings(phases=MANY_EPOCHS, zero_stage=3)
     run(unbroken, training, Watch())
-    fitting.Board = SlowBoard  # type: ignore[misc]
     fitting.RESIZE_SECONDS = 3.0
     scene = script(nodes)
     awaited = [next(scene)]
@@ -136,7 +126,8 @@ def main(folder: Path) -> None:
 
     watch = Watch(act=act)
     # Few checkpoints by themselves: those that save every step are due to the notices.
-    run(broken, settings(phases=MANY_EPOCHS, zero_stage=3, workers=[1, 2], checkpoint_steps=10), watch)
+    elastic = settings(phases=MANY_EPOCHS, zero_stage=3, workers=[1, 2], checkpoint_steps=10)
+    run(broken, elastic, watch, STEP_SECONDS)
     seen = {
         "starts": watch.starts,
         "executed": watch.executed,

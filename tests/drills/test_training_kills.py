@@ -29,6 +29,8 @@ from asclepius_ray.artifacts import Folder, is_finished
 from asclepius_ray.errors import TrainingError
 from asclepius_ray.training.checkpoints.catalog import committed_steps, step_folder
 
+STEP_SECONDS = 0.15
+
 
 @pytest.fixture(scope="module")
 def prepared(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Folder:
@@ -83,7 +85,7 @@ def test_ten_kills_on_two_then_one_then_two_workers_change_no_bit(
         kills = Kills(root, steps, stop_at, chance)
         watch = Watch(act=kills)
         try:
-            run(root, settings(workers=workers), watch)
+            run(root, settings(workers=workers), watch, STEP_SECONDS)
         except KeyboardInterrupt:
             assert stop_at is not None
         assert kills.steps == [], "a kill was not carried out"
@@ -174,7 +176,7 @@ def test_a_disk_that_fills_during_a_checkpoint_is_named_and_the_run_goes_on_when
 
         watch = Watch(act=shrink)
         with pytest.raises(TrainingError, match=r"No space left on device.*goes on from the newest"):
-            run(root, settings(), watch)
+            run(root, settings(), watch, STEP_SECONDS)
         assert len(watch.starts) == 1, "what cannot help was tried again"
         kept = committed_steps(root.child("training"))
         assert kept[0] >= watch.reported[-1]

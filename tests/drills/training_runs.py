@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,8 @@ from asclepius_ray.artifacts import Folder
 from asclepius_ray.config import parse_section
 from asclepius_ray.progress import Progress
 from asclepius_ray.tokens.config import TokensConfig
+from asclepius_ray.training import fitting
+from asclepius_ray.training.board import Board
 from asclepius_ray.training.checkpoints.catalog import committed_steps, read_commit
 from asclepius_ray.training.config import TrainingConfig
 from asclepius_ray.training.recorder import Recorder
@@ -21,6 +24,7 @@ from asclepius_ray.training.stage import ensure_base_model, ensure_tokens, train
 SEED, TOKENS = 5, TokensConfig(sequence_length=128)
 MADE_FROM = {"settings": "of a drill"}
 CHECKPOINT_STEPS = 3
+WATCH_SECONDS = 0.1
 
 
 def settings(**changed: object) -> TrainingConfig:
@@ -65,7 +69,7 @@ class Watch(Progress):
     """Hears everything that the workers tell the driver."""
 
     act: Callable[["Watch"], None] = lambda watch: None
-    """Called in the driver's main thread, twice a second."""
+    """Called in the driver's main thread, every WATCH_SECONDS."""
     lines: list[dict[str, Any]] = field(default_factory=list)
     """Metric lines of optimizer steps in the order in which they ran, repeated ones included."""
     starts: list[dict[str, Any]] = field(default_factory=list)
@@ -98,9 +102,23 @@ class Watch(Progress):
                 self.reported.append(event["total_steps"])
 
 
-def run(root: Folder, training: TrainingConfig, watch: Watch) -> None:
-    """The product's own training, with every event heard before the product takes it."""
-    take = Recorder.take
+def slow_board(step_seconds: float) -> type[Board]:
+    """A board that makes every step last: something has to be left when workers and nodes come and go."""
+
+    class SlowBoard(Board):
+        def wishes(self) -> list[str]:
+            time.sleep(step_seconds)
+            return super().wishes()
+
+    return SlowBoard
+
+
+def run(root: Folder, training: TrainingConfig, watch: Watch, step_seconds: float = 0.0) -> None:
+    """The product's own training, with every event heard before the product takes it.
+
+    A step lasts `step_seconds` longer than it would.
+    """
+    take, board, poll_seconds = Recorder.take, fitting.Board, fitting.POLL_SECONDS
 
     def hear_and_take(recorder: Recorder, events: list[dict[str, Any]]) -> None:
         for event in events:
@@ -109,10 +127,12 @@ def run(root: Folder, training: TrainingConfig, watch: Watch) -> None:
         watch.act(watch)
 
     Recorder.take = hear_and_take  # type: ignore[method-assign]
+    fitting.Board, fitting.POLL_SECONDS = slow_board(step_seconds), WATCH_SECONDS  # type: ignore[misc]
     try:
         train(root, TOKENS, training, SEED, watch, MADE_FROM)
     finally:
         Recorder.take = take  # type: ignore[method-assign]
+        fitting.Board, fitting.POLL_SECONDS = board, poll_seconds  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
