@@ -1,4 +1,6 @@
-"""What is replaced on DeepSpeed's engine does what it must: the gradient's norm, a plain loop's steps."""
+"""What is replaced on DeepSpeed's engine for a lone worker does what it must: a plain loop's steps.
+
+`test_export.py` holds the norms of two workers against a plain loop's."""
 
 import json
 from pathlib import Path
@@ -15,11 +17,10 @@ from asclepius_ray.training.order import step_rows
 from asclepius_ray.training.schedule import learning_rate
 
 STEPS = 6
-STAGES = (0, 2, 3)
 
 
-def take_steps(rank: int, folder: str, stages: tuple[int, ...]) -> None:
-    """On each rank: the norm of the first step's gradient, and the loss of every step."""
+def take_steps(rank: int, folder: str) -> None:
+    """The norm of every step's gradient, and its loss."""
     from asclepius_ray.training.checkpoints.adam import reset_moments
     from asclepius_ray.training.checkpoints.writing import CheckpointWriter
     from asclepius_ray.training.engine import start_engine
@@ -27,25 +28,19 @@ def take_steps(rank: int, folder: str, stages: tuple[int, ...]) -> None:
     from asclepius_ray.training.loop import Job, Trainer
     from asclepius_ray.training.loop_state import LoopState
 
-    packed, found = pack(), {}
-    for stage in stages:
-        training = settings(stage, "fp32", 2)
-        engine = start_engine(Path(folder) / "model", training)
-        writer = CheckpointWriter(engine, Folder(folder), num_kept=1)
-        job = Job(Folder(folder), LENGTH, training, seed=1, board=None)
-        trainer = Trainer(job, engine, LoopState(), [], writer)
-        reset_moments(engine)
-        losses, norms = [], []
-        for step in range(STEPS):
-            rate = learning_rate(step, STEPS, PEAK, 0.03)
-            if step == STEPS // 2:
-                reset_moments(engine)
-            losses.append(trainer.optimizer_step(packed, step_rows(len(packed), 5, 1, 0, step), rate))
-            norms.append(gradient_norm(engine))
-        found[str(stage)] = {"losses": losses, "norms": norms}
-        engine.destroy()
-    if rank == 0:
-        (Path(folder) / "found.json").write_text(json.dumps(found))
+    packed, training = pack(), settings(0, "fp32", 2)
+    engine = start_engine(Path(folder) / "model", training)
+    writer = CheckpointWriter(engine, Folder(folder), num_kept=1)
+    job = Job(Folder(folder), LENGTH, training, seed=1, board=None)
+    trainer = Trainer(job, engine, LoopState(), [], writer)
+    losses, norms = [], []
+    for step in range(STEPS):
+        rate = learning_rate(step, STEPS, PEAK, 0.03)
+        if step in (0, STEPS // 2):
+            reset_moments(engine)
+        losses.append(trainer.optimizer_step(packed, step_rows(len(packed), 5, 1, 0, step), rate))
+        norms.append(gradient_norm(engine))
+    (Path(folder) / "found.json").write_text(json.dumps({"losses": losses, "norms": norms}))
 
 
 def first_norm(folder: Path) -> float:
@@ -57,16 +52,10 @@ def first_norm(folder: Path) -> float:
     return float(torch.nn.utils.get_total_norm(gradients))
 
 
-@pytest.mark.parametrize(("workers", "stages"), [(1, (0,)), (2, STAGES)])
-def test_norm_and_losses_are_those_of_a_plain_loop(
-    tmp_path: Path, workers: int, stages: tuple[int, ...]
-) -> None:
+def test_norm_and_losses_of_a_lone_worker_are_those_of_a_plain_loop(tmp_path: Path) -> None:
     make_model().save_pretrained(tmp_path / "model")
-    run_on_ranks(take_steps, workers, str(tmp_path), stages)
+    run_on_ranks(take_steps, 1, str(tmp_path))
     found = json.loads((tmp_path / "found.json").read_text())
     losses, _ = plain_loop(tmp_path / "model")
-    norm = first_norm(tmp_path / "model")
-    assert norm > settings(0, "fp32", 2).max_gradient_norm, "what is clipped is measured before"
-    for stage in stages:
-        assert found[str(stage)]["norms"][0] == pytest.approx(norm, rel=1e-4)
-        assert found[str(stage)]["losses"] == pytest.approx(losses, abs=2e-5)
+    assert found["norms"][0] == pytest.approx(first_norm(tmp_path / "model"), rel=1e-4)
+    assert found["losses"] == pytest.approx(losses, abs=2e-5)

@@ -80,10 +80,12 @@ def train_and_export(rank: int, folder: str) -> None:
     from asclepius_ray.training.checkpoints.adam import reset_moments
     from asclepius_ray.training.checkpoints.writing import CheckpointWriter
     from asclepius_ray.training.engine import start_engine
+    from asclepius_ray.training.engine_tuning import gradient_norm
     from asclepius_ray.training.export import export_model
     from asclepius_ray.training.loop import Job, Trainer
     from asclepius_ray.training.loop_state import LoopState
 
+    refuse_an_unknown_key(Path(folder) / "base")
     packed = pack()
     for variant in VARIANTS:
         engine = start_engine(Path(folder) / "base", variant.training, SEED)
@@ -91,17 +93,29 @@ def train_and_export(rank: int, folder: str) -> None:
         job = Job(Folder(folder), LENGTH, variant.training, seed=1, board=None)
         checkpoints = CheckpointWriter(engine, Folder(folder).child("training"), num_kept=1)
         trainer = Trainer(job, engine, LoopState(), [], checkpoints)
-        losses = [trainer.optimizer_step(packed, rows_of(step), RATE) for step in range(STEPS)]
+        losses, norms = [], []
+        for step in range(STEPS):
+            losses.append(trainer.optimizer_step(packed, rows_of(step), RATE))
+            norms.append(gradient_norm(engine))
         target = Path(folder) / variant.name
         export_model(engine.module, Folder(str(target)), variant.training)
         engine.eval()
         logits = logits_of(engine)
         if rank == 0:
             torch.save(logits, target.with_suffix(".logits"))
-            target.with_suffix(".losses").write_text(json.dumps(losses))
+            target.with_suffix(".losses").write_text(json.dumps({"losses": losses, "norms": norms}))
             if variant == VARIANTS[0]:
                 engine.module.save_pretrained(target.with_suffix(".reference"))
         engine.destroy()
+
+
+def refuse_an_unknown_key(base: Path) -> None:
+    from asclepius_ray.training.engine import start_engine
+
+    table = {"zero_optimization": {"reduce_bucket_sise": 1}}
+    training = TrainingConfig(zero_stage=2, global_batch=BATCH, micro_batch=2, deepspeed=table)
+    with pytest.raises(ConfigError, match=r"training\.deepspeed: .*reduce_bucket_sise"):
+        start_engine(base, training)
 
 
 def rows_of(step: int) -> list[int]:
@@ -120,9 +134,9 @@ def logits_of(model: Any) -> torch.Tensor:
     return output.logits.float()
 
 
-def plain_losses(model: torch.nn.Module) -> list[float]:
-    """The same steps in one process, by torch alone."""
-    packed, losses = pack(), []
+def plain_steps(model: torch.nn.Module) -> tuple[list[float], list[float]]:
+    """The same steps in one process, by torch alone: their losses and the norms of their gradients."""
+    packed, losses, norms = pack(), [], []
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
     for step in range(STEPS):
@@ -130,10 +144,10 @@ def plain_losses(model: torch.nn.Module) -> list[float]:
         optimizer.zero_grad()
         loss = summed_loss(model, collate(packed, rows)) / packed.loss_tokens(rows)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, CLIP)
+        norms.append(torch.nn.utils.clip_grad_norm_(trained, CLIP).item())
         optimizer.step()
         losses.append(loss.item())
-    return losses
+    return losses, norms
 
 
 @pytest.fixture(scope="module")
@@ -185,10 +199,16 @@ def test_two_workers_lose_what_one_plain_loop_loses(exported: Path, variant: Var
     model = AutoModelForCausalLM.from_pretrained(exported / "base")
     if variant.lora:
         add_adapters(model, LORA, SEED)
-    expected = plain_losses(model)
-    assert expected[0] - expected[2] > 0.01, "the steps must have moved the model"
+    losses, norms = plain_steps(model)
+    assert losses[0] - losses[2] > 0.01, "the steps must have moved the model"
     found = json.loads((exported / f"{variant.name}.losses").read_text())
-    assert found == pytest.approx(expected, abs=2e-5)
+    assert found["losses"] == pytest.approx(losses, abs=2e-5)
+    assert found["norms"] == pytest.approx(norms, rel=1e-3)
+
+
+def test_the_norm_is_that_of_the_gradient_before_it_was_clipped(exported: Path) -> None:
+    _, norms = plain_steps(AutoModelForCausalLM.from_pretrained(exported / "base"))
+    assert max(norms) > 1.2 * CLIP
 
 
 @pytest.mark.parametrize("variant", ADAPTED, ids=lambda variant: variant.name)
@@ -301,20 +321,6 @@ def test_a_layer_that_cannot_have_an_adapter_is_named(targets: tuple[str, ...], 
     with pytest.raises(ConfigError, match=message) as refused:
         add_adapters(make_model(), LoraConfig(target_modules=targets), SEED)
     assert "\n" not in str(refused.value)
-
-
-def start_with_an_unknown_key(rank: int, folder: str) -> None:
-    from asclepius_ray.training.engine import start_engine
-
-    table = {"zero_optimization": {"reduce_bucket_sise": 1}}
-    training = TrainingConfig(zero_stage=2, global_batch=2, micro_batch=2, deepspeed=table)
-    with pytest.raises(ConfigError, match=r"training\.deepspeed: .*reduce_bucket_sise"):
-        start_engine(Path(folder), training)
-
-
-def test_a_key_that_deepspeed_does_not_know_is_named(tmp_path: Path) -> None:
-    make_model().save_pretrained(tmp_path)
-    run_on_ranks(start_with_an_unknown_key, 1, str(tmp_path))
 
 
 def test_the_index_counts_tensors_of_all_files() -> None:

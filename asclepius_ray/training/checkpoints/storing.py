@@ -20,6 +20,8 @@ PARTIAL_SUFFIX = ".partial"
 """What is being written; the final name says that a file is whole."""
 UPLOADS = 8
 ATTEMPTS = 4
+WAIT_SECONDS = 2.0
+"""Before the second attempt; twice as long before each further one."""
 _BLOCK = 8 << 20
 
 
@@ -60,7 +62,7 @@ def tried_again(action: Callable[[], Value], place: Folder) -> Value:
         except FileNotFoundError:
             raise
         except OSError:
-            time.sleep(2.0**attempt)
+            time.sleep(WAIT_SECONDS * 2 ** (attempt - 1))
     return action()
 
 
