@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from asclepius_ray.synthesis.config import InputConfig
 from asclepius_ray.synthesis.mimic import noteevents_columns
-from asclepius_ray.synthesis.rows import column_names, read_rows
-from asclepius_ray.synthesis.tables import Table, find_tables
+from asclepius_ray.tables.files import Table, find_tables
+from asclepius_ray.tables.rows import column_names, read_rows
 
 _PMC_PATIENTS_COLUMNS = {"patient_id", "patient_uid", "PMID", "file_path", "title"}
 _PMC_FILE = re.compile(r"PMC\d+\.xml$")
@@ -44,7 +44,7 @@ def licence_of_input(config: InputConfig) -> Licence:
     """The licence that the run file states, or that of tables that are known, or `UNKNOWN`."""
     if config.licence:
         return Licence("other", config.licence, "What is made of the texts is under their licence too.")
-    found = {_licence_of(table) for table in find_tables(config.path)}
+    found = {_licence_of(table) for table in find_tables(config.path, "input.path")}
     return found.pop() if len(found) == 1 else UNKNOWN
 
 

@@ -37,10 +37,10 @@ from asclepius_ray.synthesis.licences import licence_of_input
 from asclepius_ray.synthesis.monitor import Monitor
 from asclepius_ray.synthesis.question_pool import build_pool, find_pool, write_pool
 from asclepius_ray.synthesis.reports import Reports, load_reports
-from asclepius_ray.synthesis.split import choose_validation_articles
 from asclepius_ray.synthesis.steps import STEPS, Demands
 from asclepius_ray.synthesis.walk import PENDING, RowResult, Walk
 from asclepius_ray.synthesis.workers import Crew, order_blocks, read_rows, walk_reports
+from asclepius_ray.tables.split import choose_validation_articles
 
 JOURNAL_NAME = "journal/teacher"
 NUM_EXAMPLES = 5

@@ -32,6 +32,7 @@ from asclepius_ray.tokens.tokenizer import train_tokenizer
 from asclepius_ray.training.base_model_source import SMALL_SUFFIXES, source_folder
 from asclepius_ray.training.base_model_weights import bring_weights, write_weights
 from asclepius_ray.training.config import TINY, TinyConfig, TrainingConfig
+from asclepius_ray.training.sources import source_folders
 from asclepius_ray.transfers import copy_files
 
 
@@ -46,7 +47,8 @@ def prepare_base_model(
     disable_progress_bar()
     name, folder = training.base_model, root.child("base_model")
     if name == TINY:
-        model, tokenizer = make_tiny_model(root.child("notes"), training.tiny, sequence_length, seed)
+        notes = source_folders(root, training.dataset)["notes"]
+        model, tokenizer = make_tiny_model(notes, training.tiny, sequence_length, seed)
         details = _write_small_files(name, model, tokenizer, sequence_length, folder)
         hashes = write_weights(model, folder)
     else:

@@ -69,6 +69,11 @@ class TrainingConfig(Section):
 
     base_model: str = Field(default=TINY, min_length=1)
     """"tiny" (made from scratch, tokenizer included), or a Hugging Face id, folder or URI."""
+    dataset: Annotated[str, Operational()] = ""
+    """A file, folder or URI with the columns patient_id, note, question, answer (Parquet, CSV, JSON lines);
+    "" = what the synthesis has made in this root. What counts is the content."""
+    validation_share: float = Field(default=0.05, gt=0, lt=1)
+    """Share of the patients of `dataset` that is held out, where it has no `validation-*` files."""
     tiny: TinyConfig = TinyConfig()
     phases: Annotated[tuple[PhaseConfig, ...], Field(min_length=1)] = (
         PhaseConfig(kind="notes", epochs=1),
@@ -157,4 +162,13 @@ class TrainingConfig(Section):
             raise ValueError("early_stopping_min_delta does nothing without early_stopping_patience")
         if len(set(self.trackers)) < len(self.trackers):
             raise ValueError("trackers names one of them twice")
+        return self
+
+    @model_validator(mode="after")
+    def _split_is_of_a_dataset(self) -> "TrainingConfig":
+        if not self.dataset and self.validation_share != type(self).model_fields["validation_share"].default:
+            raise ValueError(
+                "validation_share is for training.dataset; what the synthesis holds out is set by "
+                "synthesis.validation_share"
+            )
         return self

@@ -13,24 +13,25 @@ import torch.distributed
 from deepspeed import DeepSpeedEngine
 from ray.actor import ActorHandle
 
-from asclepius_ray.artifacts import Folder
+from asclepius_ray.artifacts import Folder, read_manifest
 from asclepius_ray.errors import TrainingError
-from asclepius_ray.tokens.store import read_documents
+from asclepius_ray.node_cache import fetch_to_node, forget_on_node
 from asclepius_ray.training.batch_loader import BatchLoader
 from asclepius_ray.training.batches import FINGERPRINTS, PackedRows, summed_loss
 from asclepius_ray.training.checkpoints.adam import reset_moments
 from asclepius_ray.training.checkpoints.reading import restore_newest, restore_weights
 from asclepius_ray.training.checkpoints.writing import CheckpointWriter
-from asclepius_ray.training.config import PhaseConfig, TrainingConfig
+from asclepius_ray.training.config import TrainingConfig
 from asclepius_ray.training.control import Control, Wish
 from asclepius_ray.training.engine import start_engine
 from asclepius_ray.training.engine_tuning import gradient_norm
 from asclepius_ray.training.export import export_model
 from asclepius_ray.training.failures import RegroupRequest
-from asclepius_ray.training.loop_state import LoopState
+from asclepius_ray.training.loop_state import LoopState, require_same_store
 from asclepius_ray.training.meters import StepMeter, StepTimes, padded_positions
 from asclepius_ray.training.model import check_documents_are_apart, fetch_base_model
-from asclepius_ray.training.order import document_order, micro_batches, step_rows, steps_per_epoch
+from asclepius_ray.training.order import micro_batches
+from asclepius_ray.training.phases import Phase, load_phases
 from asclepius_ray.training.recording import Recording
 from asclepius_ray.training.schedule import learning_rate
 from asclepius_ray.training.validation import Patience, is_validation_due, perplexity
@@ -53,43 +54,23 @@ class Job:
             self.board.push.remote(event)
 
 
-@dataclass(frozen=True)
-class Phase:
-    """One phase with its rows."""
-
-    index: int
-    config: PhaseConfig
-    train: PackedRows
-    validation: PackedRows
-    total_steps: int
-
-
 def run(job: Job) -> None:
     """Trains from the newest checkpoint to the end and exports the model."""
     engine = start_engine(fetch_base_model(job.root, job.training), job.training, job.seed)
     check_documents_are_apart(engine.module, engine.device)
-    phases = load_phases(job)
-    training = job.root.child("training")
+    tokens, training = job.root.child("tokens"), job.root.child("training")
+    manifest = read_manifest(tokens)
     with CheckpointWriter(engine, training, job.training.keep_checkpoints) as checkpoints:
         state = restore_newest(engine, training, lambda text: job.tell({"event": "say", "text": text}))
-        trainer = Trainer(job, engine, state or LoopState(), phases, checkpoints)
-        if not trainer.train():
+        if state is None:
+            state = LoopState(store_sha256=manifest.identity)
+        require_same_store(state, manifest.identity)
+        store = fetch_to_node(tokens, manifest.identity, manifest.files)
+        phases = load_phases(store, job.sequence_length, job.training, job.seed)
+        if not Trainer(job, engine, state, phases, checkpoints).train():
             return
+    forget_on_node(tokens, manifest.identity)
     export_model(engine.module, job.root.child("model"), job.training)
-
-
-def load_phases(job: Job) -> list[Phase]:
-    tokens = job.root.child("tokens")
-    phases = []
-    for index, config in enumerate(job.training.phases):
-        documents = read_documents(tokens, config.kind, "train")
-        order = document_order(len(documents), job.seed, index)
-        train = PackedRows.pack(documents, order, job.sequence_length)
-        held_out = read_documents(tokens, config.kind, "validation")
-        validation = PackedRows.pack(held_out, list(range(len(held_out))), job.sequence_length)
-        total = steps_per_epoch(len(train), job.training.global_batch) * config.epochs
-        phases.append(Phase(index, config, train, validation, total))
-    return phases
 
 
 class Trainer:
@@ -183,9 +164,9 @@ class Trainer:
     def _train_step(self, phase: Phase) -> None:
         started = time.monotonic()
         step = self.state.step
-        packed, rows = self._batch(phase, step)
+        packed, rows = phase.batch(step)
         rate = learning_rate(step, phase.total_steps, phase.config.learning_rate, phase.config.warmup_ratio)
-        following = self._batch(phase, step + 1) if step + 1 < phase.total_steps else None
+        following = phase.batch(step + 1) if step + 1 < phase.total_steps else None
         # Dropout, where a model has any, is a function of the step too: a resumed run draws the same.
         torch.manual_seed(hash((self.job.seed, phase.index, step, self.rank)) % 2**63)
         loss = self.optimizer_step(packed, rows, rate, following)
@@ -199,11 +180,6 @@ class Trainer:
         figures = self.meter.measure(packed, rows, positions, times)
         values = {"loss": loss, "learning_rate": rate, "gradient_norm": norm, "rows": self.rows_read}
         self._record(phase, {**values, **figures})
-
-    def _batch(self, phase: Phase, step: int) -> tuple[PackedRows, list[int]]:
-        """The rows of a phase's step."""
-        rows = step_rows(len(phase.train), self.job.training.global_batch, self.job.seed, phase.index, step)
-        return phase.train, rows
 
     def _shares(self, rows: list[int], rank: int) -> list[list[int]]:
         """A rank's micro-batches of an optimizer step."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from asclepius_ray.errors import StageChangedError
 from asclepius_ray.training.validation import Patience
 
 
@@ -30,6 +31,8 @@ class LoopState:
     """Bytes of the metrics that are of steps before the next one; the lines themselves are in their log."""
     patience: Patience = field(default_factory=Patience)
     """What early stopping remembers of this phase."""
+    store_sha256: str = ""
+    """The token store that the steps are of: on another one the same step means other rows."""
 
     @property
     def best_step_of_phase(self) -> int | None:
@@ -58,3 +61,13 @@ class LoopState:
     def from_json(cls, values: dict[str, Any]) -> "LoopState":
         best = Best(**values["best"]) if values["best"] else None
         return cls(**{**values, "best": best, "patience": Patience(**values["patience"])})
+
+
+def require_same_store(state: LoopState, store_sha256: str) -> None:
+    """Refuses to go on from a state that was reached on another token store."""
+    found = state.store_sha256
+    if found != store_sha256:
+        raise StageChangedError(
+            f"the checkpoint was made on another token store ({found[:12]}, now it is {store_sha256[:12]}), "
+            "so its position means other rows; put the old tokens/ back, or use --redo train to train anew"
+        )

@@ -1,4 +1,4 @@
-"""Reads `notes/` and `dataset/`, writes `base_model/`, `tokens/`, `training/` and `model/`.
+"""Reads `notes/` and `dataset/` (or `training.dataset`), writes `base_model/`, `training/` and `model/`.
 
 Each is skipped if it is finished and made from the same; an interrupted training goes on from its
 newest checkpoint.
@@ -6,11 +6,9 @@ newest checkpoint.
 
 import json
 import os
-from collections.abc import Callable
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
 
 from asclepius_ray.artifacts import (
     MANIFEST_NAME,
@@ -18,23 +16,22 @@ from asclepius_ray.artifacts import (
     Manifest,
     is_finished,
     read_manifest,
-    write_manifest,
 )
 from asclepius_ray.errors import StageChangedError, TrainingError
 from asclepius_ray.metric_log import join_segments, read_metrics
 from asclepius_ray.progress import Progress
-from asclepius_ray.prompts.rendering import prompt_hash
 from asclepius_ray.tokens.config import TokensConfig
 from asclepius_ray.training.base_model import prepare_base_model
 from asclepius_ray.training.base_model_source import base_model_identity
 from asclepius_ray.training.checkpoints.catalog import committed_steps
 from asclepius_ray.training.config import TINY, TrainingConfig
-from asclepius_ray.training.failures import original_error
 from asclepius_ray.training.finishing import SETTINGS_NAME, finish
 from asclepius_ray.training.fitting import fit
 from asclepius_ray.training.machine import check_a_node, require_gpus
+from asclepius_ray.training.prepared import ensure_artifact, ensure_imported_dataset, ensure_tokens
 from asclepius_ray.training.recorder import Recorder
-from asclepius_ray.training.tokenization import tokenize_pieces
+from asclepius_ray.training.sources import source_identities
+from asclepius_ray.training.tokenization import require_few_dropped
 from asclepius_ray.training.trackers import check_trackers, open_trackers
 
 _HUB_VARIABLES = ("HF_HOME", "HF_ENDPOINT", "HF_HUB_OFFLINE")
@@ -60,8 +57,11 @@ def train(
     check_trackers(training.trackers)
     _say_what_is_awaited(training, progress)
     check_a_node(training)
+    if training.dataset:
+        ensure_imported_dataset(root, training, seed, progress)
     base_model = ensure_base_model(root, tokens, training, seed, progress)
-    store = ensure_tokens(root, tokens, base_model, progress)
+    store = ensure_tokens(root, tokens, base_model, progress, training.dataset)
+    require_few_dropped(store.counts, [phase.kind for phase in training.phases], tokens.max_dropped_share)
     require_documents(store, training)
     settings = {"made_from": {**made_from, "base_model": base_model.identity, "tokens": store.identity}}
     open_training(run_folder, settings)
@@ -89,8 +89,11 @@ def ensure_base_model(
         "sequence_length": tokens.sequence_length,
     }
     if training.base_model == TINY:
-        notes = read_manifest(root.child("notes")).identity
-        made_from |= {"tiny": training.tiny.fingerprint(), "seed": seed, "notes": notes}
+        made_from |= {
+            "tiny": training.tiny.fingerprint(),
+            "seed": seed,
+            **source_identities(root, training.dataset),
+        }
     if identity := base_model_identity(training.base_model):
         made_from["base_model_content"] = identity
 
@@ -108,44 +111,7 @@ def ensure_base_model(
         details = ray.get(task.remote(root, training, tokens.sequence_length, seed, token))
         return {"parameters": details["parameters"]}, details
 
-    return _ensure(root, "base_model", made_from, build, progress)
-
-
-def ensure_tokens(root: Folder, tokens: TokensConfig, base_model: Manifest, progress: Progress) -> Manifest:
-    made_from = {
-        "base_model": base_model.identity,
-        "notes": read_manifest(root.child("notes")).identity,
-        "dataset": read_manifest(root.child("dataset")).identity,
-        "sequence_length": tokens.sequence_length,
-        "instruction_prompt": prompt_hash("instruction"),
-    }
-    return _ensure(
-        root, "tokens", made_from, lambda: (tokenize_pieces(root, tokens.sequence_length), {}), progress
-    )
-
-
-def _ensure(
-    root: Folder,
-    name: str,
-    made_from: dict[str, Any],
-    build: Callable[[], tuple[dict[str, Any], dict[str, Any]]],
-    progress: Progress,
-) -> Manifest:
-    """The artefact's manifest; built anew if it is not there or was made from something else.
-
-    Both artefacts only serve the training, whose own settings were compared before.
-    """
-    folder = root.child(name)
-    if is_finished(folder) and read_manifest(folder).made_from == made_from:
-        return read_manifest(folder)
-    progress.begin(f"training: preparing {name}")
-    folder.clear()
-    folder.make()
-    try:
-        counts, details = build()
-    except RayTaskError as error:
-        raise original_error(error) from None
-    return write_manifest(folder, name, counts, made_from, details)
+    return ensure_artifact(root, "base_model", made_from, build, progress)
 
 
 def require_documents(store: Manifest, training: TrainingConfig) -> None:

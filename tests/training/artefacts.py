@@ -1,6 +1,7 @@
-"""Small `notes/` and `dataset/` artefacts, as the synthesis stage writes them, and a foreign model."""
+"""Small `notes/` and `dataset/` artefacts as the synthesis writes them, token stores, a foreign model."""
 
 import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,6 +10,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from asclepius_ray.artifacts import Folder, write_manifest
+from asclepius_ray.tokens.rendering import TokenizedExample
+from asclepius_ray.tokens.store import write_index, write_shard
 from asclepius_ray.tokens.tokenizer import train_tokenizer
 
 SUBJECTS = ("pneumonia", "hip fracture", "appendicitis", "atrial fibrillation", "migraine", "anaemia")
@@ -51,6 +54,14 @@ def write_inputs(root: Folder, train_rows: int = 24, validation_rows: int = 4) -
                 pq.write_table(pa.table(table), stream)
     for name in ("notes", "dataset"):
         write_manifest(root.child(name), name, {"ok": train_rows + validation_rows}, {"test": True})
+
+
+def write_store(folder: Path, documents: Mapping[str, Sequence[TokenizedExample]]) -> None:
+    """A token store of one shard for each of "notes/train", "notes/validation", ..."""
+    store = Folder(str(folder))
+    for name, examples in documents.items():
+        kind, split = name.split("/")
+        write_index(store, kind, split, [write_shard(store, kind, split, 0, examples)])
 
 
 CHATML = (

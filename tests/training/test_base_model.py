@@ -24,7 +24,8 @@ from asclepius_ray.tokens.config import TokensConfig
 from asclepius_ray.training.base_model import prepare_base_model
 from asclepius_ray.training.base_model_source import base_model_identity, check_base_model
 from asclepius_ray.training.config import TrainingConfig
-from asclepius_ray.training.stage import _ensure, ensure_base_model
+from asclepius_ray.training.prepared import ensure_artifact
+from asclepius_ray.training.stage import ensure_base_model
 
 NOBODY_LISTENS = "http://127.0.0.1:9"
 HUB_ID = "nobody/no-such-model"
@@ -97,7 +98,7 @@ def test_an_artefact_in_a_bucket_with_options_is_known_by_its_name(
         endpoint = "http://{}:{}".format(*server.get_host_and_port())
         boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket="runs")
         root = Folder(f"s3://runs/one?region=us-east-1&endpoint_override={endpoint}")
-        assert _ensure(root, "tokens", {}, lambda: ({}, {}), Progress()).artifact == "tokens"
+        assert ensure_artifact(root, "tokens", {}, lambda: ({}, {}), Progress()).artifact == "tokens"
     finally:
         server.stop()
 

@@ -1,4 +1,4 @@
-"""What is decided without a model: the order of the rows, the learning rate, DeepSpeed's configuration."""
+"""What is decided without a model: the learning rate, DeepSpeed's configuration, what is told of it."""
 
 import itertools
 
@@ -9,52 +9,8 @@ from asclepius_ray.errors import ConfigError, TrainingError
 from asclepius_ray.training.config import TrainingConfig
 from asclepius_ray.training.deepspeed_config import deepspeed_config
 from asclepius_ray.training.failures import original_error
-from asclepius_ray.training.order import (
-    PADDING_ROW,
-    accumulation_steps,
-    micro_batches,
-    step_rows,
-    steps_per_epoch,
-)
 from asclepius_ray.training.recorder import summarize
 from asclepius_ray.training.schedule import learning_rate
-
-
-@pytest.mark.parametrize(("num_rows", "batch"), [(20, 8), (8, 8), (3, 8), (129, 128)])
-def test_every_epoch_reads_every_row_once(num_rows: int, batch: int) -> None:
-    steps = steps_per_epoch(num_rows, batch)
-    orders = []
-    for epoch in range(3):
-        rows = [
-            row
-            for step in range(epoch * steps, (epoch + 1) * steps)
-            for row in step_rows(num_rows, batch, seed=7, phase=1, step=step)
-        ]
-        assert sorted(rows) == list(range(num_rows))
-        orders.append(tuple(rows))
-    assert len(set(orders)) > 1
-
-
-def test_the_order_depends_on_seed_phase_and_step_alone() -> None:
-    def order(seed: int, phase: int) -> list[list[int]]:
-        return [step_rows(50, 8, seed, phase, step) for step in range(14)]
-
-    assert order(1, 0) == order(1, 0)
-    assert order(1, 0)[9] == step_rows(50, 8, 1, 0, 9)
-    assert order(1, 0) != order(2, 0)
-    assert order(1, 0) != order(1, 1)
-    assert order(-1, 0) != order(1, 0)
-
-
-@pytest.mark.parametrize(("workers", "micro"), list(itertools.product([1, 2, 3, 4], [1, 2, 5])))
-def test_every_split_covers_the_same_rows_and_fills_up_with_weightless_ones(workers: int, micro: int) -> None:
-    rows = list(range(100, 111))
-    count = accumulation_steps(12, workers, micro)
-    shares = [micro_batches(rows, count, workers, rank, micro) for rank in range(workers)]
-    assert all(len(share) == count for share in shares)
-    flat = [row for share in shares for batch in share for row in batch]
-    assert all(len(batch) == micro for share in shares for batch in share)
-    assert sorted(row for row in flat if row != PADDING_ROW) == rows
 
 
 def test_the_rate_rises_over_the_warm_up_and_falls_along_a_cosine() -> None:

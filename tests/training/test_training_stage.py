@@ -22,10 +22,10 @@ from asclepius_ray.prompts.rendering import prompt_text
 from asclepius_ray.tokens.config import TokensConfig
 from asclepius_ray.tokens.reference_logits import read_reference
 from asclepius_ray.tokens.rendering import prompt_ids, render_example
-from asclepius_ray.tokens.store import read_documents
-from asclepius_ray.training.batches import PackedRows, collate, summed_loss
+from asclepius_ray.tokens.store import open_documents
+from asclepius_ray.training.batches import collate, summed_loss
 from asclepius_ray.training.config import TrainingConfig
-from asclepius_ray.training.order import document_order, step_rows, steps_per_epoch
+from asclepius_ray.training.phases import load_phases
 from asclepius_ray.training.schedule import learning_rate
 from asclepius_ray.training.stage import require_documents, train
 
@@ -87,14 +87,12 @@ def plain_training(root: Folder, training: TrainingConfig) -> list[float]:
     """The losses of the same training by a plain loop in this process: what the run must amount to."""
     model = AutoModelForCausalLM.from_pretrained(root.child("base_model").local_path)
     losses = []
-    for index, phase in enumerate(training.phases):
-        documents = read_documents(root.child("tokens"), phase.kind, "train")
-        packed = PackedRows.pack(documents, document_order(len(documents), SEED, index), LENGTH)
-        total = steps_per_epoch(len(packed), training.global_batch) * phase.epochs
+    for phase in load_phases(root.child("tokens").local_path, LENGTH, training, SEED):
         optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
-        for step in range(total):
-            rows = step_rows(len(packed), training.global_batch, SEED, index, step)
-            optimizer.param_groups[0]["lr"] = learning_rate(step, total, phase.learning_rate, 0.03)
+        for step in range(phase.total_steps):
+            packed, rows = phase.batch(step)
+            rate = learning_rate(step, phase.total_steps, phase.config.learning_rate, 0.03)
+            optimizer.param_groups[0]["lr"] = rate
             optimizer.zero_grad()
             loss = summed_loss(model, collate(packed, rows)) / packed.loss_tokens(rows)
             loss.backward()
@@ -159,9 +157,8 @@ def test_the_model_folder_opens_and_is_the_trained_one(resumed_root: Folder) -> 
     assert model.read_bytes("tokenizer.json") == base.read_bytes("tokenizer.json")
     assert model.read_bytes("chat_template.jinja") == base.read_bytes("chat_template.jinja")
     assert not torch.allclose(logits_of(model.local_path), logits_of(base.local_path), atol=0.1)
-    held_out = read_documents(resumed_root.child("tokens"), "instructions", "validation")
-    packed = PackedRows.pack(held_out, list(range(len(held_out))), LENGTH)
-    rows = list(range(len(packed)))
+    packed = load_phases(resumed_root.child("tokens").local_path, LENGTH, settings(), SEED)[-1].validation
+    rows = range(len(packed))
     with torch.no_grad():
         opened = AutoModelForCausalLM.from_pretrained(model.local_path)
         loss = summed_loss(opened, collate(packed, rows)).item() / packed.loss_tokens(rows)
@@ -199,7 +196,7 @@ def test_the_token_store_holds_every_row(resumed_root: Folder) -> None:
     counts = read_manifest(resumed_root.child("tokens")).counts
     assert counts["instructions/train"]["rows"] == 24
     for found in counts.values():
-        assert found["documents"] + found["dropped"]["answer_too_long"] >= found["rows"] > 0
+        assert found["documents"] + sum(found["dropped"].values()) >= found["rows"] > 0
         assert 0 < found["loss_tokens"] < found["tokens"]
 
 
@@ -258,7 +255,7 @@ def test_a_model_folder_gets_adapters_under_zero_3_in_16_bits(ray_cluster: str, 
     assert tokenizer.chat_template == CHATML
     assert tokenizer.convert_tokens_to_ids("<|stop|>") in model.generation_config.eos_token_id
     assert not torch.equal(model.lm_head.weight, model.model.embed_tokens.weight)
-    documents = read_documents(root.child("tokens"), "instructions", "train")
+    documents = open_documents(root.child("tokens").local_path, "instructions", "train")
     ids, mask = documents.tokens(0)
     assert tokenizer.decode(ids[mask]).endswith("<|stop|>")
 

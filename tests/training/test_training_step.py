@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from artefacts import write_store
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
-from transformers.utils import ModelOutput
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import TrainingError
-from asclepius_ray.tokens.store import Documents
-from asclepius_ray.training.batches import PackedRows, collate, summed_loss
+from asclepius_ray.tokens.rendering import TokenizedExample
+from asclepius_ray.training.batches import collate, summed_loss
 from asclepius_ray.training.config import PhaseConfig, TrainingConfig
-from asclepius_ray.training.order import document_order, step_rows
+from asclepius_ray.training.phases import Phase, load_phases
 from asclepius_ray.training.schedule import learning_rate
 
 VOCABULARY, LENGTH, STEPS, RESET_AT, PEAK = 97, 32, 6, 3, 5e-3
@@ -24,14 +24,16 @@ VOCABULARY, LENGTH, STEPS, RESET_AT, PEAK = 97, 32, 6, 3, 5e-3
 CLIP = 2.0
 
 
-def make_documents(count: int = 18) -> Documents:
+def make_documents(count: int = 18) -> list[TokenizedExample]:
     draw = np.random.default_rng(5)
-    lengths = draw.integers(3, 20, count)
-    offsets = np.concatenate(([0], np.cumsum(lengths)))
-    mask = np.ones(offsets[-1], dtype=np.bool_)
-    for start, length in zip(offsets, lengths, strict=False):
-        mask[start : start + 1 + int(length) // 2] = False
-    return Documents(draw.integers(0, VOCABULARY, offsets[-1]).astype(np.int32), mask, offsets)
+    lengths = draw.integers(3, 20, count).tolist()
+    prompts = [1 + length // 2 for length in lengths]
+    return [
+        TokenizedExample(
+            draw.integers(0, VOCABULARY, length).tolist(), [False] * prompt + [True] * (length - prompt)
+        )
+        for length, prompt in zip(lengths, prompts, strict=True)
+    ]
 
 
 def make_model(tied: bool = True) -> LlamaForCausalLM:
@@ -49,9 +51,17 @@ def make_model(tied: bool = True) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def pack() -> PackedRows:
-    documents = make_documents()
-    return PackedRows.pack(documents, document_order(len(documents), 1, 0), LENGTH)
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("store")
+    write_store(folder, {"notes/train": make_documents(), "notes/validation": []})
+    return folder
+
+
+def load_phase(store: Path) -> Phase:
+    (phase,) = load_phases(store, LENGTH, settings(0, "fp32", 1), seed=1)
+    assert phase.total_steps >= STEPS
+    return phase
 
 
 def settings(stage: int, precision: str, micro_batch: int) -> TrainingConfig:
@@ -61,19 +71,19 @@ def settings(stage: int, precision: str, micro_batch: int) -> TrainingConfig:
         micro_batch=micro_batch,
         global_batch=5,
         max_gradient_norm=CLIP,
-        phases=(PhaseConfig(kind="notes", epochs=1, learning_rate=PEAK),),
+        phases=(PhaseConfig(kind="notes", epochs=4, learning_rate=PEAK),),
     )
 
 
-def plain_loop(folder: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
+def plain_loop(folder: Path, store: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
     """What the steps must amount to: one process, one batch, the mean over the targets, AdamW."""
     model = AutoModelForCausalLM.from_pretrained(folder)
-    packed = pack()
+    phase = load_phase(store)
     losses = []
     for step in range(STEPS):
         if step in (0, RESET_AT):
             optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
-        rows = step_rows(len(packed), 5, 1, 0, step)
+        packed, rows = phase.batch(step)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, STEPS, PEAK, 0.03)
         optimizer.zero_grad()
@@ -85,7 +95,7 @@ def plain_loop(folder: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
     return losses, model.state_dict()
 
 
-def losses_of(folder: Path, training: TrainingConfig, target: Path) -> list[float]:
+def losses_of(folder: Path, store: Path, training: TrainingConfig, target: Path) -> list[float]:
     """The same steps by the product's engine, on the process group that is open; exports to `target`."""
     from asclepius_ray.training.checkpoints.adam import reset_moments
     from asclepius_ray.training.checkpoints.reading import restore_newest
@@ -101,13 +111,11 @@ def losses_of(folder: Path, training: TrainingConfig, target: Path) -> list[floa
     saved = Folder(str(target / "checkpoint"))
     checkpoints = CheckpointWriter(engine, saved, num_kept=1)
     trainer = Trainer(job, engine, LoopState(), [], checkpoints)
-    packed = pack()
+    phase = load_phase(store)
 
     def take(steps: range) -> list[float]:
         return [
-            trainer.optimizer_step(
-                packed, step_rows(len(packed), 5, 1, 0, step), learning_rate(step, STEPS, PEAK, 0.03)
-            )
+            trainer.optimizer_step(*phase.batch(step), learning_rate(step, STEPS, PEAK, 0.03))
             for step in steps
         ]
 
@@ -162,13 +170,16 @@ def run_variants(config: dict[str, Any]) -> None:
     for stage, precision, micro_batch in VARIANTS:
         name = f"{stage}-{precision}-{micro_batch}"
         target = Path(config["target"]) / name
-        found[name] = losses_of(Path(config["model"]), settings(stage, precision, micro_batch), target)
+        training = settings(stage, precision, micro_batch)
+        found[name] = losses_of(Path(config["model"]), Path(config["store"]), training, target)
     if ray.train.get_context().get_world_rank() == 0:
         (Path(config["target"]) / "losses.json").write_text(json.dumps(found))
 
 
 @pytest.fixture(scope="module")
-def variants(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+def variants(
+    ray_cluster: str, store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], Path]:
     """Two workers with gloo and DeepSpeed; losses by variant, and the folder of their exports."""
     import json
 
@@ -183,7 +194,7 @@ def variants(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tupl
     make_model().save_pretrained(folder / "model")
     IsolatedTrainer(
         run_variants,
-        train_loop_config={"model": str(folder / "model"), "target": str(folder)},
+        train_loop_config={"model": str(folder / "model"), "store": str(store), "target": str(folder)},
         scaling_config=ScalingConfig(num_workers=2),
         torch_config=TorchConfig(backend="gloo", timeout_s=60),
         run_config=RunConfig(name="run", storage_path=str(folder / "ray")),
@@ -192,9 +203,11 @@ def variants(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 
 @pytest.mark.parametrize("name", [f"{stage}-{precision}-{micro}" for stage, precision, micro in VARIANTS])
-def test_two_workers_pay_the_loss_of_one_plain_loop(variants: tuple[dict[str, Any], Path], name: str) -> None:
+def test_two_workers_pay_the_loss_of_one_plain_loop(
+    variants: tuple[dict[str, Any], Path], store: Path, name: str
+) -> None:
     losses, folder = variants
-    expected, _ = plain_loop(folder / "model")
+    expected, _ = plain_loop(folder / "model", store)
     assert expected[0] - expected[-1] > 0.05, "the steps must have moved the model"
     tolerance = 2e-5 if "fp32" in name else 6e-3
     assert losses[name] == pytest.approx(expected, abs=tolerance)
@@ -202,11 +215,11 @@ def test_two_workers_pay_the_loss_of_one_plain_loop(variants: tuple[dict[str, An
 
 @pytest.mark.parametrize("name", ["0-fp32-1", "2-fp32-2", "3-fp32-2"])
 def test_the_exported_weights_are_those_of_the_plain_loop(
-    variants: tuple[dict[str, Any], Path], name: str
+    variants: tuple[dict[str, Any], Path], store: Path, name: str
 ) -> None:
     _, folder = variants
     exported = AutoModelForCausalLM.from_pretrained(folder / name).state_dict()
-    _, expected = plain_loop(folder / "model")
+    _, expected = plain_loop(folder / "model", store)
     start = AutoModelForCausalLM.from_pretrained(folder / "model").state_dict()
     assert exported.keys() == expected.keys()
     for key, value in exported.items():
@@ -214,64 +227,9 @@ def test_the_exported_weights_are_those_of_the_plain_loop(
         assert not torch.allclose(value, start[key], atol=1e-4), key
 
 
-def test_packed_documents_have_the_logits_they_have_alone() -> None:
+def test_padding_rows_weigh_nothing(store: Path) -> None:
     model = make_model().eval()
-    packed = pack()
-    row = max(range(len(packed)), key=lambda index: len(packed.rows[index]))
-    assert len(packed.rows[row]) > 1
-    batch = collate(packed, [row])
-    arguments = {"position_ids": batch.position_ids, "attention_mask": None, "use_cache": False}
-    with torch.no_grad():
-        together = model(input_ids=batch.input_ids, **arguments).logits[0]
-        start = 0
-        for index in packed.rows[row]:
-            ids = torch.tensor(packed.documents.tokens(index)[0][None].astype(np.int64))
-            alone = model(input_ids=ids).logits[0]
-            assert torch.allclose(together[start : start + ids.shape[1]], alone, atol=1e-5)
-            start += ids.shape[1]
-
-
-def test_the_loss_of_packed_rows_is_the_sum_over_their_documents() -> None:
-    model = make_model().eval()
-    packed = pack()
-    rows = list(range(len(packed)))
-    with torch.no_grad():
-        together = summed_loss(model, collate(packed, rows)).item()
-        alone = 0.0
-        for index in range(len(packed.documents)):
-            ids, mask = (torch.tensor(np.asarray(part)) for part in packed.documents.tokens(index))
-            logits = model(input_ids=ids.long()[None]).logits[0, :-1]
-            losses = torch.nn.functional.cross_entropy(logits, ids[1:].long(), reduction="none")
-            alone += losses[mask[1:]].sum().item()
-    assert together == pytest.approx(alone, rel=1e-5)
-    assert packed.loss_tokens(rows) == int(packed.documents.mask.sum())
-
-
-class LeakyModel(torch.nn.Module):
-    """Calls the model as one does without knowing of the trap."""
-
-    def __init__(self, model: LlamaForCausalLM, **changed: object) -> None:
-        super().__init__()
-        self.model, self.config, self.changed = model, model.config, changed
-
-    def forward(self, **arguments: object) -> ModelOutput:
-        return self.model(**{**arguments, **self.changed})
-
-
-@pytest.mark.parametrize("changed", [{"use_cache": True}, {"attention_mask": torch.ones(2, 11)}])
-def test_a_model_whose_documents_see_each_other_is_refused(changed: dict[str, Any]) -> None:
-    from asclepius_ray.training.model import check_documents_are_apart
-
-    model = make_model()
-    check_documents_are_apart(model, torch.device("cpu"))
-    with pytest.raises(TrainingError, match="see each other"):
-        check_documents_are_apart(LeakyModel(model, **changed), torch.device("cpu"))
-    assert model.training
-
-
-def test_padding_rows_weigh_nothing() -> None:
-    model = make_model().eval()
-    packed = pack()
+    packed = load_phase(store).batch(0)[0]
     with torch.no_grad():
         assert summed_loss(model, collate(packed, [-1, -1])).item() == 0.0
         padded = summed_loss(model, collate(packed, [0, -1])).item()
