@@ -91,14 +91,16 @@ class Contenders:
         from asclepius_ray.artifacts import Folder
         from asclepius_ray.training.checkpoints.writing import CheckpointWriter
         from asclepius_ray.training.engine import start_engine
-        from asclepius_ray.training.loop import Job, Trainer, load_phases
+        from asclepius_ray.training.loop import Job, Trainer
         from asclepius_ray.training.loop_state import LoopState
+        from asclepius_ray.training.phases import load_phases
         from asclepius_ray.training.recording import Recording
 
         self._folder = Folder(root)
         base = self._folder.child("base_model").local_path
         self._job = Job(self._folder, _sequence_length(self._folder), training, 7, board)
-        (self._phase,) = load_phases(self._job)
+        store = self._folder.child("tokens").local_path
+        (self._phase,) = load_phases(store, self._length, training, self._job.seed)
         engine = start_engine(base, training)
         run_folder = self._folder.child("contest")
         run_folder.make()
@@ -133,7 +135,7 @@ class Contenders:
         before = self._trainer.state.step
         self._trainer._train_step(self._phase)
         self._trainer._between_steps(save_due=False)
-        packed, rows = _rows_of_step(self._phase, self._job, before)
+        packed, rows = self._phase.batch(before)
         return int(packed.tokens(rows))
 
     def _row_batches(self) -> Iterator[tuple[Any, int, int]]:
@@ -141,12 +143,12 @@ class Contenders:
         from asclepius_ray.training.batches import collate
 
         for step in range(self._phase.total_steps):
-            packed, rows = _rows_of_step(self._phase, self._job, step)
+            packed, rows = self._phase.batch(step)
             yield collate(packed, rows), packed.loss_tokens(rows), packed.tokens(rows)
 
     def _document_batches(self) -> Iterator[list[torch.Tensor]]:
         """As many documents a step as we have rows, in a random order."""
-        documents = self._phase.train.documents
+        documents = self._phase.documents
         order = torch.randperm(len(documents), generator=torch.Generator().manual_seed(7)).tolist()
         size = self._job.training.global_batch
         while True:
@@ -192,9 +194,3 @@ def _sequence_length(root: Any) -> int:
     from asclepius_ray.artifacts import read_manifest
 
     return int(read_manifest(root.child("tokens")).made_from["sequence_length"])
-
-
-def _rows_of_step(phase: Any, job: Any, step: int) -> tuple[Any, list[int]]:
-    from asclepius_ray.training.order import step_rows
-
-    return phase.train, step_rows(len(phase.train), job.training.global_batch, job.seed, phase.index, step)

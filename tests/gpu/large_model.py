@@ -41,6 +41,7 @@ def train_steps(folder: Path, training: dict[str, Any], workers: int) -> list[di
 
     from asclepius_ray.training.fitting import IsolatedTrainer
 
+    write_rows(folder / "store", training["global_batch"] * STEPS)
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     IsolatedTrainer(
         train_on_worker,
@@ -58,14 +59,14 @@ def train_on_worker(settings: dict[str, Any]) -> None:
     from asclepius_ray.training.checkpoints.writing import CheckpointWriter
     from asclepius_ray.training.config import TrainingConfig
     from asclepius_ray.training.engine import start_engine
-    from asclepius_ray.training.loop import Job, Phase, Trainer
+    from asclepius_ray.training.loop import Job, Trainer
     from asclepius_ray.training.loop_state import LoopState
+    from asclepius_ray.training.phases import load_phases
     from asclepius_ray.training.recording import Recording
 
     folder, training = Path(settings["folder"]), TrainingConfig.model_validate(settings["training"])
     engine = start_engine(folder / "model", training)
-    rows = make_rows(training.global_batch * STEPS)
-    phase = Phase(0, training.phases[0], rows, rows, STEPS)
+    (phase,) = load_phases(folder / "store", ROW_TOKENS, training, seed=7)
     job = Job(Folder(str(folder)), ROW_TOKENS, training, 7, None)
     with CheckpointWriter(engine, Folder(str(folder / "checkpoints")), 1) as writer:
         trainer = Trainer(job, engine, LoopState(), [phase], writer)
@@ -74,12 +75,14 @@ def train_on_worker(settings: dict[str, Any]) -> None:
                 trainer._train_step(phase)
 
 
-def make_rows(count: int) -> Any:
-    """Rows that one document fills, as in published figures; the same on every worker."""
-    from asclepius_ray.tokens.store import Documents
-    from asclepius_ray.training.batches import PackedRows
+def write_rows(folder: Path, count: int) -> None:
+    """Rows that one document fills, as in published figures."""
+    from asclepius_ray.artifacts import Folder
+    from asclepius_ray.tokens.rendering import TokenizedExample
+    from asclepius_ray.tokens.store import write_index, write_shard
 
-    ids = np.random.default_rng(3).integers(0, VOCABULARY, count * ROW_TOKENS).astype(np.int32)
-    offsets = np.arange(0, len(ids) + 1, ROW_TOKENS)
-    documents = Documents(ids, np.ones(len(ids), dtype=np.bool_), offsets)
-    return PackedRows.pack(documents, list(range(count)), ROW_TOKENS)
+    ids = np.random.default_rng(3).integers(0, VOCABULARY, (count, ROW_TOKENS)).tolist()
+    rows = [TokenizedExample(row, [True] * ROW_TOKENS) for row in ids]
+    store = Folder(str(folder))
+    for split, documents in (("train", rows), ("validation", [])):
+        write_index(store, "notes", split, [write_shard(store, "notes", split, 0, documents)])

@@ -8,7 +8,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from asclepius_ray.tokens.store import Documents
+from asclepius_ray.artifacts import Folder
+from asclepius_ray.tokens.packing import pack_in_order
+from asclepius_ray.tokens.rendering import TokenizedExample
+from asclepius_ray.tokens.store import open_documents, write_index, write_shard
 from asclepius_ray.training.batches import PackedRows, collate, summed_loss
 from asclepius_ray.training.config import TrainingConfig
 from asclepius_ray.training.machine import this_machine
@@ -40,13 +43,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def pack() -> PackedRows:
+def pack(folder: Path) -> PackedRows:
     draw = np.random.default_rng(3)
-    lengths = draw.integers(20, 200, 24)
-    offsets = np.concatenate(([0], np.cumsum(lengths)))
-    ids = draw.integers(0, VOCABULARY, offsets[-1]).astype(np.int32)
-    documents = Documents(ids, np.ones(offsets[-1], dtype=np.bool_), offsets)
-    return PackedRows.pack(documents, list(range(len(lengths))), LENGTH)
+    documents = [
+        TokenizedExample(draw.integers(0, VOCABULARY, length).tolist(), [True] * length)
+        for length in draw.integers(20, 200, 24).tolist()
+    ]
+    store = Folder(str(folder))
+    write_index(store, "notes", "train", [write_shard(store, "notes", "train", 0, documents)])
+    found = open_documents(folder, "notes", "train")
+    return PackedRows(found, pack_in_order(found.index.tokens, LENGTH))
 
 
 def open_model(folder: Path, attention: str) -> Any:
@@ -58,13 +64,15 @@ def open_model(folder: Path, attention: str) -> Any:
 
 
 @pytest.mark.parametrize("attention", ["varlen", "flash_attention_2"])
-def test_documents_are_apart_and_the_loss_is_that_of_the_mask(folder: Path, attention: str) -> None:
+def test_documents_are_apart_and_the_loss_is_that_of_the_mask(
+    folder: Path, tmp_path: Path, attention: str
+) -> None:
     if attention == "flash_attention_2" and not this_machine().has_flash_attn:
         pytest.skip("the package flash-attn is not installed")
     laid, masked = open_model(folder, attention), open_model(folder, "sdpa")
     exact = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to("cuda")
     check_documents_are_apart(laid, torch.device("cuda"))
-    packed = pack()
+    packed = pack(tmp_path)
     batch = collate(packed, [0, 1, 2]).to(torch.device("cuda"))
     expected = summed_loss(exact, batch).item()
     tolerance = 2 * abs(summed_loss(masked, batch).item() - expected) + 1e-4 * expected

@@ -2,11 +2,11 @@
 
 import time
 
-import numpy as np
 import pytest
 import torch
+from artefacts import pack_rows
 
-from asclepius_ray.tokens.store import Documents
+from asclepius_ray.tokens.rendering import TokenizedExample
 from asclepius_ray.training import batch_loader
 from asclepius_ray.training.batch_loader import AHEAD, BatchLoader
 from asclepius_ray.training.batches import Batch, PackedRows, collate
@@ -15,10 +15,10 @@ CPU = torch.device("cpu")
 
 
 def make_rows(count: int = 40, length: int = 6) -> PackedRows:
-    ids = np.arange(count * length, dtype=np.int32)
-    offsets = np.arange(0, count * length + 1, length)
-    documents = Documents(ids, np.ones(count * length, dtype=np.bool_), offsets)
-    return PackedRows.pack(documents, list(range(count)), length)
+    """Rows of one document each, no token in two of them."""
+    starts = range(0, count * length, length)
+    documents = [TokenizedExample([*range(start, start + length)], [True] * length) for start in starts]
+    return pack_rows(documents, length)
 
 
 def shares_of(*rows: int) -> list[list[int]]:

@@ -15,6 +15,7 @@ from asclepius_ray.tokens.packing import plan_rows
 from asclepius_ray.tokens.rendering import TokenizedExample
 from asclepius_ray.training.batches import collate
 from asclepius_ray.training.config import PhaseConfig, TrainingConfig
+from asclepius_ray.training.loop_state import LoopState, require_same_store
 from asclepius_ray.training.order import (
     PADDING_ROW,
     accumulation_steps,
@@ -23,7 +24,7 @@ from asclepius_ray.training.order import (
     pack_epoch,
     steps_per_epoch,
 )
-from asclepius_ray.training.phases import Phase, load_phases, require_same_store
+from asclepius_ray.training.phases import Phase, load_phases
 from asclepius_ray.training.schedule import learning_rate
 
 LENGTH = 64
@@ -144,9 +145,9 @@ def test_step_100000_is_reached_as_fast_as_step_10(tmp_path: Path) -> None:
 
 
 def test_a_position_on_another_store_is_refused() -> None:
-    require_same_store("", "a" * 64)
-    require_same_store("a" * 64, "a" * 64)
+    state = LoopState.from_json(LoopState(total_steps=3, store_sha256="a" * 64).to_json())
+    require_same_store(state, "a" * 64)
     with pytest.raises(
         StageChangedError, match=r"another token store \(aaaaaaaaaaaa, now it is bbbb.*--redo"
     ):
-        require_same_store("a" * 64, "b" * 64)
+        require_same_store(state, "b" * 64)

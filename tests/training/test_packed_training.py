@@ -157,11 +157,16 @@ def test_a_model_that_gives_no_numbers_is_refused() -> None:
 
 def curve_of(model: Path, store: Path, training: TrainingConfig) -> tuple[int, list[float]]:
     """The accumulation steps and the losses of the product's engine on the open process group."""
-    from asclepius_ray.training.loop import Job, LoopState, Trainer, reset_moments, start_engine
+    from asclepius_ray.training.checkpoints.adam import reset_moments
+    from asclepius_ray.training.checkpoints.writing import CheckpointWriter
+    from asclepius_ray.training.engine import start_engine
+    from asclepius_ray.training.loop import Job, Trainer
+    from asclepius_ray.training.loop_state import LoopState
 
     engine = start_engine(model, training)
     job = Job(Folder(str(model)), LENGTH, training, seed=1, board=None)
-    trainer, phase = Trainer(job, engine, LoopState(), []), load_phase(store)
+    writer = CheckpointWriter(engine, Folder(str(model)), num_kept=1)
+    trainer, phase = Trainer(job, engine, LoopState(), [], writer), load_phase(store)
     reset_moments(engine)
     losses = [
         trainer.optimizer_step(*phase.batch(step), learning_rate(step, STEPS, PEAK, 0.03))

@@ -19,13 +19,13 @@ from asclepius_ray.artifacts import Folder, read_manifest
 from asclepius_ray.config import parse_section
 from asclepius_ray.progress import Progress
 from asclepius_ray.tokens.config import TokensConfig
-from asclepius_ray.tokens.store import read_documents
-from asclepius_ray.training.batches import PackedRows, collate, summed_loss
+from asclepius_ray.training.batches import collate, summed_loss
 from asclepius_ray.training.config import TrainingConfig
 from asclepius_ray.training.metrics import Metrics
+from asclepius_ray.training.phases import Phase, load_phases
 from asclepius_ray.training.stage import train
 
-LENGTH, WORKERS, PATIENCE = 256, 2, 2
+SEED, LENGTH, WORKERS, PATIENCE = 11, 256, 2, 2
 STEP_FIGURES = {
     "loss",
     "learning_rate",
@@ -75,7 +75,7 @@ class Seen(Progress):
 
 
 def run(root: Folder, zero_stage: int, progress: Progress) -> None:
-    train(root, TokensConfig(sequence_length=LENGTH), settings(zero_stage), 11, progress, {"of": "a test"})
+    train(root, TokensConfig(sequence_length=LENGTH), settings(zero_stage), SEED, progress, {"of": "a test"})
 
 
 def read_lines(root: Folder) -> list[dict[str, Any]]:
@@ -99,22 +99,20 @@ def test_a_phase_ends_early_and_its_best_weights_go_on(unbroken: tuple[Folder, S
     before, *within, taken = of_phase(lines, 1, "validation_loss")
     best_step, best_loss = min(within, key=lambda point: point[1])
     last_step = of_phase(lines, 1, "loss")[-1][0]
-    planned = 8 * math.ceil(read_rows(unbroken[0], "notes") / 5)
+    planned = phases_of(unbroken[0])[0].total_steps
     assert before[0] == 0
     assert best_step + PATIENCE == last_step < planned
     assert within[-1][1] > best_loss + 0.1, "the phase must have become worse"
     assert taken == (last_step, pytest.approx(best_loss, abs=1e-6))
 
 
-def read_rows(root: Folder, kind: str) -> int:
-    documents = read_documents(root.child("tokens"), kind, "train")
-    return len(PackedRows.pack(documents, list(range(len(documents))), LENGTH))
+def phases_of(root: Folder) -> list[Phase]:
+    return load_phases(root.child("tokens").local_path, LENGTH, settings(0), SEED)
 
 
 def test_the_exported_model_has_the_loss_of_the_last_validation(unbroken: tuple[Folder, Seen]) -> None:
     root = unbroken[0]
-    held_out = read_documents(root.child("tokens"), "instructions", "validation")
-    packed = PackedRows.pack(held_out, list(range(len(held_out))), LENGTH)
+    packed = phases_of(root)[1].validation
     rows = list(range(len(packed)))
     model = AutoModelForCausalLM.from_pretrained(root.child("model").local_path)
     with torch.no_grad():
@@ -166,12 +164,10 @@ def test_every_step_has_its_figures_and_a_phase_its_validations(unbroken: tuple[
 def test_the_padding_is_what_the_batches_hold(unbroken: tuple[Folder, Seen]) -> None:
     """One step's positions, counted from the tensors of all workers."""
     from asclepius_ray.training.meters import padded_positions
-    from asclepius_ray.training.order import document_order, micro_batches, step_rows
+    from asclepius_ray.training.order import micro_batches
 
     root, training = unbroken[0], settings(0)
-    documents = read_documents(root.child("tokens"), "notes", "train")
-    packed = PackedRows.pack(documents, document_order(len(documents), 11, 0), LENGTH)
-    rows = step_rows(len(packed), training.global_batch, 11, 0, 0)
+    packed, rows = phases_of(root)[0].batch(0)
     shares = [micro_batches(rows, 2, WORKERS, rank, training.micro_batch) for rank in range(WORKERS)]
     positions = sum(collate(packed, share).input_ids.numel() for rank in shares for share in rank)
     assert padded_positions(packed, shares) == positions

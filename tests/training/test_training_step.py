@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from artefacts import write_store
+from artefacts import pack_rows, write_store
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import TrainingError
 from asclepius_ray.tokens.rendering import TokenizedExample
-from asclepius_ray.training.batches import collate, summed_loss
+from asclepius_ray.training.batches import PackedRows, collate, summed_loss
 from asclepius_ray.training.config import PhaseConfig, TrainingConfig
 from asclepius_ray.training.phases import Phase, load_phases
 from asclepius_ray.training.schedule import learning_rate
@@ -49,6 +49,10 @@ def make_model(tied: bool = True) -> LlamaForCausalLM:
         tie_word_embeddings=tied,
     )
     return LlamaForCausalLM(config)
+
+
+def pack() -> PackedRows:
+    return pack_rows(make_documents(), LENGTH)
 
 
 @pytest.fixture(scope="module")
@@ -227,9 +231,9 @@ def test_the_exported_weights_are_those_of_the_plain_loop(
         assert not torch.allclose(value, start[key], atol=1e-4), key
 
 
-def test_padding_rows_weigh_nothing(store: Path) -> None:
+def test_padding_rows_weigh_nothing() -> None:
     model = make_model().eval()
-    packed = load_phase(store).batch(0)[0]
+    packed = pack()
     with torch.no_grad():
         assert summed_loss(model, collate(packed, [-1, -1])).item() == 0.0
         padded = summed_loss(model, collate(packed, [0, -1])).item()
