@@ -258,6 +258,13 @@ def publish(  # noqa: PLR0913  # each is an option of the command
     allow_real_notes: Annotated[
         bool, typer.Option("--allow-real-notes", help="Publishes what was made from real notes.")
     ] = False,
+    allow_unknown_origin: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unknown-origin",
+            help="Publishes a model that was trained on a data set of which nobody knows whose it is.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Checks, shows what would go, and sends nothing.")
     ] = False,
@@ -271,7 +278,7 @@ def publish(  # noqa: PLR0913  # each is an option of the command
 
     wanted = {"dataset": dataset, "model": model}
     kinds = tuple(kind for kind, is_wanted in wanted.items() if is_wanted) or tuple(wanted)
-    order = Order(to, kinds, public, allow_real_notes, dry_run)
+    order = Order(to, kinds, public, allow_real_notes, allow_unknown_origin, dry_run)
     with Progress() as progress:
         publish_run(Folder(root).absolute(), order, read_secret(TOKEN_VARIABLE), progress, _say)
 

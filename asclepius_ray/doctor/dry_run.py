@@ -40,7 +40,9 @@ def rehearse(run: Run, sample: Sample, folder: Folder, progress: Progress) -> Re
     num_rows = STEPS * training.global_batch
     _write_rows(folder, sample.rows, num_rows, run.tokens.sequence_length)
     started = time.monotonic()
-    train(folder, run.tokens, training, run.seed, progress, {"rehearsal": run.name})
+    # Its rows are longer than the sequence by design.
+    tokens = run.tokens.model_copy(update={"overlong": "shorten"})
+    train(folder, tokens, training, run.seed, progress, {"rehearsal": run.name})
     seconds = time.monotonic() - started
     lines = read_metrics(folder.child("training"))
     # The first step also builds what all later ones use.
@@ -61,6 +63,8 @@ def _shortened(training: TrainingConfig) -> TrainingConfig:
         "validation_steps": 0,
         "early_stopping_patience": 0,
         "trackers": (),
+        # The rows are written here, whatever the run itself trains on.
+        "dataset": "",
     }
     return training.model_copy(update=changes)
 

@@ -18,9 +18,9 @@ from asclepius_ray.doctor.memory import BUCKET_ELEMENTS, Plan
 from asclepius_ray.doctor.nodes import PROBE_NAME, look_at_nodes
 from asclepius_ray.doctor.operators import check_gpus, check_operators
 from asclepius_ray.doctor.preview import Preview, preview_rows
-from asclepius_ray.doctor.rows import Sample, read_sample
+from asclepius_ray.doctor.rows import Sample, holds_real_notes, read_sample
 from asclepius_ray.doctor.sources import check_sources
-from asclepius_ray.errors import ArtifactError, AsclepiusError, ConfigError, LeaseError
+from asclepius_ray.errors import ArtifactError, AsclepiusError, ConfigError, InputError, LeaseError
 from asclepius_ray.lease import acquire, make_root
 from asclepius_ray.progress import Progress
 from asclepius_ray.ray_session import is_submitted_job, ray_session
@@ -52,14 +52,14 @@ class Examination:
         run, root = self._run, self._run.folder
         self._progress.begin("looking at what the run reads")
         try:
-            sample = read_sample(root, run.input.kind)
-        except ArtifactError as error:
+            sample = read_sample(run)
+        except (ArtifactError, InputError) as error:
             yield problem("dataset", str(error))
             return
-        yield from check_sources(run, root, sample.is_private)
+        yield from check_sources(run, root, holds_real_notes(run))
         yield self._check_base_model(sample)
         if self._model is not None:
-            found, preview = preview_rows(sample, self._model.tokenizer, run.tokens.sequence_length)
+            found, preview = preview_rows(sample, self._model.tokenizer, run.tokens)
             yield found
             if preview is not None:
                 # A job's log is no place for a note, whoever's it is.

@@ -11,12 +11,11 @@ from transformers import PreTrainedTokenizerBase
 from asclepius_ray.doctor.findings import Finding, ok, problem, warning
 from asclepius_ray.doctor.rows import Row, Sample
 from asclepius_ray.errors import InputError
+from asclepius_ray.tokens.config import TokensConfig
 from asclepius_ray.tokens.rendering import TokenizedExample, render_example
 
 OPENS, CLOSES = "[[", "]]"
 """Stand around what loss is paid on where there are no colours."""
-MAX_LOST_SHARE = 0.05
-"""Of the rows without a token to learn from."""
 _LOSS_STYLE = "bold green"
 
 
@@ -33,28 +32,30 @@ class Preview:
 
 
 def preview_rows(
-    sample: Sample, tokenizer: PreTrainedTokenizerBase, sequence_length: int
+    sample: Sample, tokenizer: PreTrainedTokenizerBase, tokens: TokensConfig
 ) -> tuple[Finding, Preview | None]:
     """What the rows come to under this tokenizer and its template, and the first of them to look at."""
+    sequence_length = tokens.sequence_length
     try:
         examples = [_render(row, tokenizer, sequence_length) for row in sample.rows]
     except InputError as error:
         return problem("template", str(error)), None
-    usable = [example for example in examples if example is not None and any(example.loss_mask)]
+    usable = [example for example in examples if example is not None and _is_kept(example, tokens)]
     what = "an invented example" if sample.is_invented else f"the first {len(examples)} rows"
     lost = len(examples) - len(usable)
     if not usable:
         said = f"{what}: no token to learn from, the answers leave no room for their questions"
         advice = f"raise tokens.sequence_length ({sequence_length}), or look at the chat template"
         return problem("template", said, advice), None
-    tokens = sum(len(example.input_ids) for example in usable)
+    num_tokens = sum(len(example.input_ids) for example in usable)
     loss_tokens = sum(sum(example.loss_mask) for example in usable)
     shortened = sum(example.shortened for example in usable)
-    said = f"{what}: {loss_tokens} of {tokens} tokens are learnt from, {shortened} notes are shortened"
+    said = f"{what}: {loss_tokens} of {num_tokens} tokens are learnt from, {shortened} notes are shortened"
     finding = ok("template", said)
-    if lost > MAX_LOST_SHARE * len(examples):
+    if lost > tokens.max_dropped_share * len(examples):
         advice = f"raise tokens.sequence_length ({sequence_length})"
-        finding = warning("template", f"{said}; {lost} rows are lost, their answers are too long", advice)
+        lost_for = "they" if tokens.overlong == "reject" else "their answers"
+        finding = warning("template", f"{said}; {lost} rows are lost, {lost_for} are too long", advice)
     return finding, _preview(usable[0], tokenizer, sample.is_private)
 
 
@@ -73,6 +74,10 @@ def show_preview(console: Console, preview: Preview, with_text: bool) -> None:
             part = f"{OPENS}{part}{CLOSES}"
         text.append(part, style=_LOSS_STYLE if is_learnt and in_colour else "")
     console.print(text, soft_wrap=True)
+
+
+def _is_kept(example: TokenizedExample, tokens: TokensConfig) -> bool:
+    return any(example.loss_mask) and not (example.shortened and tokens.overlong == "reject")
 
 
 def _render(row: Row, tokenizer: PreTrainedTokenizerBase, sequence_length: int) -> TokenizedExample | None:

@@ -1,12 +1,17 @@
-"""A few rows to look at: the run's own dataset where there is one, else an invented example."""
+"""A few rows to look at: of what the run trains on where that is there, else an invented example."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from asclepius_ray.artifacts import Folder, is_finished, read_manifest
+from asclepius_ray.errors import InputError
+from asclepius_ray.run import Run
+from asclepius_ray.training.dataset_source import SourceRow, find_source, read_source
+from asclepius_ray.training.sources import IMPORTED
 
 NUM_ROWS = 64
 _NOTE = """\
@@ -36,23 +41,48 @@ class Sample:
 
     rows: list[Row]
     num_rows: int
-    """0 where the dataset is not there yet."""
+    """0 where nobody has counted them yet."""
     is_invented: bool
     is_private: bool
-    """The run is on real notes: no text is shown unless it is asked for."""
+    """The texts are real notes, or may be: none is shown unless it is asked for."""
 
 
-def read_sample(root: Folder, input_kind: str) -> Sample:
-    """The first train rows of the run's dataset; one invented row where it is not finished."""
-    dataset = root.child("dataset")
+def read_sample(run: Run) -> Sample:
+    """The first train rows of the run; one invented row where its dataset is not finished.
+
+    An InputError or ArtifactError says why they cannot be read.
+    """
+    if run.training.dataset:
+        return _from_elsewhere(run)
+    dataset = run.folder.child("dataset")
+    is_private = holds_real_notes(run)
     if not is_finished(dataset):
-        invented = [Row(_NOTE, _QUESTION, _ANSWER)]
-        return Sample(invented, 0, is_invented=True, is_private=input_kind == "notes")
-    manifest = read_manifest(dataset)
-    kinds = {input_kind, manifest.made_from.get("input", {}).get("kind")}
+        return Sample([Row(_NOTE, _QUESTION, _ANSWER)], 0, is_invented=True, is_private=is_private)
     rows = list(_first_rows(dataset))
-    num_rows = int(manifest.details.get("rows", {}).get("train", 0))
-    return Sample(rows, num_rows, is_invented=False, is_private="notes" in kinds)
+    return Sample(rows, _num_train_rows(dataset), is_invented=False, is_private=is_private)
+
+
+def holds_real_notes(run: Run) -> bool:
+    """Whether the run's own rows are, or will be, notes of real patients."""
+    dataset = run.folder.child("dataset")
+    made_from = read_manifest(dataset).made_from if is_finished(dataset) else {}
+    return "notes" in {run.input.kind, made_from.get("input", {}).get("kind")}
+
+
+def _from_elsewhere(run: Run) -> Sample:
+    """Whose notes these are nobody knows: they are taken to be real."""
+    found = read_source(find_source(run.training.dataset).train)
+    usable = (row.example for row in found if isinstance(row, SourceRow))
+    rows = [Row(row.note, row.question, row.answer) for row in islice(usable, NUM_ROWS)]
+    if not rows:
+        raise InputError("training.dataset: no row of it can be used; check its columns")
+    imported = run.folder.child(IMPORTED)
+    num_rows = _num_train_rows(imported) if is_finished(imported) else 0
+    return Sample(rows, num_rows, is_invented=False, is_private=True)
+
+
+def _num_train_rows(dataset: Folder) -> int:
+    return int(read_manifest(dataset).details.get("rows", {}).get("train", 0))
 
 
 def _first_rows(dataset: Folder) -> Iterator[Row]:

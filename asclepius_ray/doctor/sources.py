@@ -10,6 +10,7 @@ from asclepius_ray.errors import ConfigError, EndpointError, InputError, Serving
 from asclepius_ray.fingerprints import EVALUATE, SYNTHESIZE
 from asclepius_ray.run import Run
 from asclepius_ray.synthesis.case_reports import read_case_reports
+from asclepius_ray.training.dataset_source import check_dataset
 
 
 def check_sources(run: Run, root: Folder, has_real_notes: bool) -> Iterator[Finding]:
@@ -19,6 +20,8 @@ def check_sources(run: Run, root: Folder, has_real_notes: bool) -> Iterator[Find
         yield _check_endpoint("teacher", run.teacher, has_real_notes)
     else:
         yield ok("input", "not needed: the dataset is finished")
+    if run.training.dataset:
+        yield _check_dataset(run.training.dataset)
     if EVALUATE.finished(root) is None:
         yield _check_endpoint("judge", run.judge, has_real_notes)
 
@@ -32,6 +35,14 @@ def _check_input(run: Run) -> Finding:
     except (InputError, ConfigError) as error:
         return problem("input", str(error))
     return ok("input", f"{run.input.path} can be read, its columns are known")
+
+
+def _check_dataset(path: str) -> Finding:
+    try:
+        check_dataset(path)
+    except InputError as error:
+        return problem("dataset", str(error))
+    return ok("dataset", f"{path} can be read, its columns are known")
 
 
 def _check_endpoint(role: str, config: EndpointConfig, has_real_notes: bool) -> Finding:

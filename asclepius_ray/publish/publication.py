@@ -7,11 +7,11 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any
 
 from asclepius_ray.artifacts import MANIFEST_NAME, Folder, Manifest, is_finished, read_manifest
 from asclepius_ray.errors import ConfigError, PublishError
 from asclepius_ray.publish.card import check_card
+from asclepius_ray.training.sources import IMPORTED
 
 CARD_NAME = "README.md"
 JOB_OF = {"dataset": "synthesize", "model": "train"}
@@ -21,6 +21,8 @@ _KNOWN_FILES = {
     "model": (CARD_NAME, "*.safetensors", "*.json", "*.txt", "*.jinja", "*.model"),
 }
 """All that these two are made of: a file of another kind is none that anybody meant to give away."""
+UNKNOWN = "unknown"
+"""What a model's card says of a teacher of whom no manifest tells."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,9 @@ def open_run(root: Folder, allow_real_notes: bool) -> None:
     if not root.exists("run.json"):
         raise ConfigError(f"{root.uri} is not the folder of a run: it has no run.json")
     kinds = {json.loads(root.read_bytes("run.json"))["input"]["kind"]}
-    for kind in JOB_OF:
-        if is_finished(root.child(kind)):
-            kinds |= _input_kinds(read_manifest(root.child(kind)).made_from)
+    for artifact in (*JOB_OF, IMPORTED):
+        if is_finished(root.child(artifact)):
+            kinds |= _input_kinds(read_manifest(root.child(artifact)))
     if "notes" in kinds and not allow_real_notes:
         raise PublishError(
             f'{root.uri} was made from real notes (input.kind = "notes"), and so is what was trained on '
@@ -63,7 +65,7 @@ def open_run(root: Folder, allow_real_notes: bool) -> None:
         )
 
 
-def read_publication(root: Folder, kind: str) -> Publication:
+def read_publication(root: Folder, kind: str, allow_unknown_origin: bool) -> Publication:
     """The artefact with its manifest and card checked; a PublishError says what is missing."""
     folder = root.child(kind)
     if not is_finished(folder):
@@ -79,7 +81,14 @@ def read_publication(root: Folder, kind: str) -> Publication:
     if gone := sorted(manifest.files.keys() - there.keys()):
         raise PublishError(f"{folder.uri} is damaged: {gone[0]} is not there; use --redo {JOB_OF[kind]}")
     text = folder.read_bytes(CARD_NAME).decode("utf-8", errors="replace")
-    check_card(text, f"{folder.uri}/{CARD_NAME}", _teacher_of(root))
+    teacher = _teacher_of(_rows_of(root, kind, manifest))
+    if teacher == UNKNOWN and not allow_unknown_origin:
+        raise PublishError(
+            f"{folder.uri} was trained on a data set from elsewhere (training.dataset), and no manifest "
+            "tells whose texts it holds, who wrote them and under which licence: it does not go out; if you "
+            "know that it may, say --allow-unknown-origin"
+        )
+    check_card(text, f"{folder.uri}/{CARD_NAME}", teacher)
     names = [*sorted(manifest.files), MANIFEST_NAME]
     return Publication(kind, folder, manifest, {name: there[name] for name in names})
 
@@ -112,14 +121,21 @@ def _check_names(folder: Folder, kind: str, manifest: Manifest) -> None:
             )
 
 
-def _teacher_of(root: Folder) -> str:
-    """Who wrote the texts that the dataset consists of and the model has learnt."""
-    dataset = root.child("dataset")
-    if not is_finished(dataset):
+def _rows_of(root: Folder, kind: str, manifest: Manifest) -> Manifest | None:
+    """The manifest of the rows that the artefact consists of, or that the model has learnt."""
+    is_elsewhere = kind == "model" and "training_dataset" in manifest.made_from
+    folder = root.child(IMPORTED if is_elsewhere else "dataset")
+    return read_manifest(folder) if is_finished(folder) else None
+
+
+def _teacher_of(rows: Manifest | None) -> str:
+    """Who wrote the texts; "" where the manifest is gone, or of a run that has none."""
+    if rows is None:
         return ""
-    return str(read_manifest(dataset).details.get("teacher", {}).get("model", ""))
+    unnamed = UNKNOWN if rows.artifact == IMPORTED else ""
+    return str(rows.details.get("teacher", {}).get("model", unnamed))
 
 
-def _input_kinds(made_from: dict[str, Any]) -> set[str]:
-    found = made_from.get("input", {})
-    return {found["kind"]} if "kind" in found else set()
+def _input_kinds(manifest: Manifest) -> set[str]:
+    found = (manifest.made_from.get("input", {}), manifest.details.get("source", {}))
+    return {values["kind"] for values in found if "kind" in values}

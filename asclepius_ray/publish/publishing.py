@@ -31,6 +31,8 @@ class Order:
     is_public: bool = False
     """A repository of the hub is opened to everybody."""
     allow_real_notes: bool = False
+    allow_unknown_origin: bool = False
+    """Of the rows that the model has learnt, where they are of a data set from elsewhere."""
     dry_run: bool = False
 
 
@@ -44,7 +46,7 @@ def publish(root: Folder, order: Order, token: str, progress: Progress, say: Say
     if isinstance(destination, Repository) and not (token or order.dry_run):
         raise ConfigError(f"the environment variable {TOKEN_VARIABLE} is not set; put the hub's key there")
     open_run(root, order.allow_real_notes)
-    publications = [read_publication(root, kind) for kind in order.kinds]
+    publications = [read_publication(root, kind, order.allow_unknown_origin) for kind in order.kinds]
     _check_files(publications, progress)
     if order.dry_run:
         _say_what_would_go(publications, destination, order.is_public, say)

@@ -41,6 +41,17 @@ class Table:
         raw = self.filesystem.open_input_stream(self.path, buffer_size=BLOCK_BYTES)
         return io.TextIOWrapper(raw, encoding="utf-8-sig", errors="asclepius_mark", newline="")
 
+    def sha256(self) -> str:
+        """Of its bytes as they lie there; an InputError if they cannot be read."""
+        digest = hashlib.sha256()
+        try:
+            with self.filesystem.open_input_stream(self.path, compression=None) as stream:
+                while block := stream.read_buffer(4 * BLOCK_BYTES):
+                    digest.update(block)
+        except OSError as error:
+            raise InputError(f"{self.name} cannot be read: {error}") from error
+        return digest.hexdigest()
+
 
 def find_tables(path: str, setting: str) -> list[Table]:
     """The files that `path` stands for, sorted by name; an InputError if there are none."""
@@ -96,12 +107,5 @@ def content_sha256(tables: Sequence[Table]) -> str:
     """A sha256 over the bytes of the files in their order; names and places do not count."""
     whole = hashlib.sha256()
     for table in tables:
-        digest = hashlib.sha256()
-        try:
-            with table.filesystem.open_input_stream(table.path, compression=None) as stream:
-                while block := stream.read_buffer(4 * BLOCK_BYTES):
-                    digest.update(block)
-        except OSError as error:
-            raise InputError(f"{table.name} cannot be read: {error}") from error
-        whole.update(digest.digest())
+        whole.update(bytes.fromhex(table.sha256()))
     return whole.hexdigest()

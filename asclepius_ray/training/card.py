@@ -39,7 +39,11 @@ _SOURCES = {
     "notes": "Clinical notes as they stand in their source, with synthetic questions and answers. The "
     "weights may hold parts of those notes: what holds for the notes holds for the model.",
 }
-_ELSEWHERE = "Source: rows that were made elsewhere; their own card tells source, teacher and licence."
+_ELSEWHERE = "The rows are those of the data set `{name}`, which was not made in this run."
+_UNKNOWN = (
+    "Source: the data set `{name}`, which was made elsewhere. Whose texts it holds is unknown here, its "
+    "teacher unknown, its licence unknown: its own card has to tell."
+)
 _LICENCE = """\
 ## Licence and limits
 Licence of the source of the training texts: {name}. {terms} The base model and the teacher's provider have
@@ -81,7 +85,7 @@ def render_card(
             f"{_origin(facts)}\n",
             _USE.format(prompt=facts.prompt_sha256),
             "## Data",
-            _data(facts.dataset),
+            _data(facts),
             "## Training",
             _table(("setting", "value"), _settings(facts)),
             "## Losses",
@@ -118,13 +122,16 @@ def _origin(facts: CardFacts) -> str:
     return f"Base model: `{_shown(facts.training.base_model)}` ({size}; {how})."
 
 
-def _data(dataset: Manifest) -> str:
+def _data(facts: CardFacts) -> str:
+    dataset, name = facts.dataset, _shown(facts.training.dataset)
     source = dataset.details.get("source")
     teacher = dataset.details.get("teacher")
-    told = [_ELSEWHERE]
-    if source is not None:
+    if source is None:
+        told = [_UNKNOWN.format(name=name)]
+    else:
         kind = source["kind"]
         told = [f"Source: `{source['name']}` ({kind.replace('_', ' ')}).", _SOURCES[kind]]
+        told += [_ELSEWHERE.format(name=name)] if name else []
     if teacher is not None:
         told.append(_TEACHERS[teacher["is_offline"]].format(model=teacher["model"]))
     rows = [("identity of its manifest", f"`{dataset.identity}`"), *dataset.details.get("rows", {}).items()]

@@ -15,6 +15,7 @@ from asclepius_ray.errors import InputError
 from asclepius_ray.records import Example
 from asclepius_ray.tables.split import choose_validation_articles
 from asclepius_ray.tables.writer import EXAMPLE_SCHEMA, NOTE_SCHEMA, SPLITS, TableWriter
+from asclepius_ray.training.dataset_origin import read_origin
 from asclepius_ray.training.dataset_source import SETTING, Source, SourceRow, find_source, read_source
 
 
@@ -86,5 +87,6 @@ def _counted(writers: _Writers, source: Source, path: str) -> tuple[dict[str, An
         "notes": {split: writer.num_rows for split, writer in writers.notes.items()},
         "split": "by its files" if source.validation else "by patient",
         "tables_left_out": source.num_left_out,
+        **read_origin(path),
     }
     return counts, details

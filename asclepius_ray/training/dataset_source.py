@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from asclepius_ray.artifacts import MANIFEST_NAME
 from asclepius_ray.errors import InputError
 from asclepius_ray.records import Example, article_of
 from asclepius_ray.tables.cells import integer_of, is_unicode, key_of, show_names, text_of
@@ -49,7 +50,9 @@ class SourceRow:
 
 def find_source(path: str) -> Source:
     """The tables below `path`, by the names of their files: `train-*` and `validation-*`, or all as one."""
-    tables = find_tables(path, SETTING)
+    found = find_tables(path, SETTING)
+    # The manifest of a dataset that this program has made ends like a table, and is none.
+    tables = [table for table in found if PurePosixPath(table.path).name != MANIFEST_NAME] or found
     sides: dict[str, list[Table]] = {"train": [], "validation": []}
     for table in tables:
         if match := _SPLIT_NAME.fullmatch(PurePosixPath(table.path).name):

@@ -10,6 +10,7 @@ from asclepius_ray.tokens.config import TokensConfig
 from asclepius_ray.training.card import CardFacts, render_card
 from asclepius_ray.training.config import TrainingConfig
 from asclepius_ray.training.recorder import summarize
+from asclepius_ray.training.sources import rows_manifest
 
 SETTINGS_NAME = "settings.json"
 PROMPT_NAME = "instruction_prompt.txt"
@@ -42,7 +43,7 @@ def finish(
         sequence_length=tokens.sequence_length,
         num_parameters=source.counts["parameters"],
         prompt_sha256=prompt_hash("instruction"),
-        dataset=read_manifest(root.child("dataset")),
+        dataset=rows_manifest(root, training.dataset),
         packages=written.packages,
     )
     model.write_bytes(CARD_NAME, render_card(facts, phases, lines).encode())

@@ -3,7 +3,7 @@
 `dataset` is the setting `training.dataset`.
 """
 
-from asclepius_ray.artifacts import Folder, read_manifest
+from asclepius_ray.artifacts import Folder, Manifest, read_manifest
 
 IMPORTED = "imported_dataset"
 
@@ -12,6 +12,11 @@ def source_folders(root: Folder, dataset: str) -> dict[str, Folder]:
     """Kind of rows → the folder with its `train-*.parquet` and `validation-*.parquet`."""
     parent = root.child(IMPORTED) if dataset else root
     return {"notes": parent.child("notes"), "instructions": parent.child("dataset")}
+
+
+def rows_manifest(root: Folder, dataset: str) -> Manifest:
+    """The manifest that tells where the rows come from."""
+    return read_manifest(root.child(IMPORTED if dataset else "dataset"))
 
 
 def source_identities(root: Folder, dataset: str) -> dict[str, str]:

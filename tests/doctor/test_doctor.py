@@ -1,5 +1,6 @@
 """`asclepius doctor` as a user says it, on a real Ray: a run that is well, and faults seeded into it."""
 
+import csv
 import json
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from transformers import AutoTokenizer, LlamaConfig
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
-from artefacts import save_foreign_model, write_inputs
+from artefacts import note_of, save_foreign_model, write_inputs
 from doctor_command import RUN_FILE, examine, line_of, sets
 
 from asclepius_ray.artifacts import Folder
@@ -139,6 +140,28 @@ def test_what_the_checks_cannot_see_the_dry_run_meets(ray_cluster: str, tmp_path
     assert found.startswith("problem")
     assert "the loss is nan" in found
     assert not (tmp_path / "root" / ".doctor").exists()
+
+
+def test_a_dataset_from_elsewhere_is_looked_at_and_two_steps_are_trained(
+    ray_cluster: str, tmp_path: Path
+) -> None:
+    """Its rows may be real notes, and none is shown; notes that are too long stop no dry run."""
+    source = tmp_path / "rows.csv"
+    texts = [("patient_id", "note", "question", "answer")]
+    texts += [(f"{number}", note_of(number), "Which drug?", "Iron.") for number in range(20)]
+    with source.open("w", newline="") as stream:
+        csv.writer(stream).writerows(texts)
+    settings = sets(root=tmp_path / "root", training__dataset=source, tokens__overlong="reject")
+    code, lines = examine(ray_cluster, RUN_FILE, *settings)
+    assert code == 0, lines
+    assert line_of(lines, "dataset").startswith("ok")
+    assert "the first 20 rows" in line_of(lines, "template")
+    assert line_of(lines, "dry run").startswith("ok")
+    assert not [line for line in lines if "Discharge" in line]
+    source.write_text("patient_id,note\n1,Some note.\n")
+    code, lines = examine(ray_cluster, RUN_FILE, "--no-dry-run", *settings)
+    assert code == 1
+    assert "`question`" in line_of(lines, "dataset")
 
 
 def test_a_wrong_run_file_is_a_problem_that_names_the_key(tmp_path: Path) -> None:

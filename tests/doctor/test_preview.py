@@ -10,6 +10,7 @@ from asclepius_ray.doctor.findings import Level
 from asclepius_ray.doctor.preview import Preview, preview_rows, show_preview
 from asclepius_ray.doctor.rows import Row, Sample
 from asclepius_ray.tokens.chat_template import ensure_chat_template
+from asclepius_ray.tokens.config import TokensConfig
 from asclepius_ray.tokens.tokenizer import END, train_tokenizer
 
 ROW = Row("The patient had a fever.\nIt settled on day 3.", "What did the patient have?", "A short fever.")
@@ -27,7 +28,9 @@ def sample_of(*rows: Row, is_private: bool = False) -> Sample:
 
 
 def preview_of(tokenizer: PreTrainedTokenizerBase, is_private: bool = False) -> Preview:
-    _, preview = preview_rows(sample_of(ROW, is_private=is_private), tokenizer, 1024)
+    _, preview = preview_rows(
+        sample_of(ROW, is_private=is_private), tokenizer, TokensConfig(sequence_length=1024)
+    )
     assert preview is not None
     return preview
 
@@ -67,7 +70,7 @@ def test_of_a_real_note_only_lengths_are_shown_unless_its_text_is_asked_for(
 
 
 def test_rows_without_a_token_to_learn_from_are_a_problem(tokenizer: PreTrainedTokenizerBase) -> None:
-    found, preview = preview_rows(sample_of(ROW), tokenizer, 64)
+    found, preview = preview_rows(sample_of(ROW), tokenizer, TokensConfig(sequence_length=64))
     assert found.level is Level.PROBLEM
     assert "no token to learn from" in found.said
     assert "tokens.sequence_length" in found.advice
@@ -76,10 +79,26 @@ def test_rows_without_a_token_to_learn_from_are_a_problem(tokenizer: PreTrainedT
 
 def test_a_share_of_lost_rows_is_a_warning_with_their_number(tokenizer: PreTrainedTokenizerBase) -> None:
     long = Row(ROW.note, ROW.question, "A fever. " * 400)
-    found, preview = preview_rows(sample_of(ROW, long, ROW), tokenizer, 512)
+    found, preview = preview_rows(sample_of(ROW, long, ROW), tokenizer, TokensConfig(sequence_length=512))
     assert found.level is Level.WARNING
     assert "1 rows are lost" in found.said
     assert preview is not None
+
+
+def test_a_note_that_would_be_shortened_is_lost_where_the_run_rejects_such_rows(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    long = Row(f"{ROW.note}\n" * 60, ROW.question, ROW.answer)
+    tokens = TokensConfig(sequence_length=512)
+    found, _ = preview_rows(sample_of(ROW, long), tokenizer, tokens)
+    assert found.level is Level.OK
+    assert "1 notes are shortened" in found.said
+    rejecting = tokens.model_copy(update={"overlong": "reject"})
+    found, _ = preview_rows(sample_of(ROW, long), tokenizer, rejecting)
+    assert found.level is Level.WARNING
+    assert "1 rows are lost" in found.said
+    allowing = rejecting.model_copy(update={"max_dropped_share": 0.5})
+    assert preview_rows(sample_of(ROW, long), tokenizer, allowing)[0].level is Level.OK
 
 
 def test_a_template_that_cannot_carry_an_answer_is_a_problem() -> None:
@@ -88,7 +107,7 @@ def test_a_template_that_cannot_carry_an_answer_is_a_problem() -> None:
         "{% for message in messages %}{{ message['content'] }}{% endfor %}"
         "{% if add_generation_prompt %}Answer:{% endif %}"
     )
-    found, preview = preview_rows(sample_of(ROW), tokenizer, 512)
+    found, preview = preview_rows(sample_of(ROW), tokenizer, TokensConfig(sequence_length=512))
     assert found.level is Level.PROBLEM
     assert "chat template" in found.said
     assert preview is None

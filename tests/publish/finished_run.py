@@ -14,10 +14,13 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
 
-from asclepius_ray.artifacts import Folder, write_manifest
+from asclepius_ray.artifacts import Folder, read_manifest, write_manifest
 from asclepius_ray.run import load_run, resolved_json
 from asclepius_ray.synthesis.card import CardSource, render_card
 from asclepius_ray.synthesis.licences import PMC_PATIENTS
+from asclepius_ray.training.card import CardFacts
+from asclepius_ray.training.card import render_card as render_model_card
+from asclepius_ray.training.config import TrainingConfig
 
 PROJECT = Path(__file__).resolve().parents[2]
 TEACHER = "some-teacher-70b"
@@ -83,6 +86,18 @@ def _write_model(folder: Folder, card: str) -> None:
     if card:
         folder.write_bytes("README.md", card.encode())
     write_manifest(folder, "model", {"parameters": 2_400_000}, {"seed": 7})
+
+
+def train_elsewhere(root: Path, origin: Mapping[str, Any]) -> None:
+    """Makes the run's model one of a data set from elsewhere, of which `origin` is known."""
+    imported, model = Folder(str(root / "imported_dataset")), Folder(str(root / "model"))
+    details = {"rows": {"train": 40, "validation": 4}, **origin}
+    imported.write_bytes("dataset/train-00000.parquet", SECRET_NOTE.encode())
+    write_manifest(imported, "imported_dataset", {"ok": 44}, {"content": "0" * 64}, details)
+    training = TrainingConfig(dataset="/elsewhere/rows.csv")
+    facts = CardFacts(training, 2048, 2_400_000, "0" * 64, read_manifest(imported), {"torch": "2.13.0"})
+    model.write_bytes("README.md", render_model_card(facts, [], []).encode())
+    write_manifest(model, "model", {"parameters": 2_400_000}, {"training_dataset": {"content": "0" * 64}})
 
 
 def start_publish(

@@ -1,9 +1,10 @@
 """What is refused before anything leaves the run, and what a card has to say."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from finished_run import MODEL_CARD, TEACHER, run_publish, write_run
+from finished_run import MODEL_CARD, TEACHER, run_publish, train_elsewhere, write_run
 
 from asclepius_ray.artifacts import Folder, read_manifest, write_manifest
 from asclepius_ray.errors import ConfigError, PublishError
@@ -15,10 +16,16 @@ from asclepius_ray.training.card import CardFacts, render_card
 from asclepius_ray.training.config import TrainingConfig
 
 
-def publish_to(root: Path, target: Path, **order: bool) -> list[str]:
+def publish_to(root: Path, target: Path, **order: Any) -> list[str]:
     said: list[str] = []
     publish(Folder(str(root)), Order(str(target), **order), "", Progress(), said.append)
     return said
+
+
+def origin_of(root: Path) -> dict[str, Any]:
+    """What the run's own dataset tells of itself."""
+    details = read_manifest(Folder(str(root / "dataset"))).details
+    return {name: details[name] for name in ("source", "teacher")}
 
 
 def renew_manifest(folder: Path) -> None:
@@ -41,6 +48,34 @@ def test_a_run_file_that_was_changed_afterwards_does_not_make_notes_public(tmp_p
     (tmp_path / "root" / "run.json").write_text(text.replace('"kind": "notes"', '"kind": "case_reports"', 1))
     with pytest.raises(PublishError, match="real notes"):
         publish_to(tmp_path / "root", tmp_path / "given")
+
+
+def test_a_model_of_rows_of_unknown_origin_stays_unless_it_is_allowed_by_name(
+    root: Path, tmp_path: Path
+) -> None:
+    train_elsewhere(root, {})
+    with pytest.raises(PublishError, match=r"data set from elsewhere.*--allow-unknown-origin"):
+        publish_to(root, tmp_path / "given")
+    assert not (tmp_path / "given").exists()
+    publish_to(root, tmp_path / "given", kinds=("dataset",))
+    publish_to(root, tmp_path / "given", allow_unknown_origin=True)
+    assert (tmp_path / "given" / "model").exists()
+
+
+def test_a_model_of_rows_whose_origin_is_known_goes_with_their_teachers_name(
+    root: Path, tmp_path: Path
+) -> None:
+    train_elsewhere(root, origin_of(root))
+    publish_to(root, tmp_path / "given")
+    (card,) = (tmp_path / "given" / "model").glob("*/README.md")
+    assert TEACHER in card.read_text()
+
+
+def test_real_notes_stay_where_they_come_by_a_dataset_from_elsewhere(root: Path, tmp_path: Path) -> None:
+    origin = origin_of(root)
+    train_elsewhere(root, {**origin, "source": {**origin["source"], "kind": "notes"}})
+    with pytest.raises(PublishError, match="real notes"):
+        publish_to(root, tmp_path / "given", allow_unknown_origin=True)
 
 
 @pytest.mark.parametrize(

@@ -91,21 +91,35 @@ def test_a_model_of_the_offline_teacher_or_of_real_notes_says_so() -> None:
     assert "may hold parts" not in card()
 
 
-def test_rows_from_elsewhere_are_called_so() -> None:
-    made_of = Manifest(
+def imported(**origin: Any) -> Manifest:
+    return Manifest(
         artifact="imported_dataset",
         counts={},
         files={},
         made_from={"content": "f00"},
-        details={"rows": {"train": 7}},
+        details={"rows": {"train": 7}, **origin},
         packages={},
     )
-    text = card(made_of)
-    assert "Source: rows that were made elsewhere" in text
+
+
+def test_rows_from_elsewhere_are_called_so_by_the_name_of_their_data_set() -> None:
+    text = card(imported(), dataset="/home/somebody/rows.csv")
+    assert "Source: the data set `rows.csv`, which was made elsewhere" in text
+    assert "its teacher unknown" in text
     assert "license: other\n" in text
     assert "| train | 7 |" in text
-    assert "The teacher" not in text
-    assert "made elsewhere" not in card()
+    assert "somebody" not in text
+    assert "data set `" not in card()
+
+
+def test_rows_from_elsewhere_whose_origin_is_known_name_it_too() -> None:
+    origin = {name: dataset().details[name] for name in ("source", "teacher")}
+    text = card(imported(**origin), dataset="s3://bucket/published")
+    assert "Source: `PMC-Patients.csv` (case reports)." in text
+    assert "The rows are those of the data set `published`" in text
+    assert "The teacher `a-teacher`" in text
+    assert "license: cc-by-nc-sa-4.0\n" in text
+    assert "unknown" not in text
 
 
 def test_a_tiny_model_names_no_base_model() -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from asclepius_ray.artifacts import Folder
+from asclepius_ray.artifacts import Folder, write_manifest
 from asclepius_ray.config import parse_section
 from asclepius_ray.errors import ConfigError, InputError
 from asclepius_ray.training.config import TrainingConfig
@@ -229,6 +229,39 @@ def test_the_identity_follows_the_content_and_the_split_and_not_the_place(tmp_pa
     write(tmp_path / "pool" / "a.csv", ROWS)
     write(tmp_path / "pool" / "b.csv", ROWS[:4])
     assert dataset_identity(str(tmp_path / "split")) != dataset_identity(str(tmp_path / "pool"))
+
+
+def publish_dataset(folder: Path) -> dict[str, Any]:
+    """A dataset with the manifest that this program writes beside it; what it tells of its origin."""
+    write(folder / "train-00000.parquet", ROWS[:18])
+    write(folder / "validation-00000.parquet", ROWS[18:])
+    origin = {"source": {"name": "reports.csv", "kind": "notes"}, "teacher": {"model": "some-teacher"}}
+    write_manifest(Folder(str(folder)), "dataset", {"ok": 24}, {}, {**origin, "spent": {}})
+    return origin
+
+
+def test_the_origin_of_a_dataset_is_what_its_own_manifest_tells(tmp_path: Path) -> None:
+    origin = publish_dataset(tmp_path / "in")
+    _, details = imported(tmp_path / "in", tmp_path / "target")
+    assert {name: details[name] for name in origin} == origin
+    assert (details["tables_left_out"], details["rows"]) == (0, {"train": 18, "validation": 6})
+
+
+@pytest.mark.parametrize("change", ["another table", "a changed table", "no manifest", "another's manifest"])
+def test_of_a_dataset_that_no_manifest_vouches_for_nothing_is_known(tmp_path: Path, change: str) -> None:
+    folder = tmp_path / "in"
+    origin = publish_dataset(folder)
+    if change == "another table":
+        write(folder / "train-00001.parquet", ROWS[:4])
+    elif change == "a changed table":
+        write(folder / "train-00000.parquet", ROWS[:17])
+    elif change == "no manifest":
+        (folder / "manifest.json").unlink()
+    else:
+        (folder / "manifest.json").write_text(json.dumps({"details": origin}))
+    _, details = imported(folder, tmp_path / "target")
+    assert not origin.keys() & details.keys()
+    assert details["rows"]["train"] >= 17
 
 
 def test_a_share_to_hold_out_of_no_dataset_is_refused() -> None:
