@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable
@@ -111,12 +112,24 @@ def logits_of(folder: Path) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def resumed_root(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """A training that met Ctrl-C, was called again, lost a worker and went on to its end."""
-    root = Folder(str(tmp_path_factory.mktemp("resumed")))
+def interrupted_root(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """A training that met Ctrl-C and left a checkpoint; for copies alone."""
+    root = Folder(str(tmp_path_factory.mktemp("interrupted")))
     write_inputs(root)
     with pytest.raises(KeyboardInterrupt):
         run(root, settings(), InterruptingProgress(3, press_ctrl_c))
+    return root
+
+
+def copy_of(root: Folder, target: Path) -> Folder:
+    shutil.copytree(root.local_path, target)
+    return Folder(str(target))
+
+
+@pytest.fixture(scope="module")
+def resumed_root(interrupted_root: Folder, tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """A training that met Ctrl-C, was called again, lost a worker and went on to its end."""
+    root = copy_of(interrupted_root, tmp_path_factory.mktemp("resumed") / "root")
     seen = len([line for line in read_metrics(root) if "loss" in line])
     assert not is_finished(root.child("training"))
     killing = InterruptingProgress(seen + 3, kill_a_worker)
@@ -131,6 +144,22 @@ def test_an_interrupted_and_killed_training_ends_as_an_unbroken_plain_loop(resum
     assert len(expected) > 10
     assert [line["step"] for line in lines] == list(range(1, len(expected) + 1))
     assert [line["loss"] for line in lines] == pytest.approx(expected, abs=2e-4)
+
+
+def test_an_interrupted_training_does_not_go_on_with_other_rows(
+    interrupted_root: Folder, tmp_path: Path
+) -> None:
+    """Neither where the driver sees it, nor where only the checkpoint knows of the old store."""
+    root = copy_of(interrupted_root, tmp_path / "root")
+    write_inputs(root, train_rows=26)
+    with pytest.raises(StageChangedError, match=r"tokens: '\w{64}' -> '\w{64}'"):
+        run(root, settings(), Progress())
+    names = ("base_model", "tokens")
+    identities = {name: read_manifest(root.child(name)).identity for name in names}
+    values = {"made_from": {**MADE_FROM, **identities}}
+    root.child("training").write_bytes("settings.json", json.dumps(values).encode())
+    with pytest.raises(StageChangedError, match=f"another token store .*{identities['tokens'][:12]}"):
+        run(root, settings(), Progress())
 
 
 def test_the_losses_fall_in_both_phases(resumed_root: Folder) -> None:

@@ -79,11 +79,14 @@ def settings(stage: int, precision: str, micro_batch: int) -> TrainingConfig:
     )
 
 
-def plain_loop(folder: Path, store: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
-    """What the steps must amount to: one process, one batch, the mean over the targets, AdamW."""
+def plain_loop(folder: Path, store: Path) -> tuple[list[float], list[float], dict[str, torch.Tensor]]:
+    """What the steps must amount to: one process, one batch, the mean over the targets, AdamW.
+
+    The losses, the gradients' norms before they are clipped, and the weights in the end.
+    """
     model = AutoModelForCausalLM.from_pretrained(folder)
     phase = load_phase(store)
-    losses = []
+    losses, norms = [], []
     for step in range(STEPS):
         if step in (0, RESET_AT):
             optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
@@ -93,10 +96,11 @@ def plain_loop(folder: Path, store: Path) -> tuple[list[float], dict[str, torch.
         optimizer.zero_grad()
         loss = summed_loss(model, collate(packed, rows)) / packed.loss_tokens(rows)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)))
         optimizer.step()
         losses.append(loss.item())
-    return losses, model.state_dict()
+    assert min(norms) < CLIP < max(norms)
+    return losses, norms, model.state_dict()
 
 
 def losses_of(folder: Path, store: Path, training: TrainingConfig, target: Path) -> list[float]:
@@ -211,7 +215,7 @@ def test_two_workers_pay_the_loss_of_one_plain_loop(
     variants: tuple[dict[str, Any], Path], store: Path, name: str
 ) -> None:
     losses, folder = variants
-    expected, _ = plain_loop(folder / "model", store)
+    expected, *_ = plain_loop(folder / "model", store)
     assert expected[0] - expected[-1] > 0.05, "the steps must have moved the model"
     tolerance = 2e-5 if "fp32" in name else 6e-3
     assert losses[name] == pytest.approx(expected, abs=tolerance)
@@ -223,7 +227,7 @@ def test_the_exported_weights_are_those_of_the_plain_loop(
 ) -> None:
     _, folder = variants
     exported = AutoModelForCausalLM.from_pretrained(folder / name).state_dict()
-    _, expected = plain_loop(folder / "model", store)
+    *_, expected = plain_loop(folder / "model", store)
     start = AutoModelForCausalLM.from_pretrained(folder / "model").state_dict()
     assert exported.keys() == expected.keys()
     for key, value in exported.items():
