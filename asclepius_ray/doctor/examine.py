@@ -76,7 +76,7 @@ class Examination:
         name = self._run.training.base_model
         try:
             self._model = open_base_model(self._run, sample.rows)
-        except ConfigError as error:
+        except (ConfigError, InputError) as error:
             return problem("base model", str(error))
         template = "its own" if self._model.has_own_template else "the plain"
         size = self._model.shape.parameters

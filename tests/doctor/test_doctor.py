@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, LlamaConfig
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
@@ -53,11 +55,8 @@ def test_nothing_that_was_tried_out_is_left_in_the_root(healthy: tuple[int, list
 
 
 def write_large_model(folder: Path) -> None:
-    """A model of 7 billion weights whose weights are not there to be read, and a template that is no use."""
+    """A model of 7 billion weights, which are not there to be read."""
     save_foreign_model(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}Answer:"
-    tokenizer.save_pretrained(folder)
     config = LlamaConfig(
         vocab_size=32000,
         hidden_size=4096,
@@ -69,6 +68,13 @@ def write_large_model(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"not read")
 
 
+def write_model_with_useless_template(folder: Path) -> None:
+    save_foreign_model(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}Answer:"
+    tokenizer.save_pretrained(folder)
+
+
 @pytest.fixture(scope="module")
 def faulty(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """What the command says of run files with several faults each."""
@@ -76,6 +82,7 @@ def faulty(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     (folder / "no-model").mkdir()
     write_large_model(folder / "large")
     save_foreign_model(folder / "short", positions=256)
+    write_model_with_useless_template(folder / "template")
     (folder / "file").write_text("")
     notes = Folder(str(folder / "notes-root"))
     write_inputs(notes)
@@ -92,7 +99,16 @@ def faulty(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> dict[s
             "training__base_model": folder / "no-model",
             "training__workers": 64,
         },
-        "model": {"root": folder / "root-2", "training__base_model": folder / "large"},
+        "model": {
+            "root": folder / "root-2",
+            "training__base_model": folder / "large",
+            "tokens__sequence_length": 512,
+        },
+        "template": {
+            "root": folder / "file" / "root",
+            "training__base_model": folder / "template",
+            "tokens__sequence_length": 512,
+        },
         "root": {"root": folder / "file" / "root", "training__base_model": folder / "short"},
         "answers": {
             "root": notes.uri,
@@ -114,7 +130,7 @@ def faulty(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         ("sources", "judge", "NO_SUCH_KEY_IS_SET"),
         ("sources", "base model", "holds no config.json"),
         ("sources", "resources", "64 training workers need a CPU each"),
-        ("model", "template", "chat template"),
+        ("template", "base model", "chat template"),
         ("model", "memory", "too little for 2 workers"),
         ("root", "base model", "longer than the 256 positions"),
         ("root", "cluster", "cannot be written"),
@@ -133,8 +149,14 @@ def test_a_dry_run_is_not_begun_where_it_would_meet_what_was_found(faulty: dict[
 
 
 def test_what_the_checks_cannot_see_the_dry_run_meets(ray_cluster: str, tmp_path: Path) -> None:
-    phases = "[{kind='instructions', epochs=1, learning_rate=1e30}]"
-    code, lines = examine(ray_cluster, RUN_FILE, *sets(root=tmp_path / "root", training__phases=phases))
+    save_foreign_model(tmp_path / "model")
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    weights["lm_head.weight"][0, 0] = torch.nan
+    save_file(weights, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
+    settings = sets(
+        root=tmp_path / "root", training__base_model=tmp_path / "model", tokens__sequence_length=512
+    )
+    code, lines = examine(ray_cluster, RUN_FILE, *settings)
     assert code == 1
     found = line_of(lines, "dry run")
     assert found.startswith("problem")
