@@ -18,8 +18,9 @@ from asclepius_ray.training import fitting
 from asclepius_ray.training.board import Board
 from asclepius_ray.training.checkpoints.catalog import committed_steps, read_commit
 from asclepius_ray.training.config import TrainingConfig
+from asclepius_ray.training.prepared import ensure_tokens
 from asclepius_ray.training.recorder import Recorder
-from asclepius_ray.training.stage import ensure_base_model, ensure_tokens, train
+from asclepius_ray.training.stage import ensure_base_model, train
 
 SEED, TOKENS = 5, TokensConfig(sequence_length=128)
 MADE_FROM = {"settings": "of a drill"}
