@@ -22,14 +22,14 @@ from asclepius_ray.training.prepared import ensure_tokens
 from asclepius_ray.training.recorder import Recorder
 from asclepius_ray.training.stage import ensure_base_model, train
 
-SEED, TOKENS = 5, TokensConfig(sequence_length=128)
+SEED, TOKENS = 5, TokensConfig(sequence_length=256)
 MADE_FROM = {"settings": "of a drill"}
 CHECKPOINT_STEPS = 3
 WATCH_SECONDS = 0.1
 
 
 def settings(**changed: object) -> TrainingConfig:
-    """Two phases of some fifty steps together, in fp32.
+    """Two phases of some sixty steps together, in fp32.
 
     A step is two micro-batches, whose sum is the same to the bit however they are shared out; of more than
     two, the order of the additions would show.
