@@ -2,6 +2,8 @@
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow
@@ -29,7 +31,6 @@ COLLECTIVE_TIMEOUT_SECONDS = 1800
 RESIZE_SECONDS = 10.0
 """How often Ray Train looks whether there could be more workers."""
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
-# What Ray Train reads from the driver's environment; the user's own values stay.
 _RAY_TRAIN_DEFAULTS = {
     # How soon a lost worker is noticed.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",
@@ -51,26 +52,39 @@ def fit(root: Folder, sequence_length: int, training: TrainingConfig, seed: int,
         "seed": seed,
         "board": board,
     }
-    is_elastic = training.workers.fewest < training.workers.most
-    # How long it waits for the place of all workers: an elastic group soon tries with fewer.
-    for name, value in {**_RAY_TRAIN_DEFAULTS, START_TIMEOUT: "5" if is_elastic else "300"}.items():
-        os.environ.setdefault(name, value)
-    thread = FitThread(make_trainer(root, training, settings))
-    thread.start()
-    try:
-        while thread.is_alive():
-            thread.join(POLL_SECONDS)
+    with _ray_train_settings(training):
+        thread = FitThread(make_trainer(root, training, settings))
+        thread.start()
+        try:
+            while thread.is_alive():
+                thread.join(POLL_SECONDS)
+                recorder.take(ray.get(board.drain.remote()))
+        finally:
+            if thread.is_alive():
+                board.stop.remote()
+                # Time for a step and for a checkpoint.
+                thread.join(max(STOP_GRACE_SECONDS, 3 * recorder.checkpoint_seconds))
             recorder.take(ray.get(board.drain.remote()))
-    finally:
-        if thread.is_alive():
-            board.stop.remote()
-            # Time for a step and for a checkpoint.
-            thread.join(max(STOP_GRACE_SECONDS, 3 * recorder.checkpoint_seconds))
-        recorder.take(ray.get(board.drain.remote()))
     if thread.failure is not None:
         raise original_error(thread.failure) from thread.failure
     if not thread.succeeded:
         raise TrainingError("Ray Train ended without a result; the traceback above says why")
+
+
+@contextmanager
+def _ray_train_settings(training: TrainingConfig) -> Iterator[None]:
+    """What Ray Train reads from the driver's environment; the user's own values stay."""
+    is_elastic = training.workers.fewest < training.workers.most
+    # How long it waits for the place of all workers: an elastic group soon tries with fewer.
+    wanted = {**_RAY_TRAIN_DEFAULTS, START_TIMEOUT: "5" if is_elastic else "300"}
+    ours = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        # The next training of this process may want others.
+        for name in ours:
+            del os.environ[name]
 
 
 class IsolatedTrainer(TorchTrainer):  # type: ignore[misc]  # ray has no types

@@ -3,6 +3,7 @@
 Ray's own policies try every error again, and resize without a word to the workers.
 """
 
+import ray
 from ray.actor import ActorHandle
 from ray.train import FailureConfig
 from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError
@@ -76,8 +77,21 @@ class ElasticPolicy(ElasticScalingPolicy):  # type: ignore[misc]  # ray has no t
         self, worker_group_state: WorkerGroupState, worker_group_status: WorkerGroupPollStatus
     ) -> ScalingDecision:
         decision = super().make_decision_for_running_worker_group(worker_group_state, worker_group_status)
-        if isinstance(decision, ResizeDecision):
+        # Fewer become of it by themselves, when a node is gone or about to go.
+        if isinstance(decision, ResizeDecision) and decision.num_workers > worker_group_state.num_workers:
             # They end with a RegroupRequest, and the next group takes all that is there.
             self._board.regroup.remote()
-            return NoopDecision()
-        return decision
+        return NoopDecision()
+
+    def _count_possible_workers(self, reserved_resources: dict[str, dict[str, float]]) -> int:
+        # Ray reserves for up to 20 s on nodes that are gone, and on drained ones, where nothing starts.
+        staying = staying_nodes()
+        there = {node: resources for node, resources in reserved_resources.items() if node in staying}
+        count: int = super()._count_possible_workers(there)
+        return count
+
+
+def staying_nodes() -> set[str]:
+    """The ids of the nodes that are alive and that nobody drains."""
+    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    return alive - set(ray._private.state.state.get_draining_nodes())
