@@ -142,7 +142,10 @@ def test_the_store_holds_every_row_in_order_whoever_was_done_first(
     assert len(one) == 2 * (6 + 1) + 4
     for split, numbers in (("train", range(23)), ("validation", range(23, 26))):
         found = open_documents(root.child("one").local_path, "instructions", split)
-        assert counts[f"instructions/{split}"]["rows"] == len(found) == len(numbers)
+        counted = counts[f"instructions/{split}"]
+        assert counted["rows"] == len(found) == len(numbers)
+        assert counted["tokens"] == found.index.tokens.sum() > 0
+        assert counted["loss_tokens"] == found.index.loss_tokens.sum() > 0
         for place, number in enumerate(numbers):
             question = f"{QUESTION} ({number})"
             expected = render_example(tokenizer, note_of(number), question, ANSWER, LENGTH)
