@@ -109,6 +109,11 @@ def check_documents_are_apart(model: PreTrainedModel, device: torch.device) -> N
     packed = _probe_logits(model, documents, device)
     alone = torch.cat([_probe_logits(model, [document], device) for document in documents])
     model.train(was_training)
+    if not torch.isfinite(alone).all():
+        raise TrainingError(
+            "the base model's weights are damaged: what it makes of a short text is no number; fetch or make "
+            "it anew, or name another one in training.base_model"
+        )
     difference = float((_centred(packed) - _centred(alone)).norm() / _centred(alone).norm())
     # Not "difference > limit": what is not a number is no proof.
     if not difference <= _LARGEST_DIFFERENCE[packed.dtype]:
