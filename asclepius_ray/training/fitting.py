@@ -56,14 +56,13 @@ def fit(root: Folder, sequence_length: int, training: TrainingConfig, seed: int,
         thread = FitThread(make_trainer(root, training, settings))
         thread.start()
         try:
-            while thread.is_alive():
-                thread.join(POLL_SECONDS)
+            while not thread.ended.wait(POLL_SECONDS):
                 recorder.take(ray.get(board.drain.remote()))
         finally:
-            if thread.is_alive():
+            if not thread.ended.is_set():
                 board.stop.remote()
                 # Time for a step and for a checkpoint.
-                thread.join(max(STOP_GRACE_SECONDS, 3 * recorder.checkpoint_seconds))
+                thread.ended.wait(max(STOP_GRACE_SECONDS, 3 * recorder.checkpoint_seconds))
             recorder.take(ray.get(board.drain.remote()))
     if thread.failure is not None:
         raise original_error(thread.failure) from thread.failure
@@ -127,6 +126,8 @@ class FitThread(threading.Thread):
 
     def __init__(self, trainer: IsolatedTrainer) -> None:
         super().__init__(daemon=True, name="ray-train")
+        # Python 3.11 takes a thread for ended whose join() was interrupted by Ctrl-C.
+        self.ended = threading.Event()
         self.failure: BaseException | None = None
         self.succeeded = False
         self._trainer = trainer
@@ -137,6 +138,8 @@ class FitThread(threading.Thread):
             self.succeeded = True
         except (TrainingFailedError, RayError, OSError, RuntimeError, ValueError) as error:
             self.failure = error
+        finally:
+            self.ended.set()
 
 
 def make_trainer(root: Folder, training: TrainingConfig, settings: dict[str, Any]) -> ResumingTrainer:

@@ -70,7 +70,8 @@ class InterruptingProgress(Progress):
 
 
 def press_ctrl_c() -> None:
-    raise KeyboardInterrupt
+    """Soon: when the main thread waits again, as it mostly does."""
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
 def kill_a_worker() -> None:
