@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -193,10 +194,13 @@ def test_a_wrong_run_file_is_a_problem_that_names_the_key(tmp_path: Path) -> Non
     assert "tokens.sequence_lenght: there is no such setting" in "\n".join(lines)
 
 
-def test_a_cluster_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
+def test_a_cluster_that_is_not_there_is_a_problem_and_not_waited_for(tmp_path: Path) -> None:
+    started = time.monotonic()
     code, lines = examine("127.0.0.1:9", RUN_FILE, *sets(root=tmp_path / "root"))
     assert code == 1
     assert "there is no Ray cluster at" in line_of(lines, "cluster")
+    # Ray itself gives up after more than three minutes.
+    assert time.monotonic() - started < 60
 
 
 def test_no_text_of_a_real_note_is_printed(ray_cluster: str, tmp_path: Path) -> None:
