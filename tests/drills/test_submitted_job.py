@@ -1,5 +1,6 @@
 """The real job pages on a real cluster, sent there by `asclepius submit`, with token authentication on."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -62,13 +63,20 @@ def wait_for_line(process: subprocess.Popen[str], text: str) -> str:
     raise AssertionError(seen)
 
 
-def test_the_whole_pipeline_runs_as_a_submitted_job_and_its_log_holds_no_answer(
-    head: Head, tmp_path: Path
-) -> None:
-    root = tmp_path / "root"
+@pytest.fixture(scope="module")
+def whole_run(head: Head, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The root of a pipeline that ran as a submitted job, and the job's log."""
+    root = tmp_path_factory.mktemp("whole") / "root"
     process = submit(head, "pipeline", root)
     output, _ = process.communicate(timeout=400)
     assert process.returncode == 0, output
+    return root, output
+
+
+def test_the_whole_pipeline_runs_as_a_submitted_job_and_its_log_holds_no_answer(
+    whole_run: tuple[Path, str],
+) -> None:
+    root, output = whole_run
     assert is_finished(Folder(str(root / "evaluation")))
     assert (root / "report.html").is_file()
     assert "asked   kept in" in output
@@ -123,12 +131,11 @@ def test_ray_job_stop_ends_a_job_in_order_and_it_can_be_submitted_again(head: He
 
 
 def test_ray_job_stop_saves_the_training_within_the_three_seconds_that_it_leaves(
-    head: Head, tmp_path: Path
+    head: Head, whole_run: tuple[Path, str], tmp_path: Path
 ) -> None:
     root = tmp_path / "root"
-    process = submit(head, "synthesize", root)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
+    for name in ("journal", "notes", "dataset", "rejected"):
+        shutil.copytree(whole_run[0] / name, root / name)
     longer = ("training.checkpoint_steps=0", "training.phases=[{kind='notes', epochs=200}]")
     process = submit(head, "train", root, *longer)
     seen = wait_for_line(process, "workers begin after step 0")
