@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -25,6 +25,8 @@ from asclepius_ray.errors import ArtifactError, ConfigError
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+SUMS_NAME = "SHA256SUMS"
+"""Hashes that were taken while files were written, in the form that `sha256sum -c` reads."""
 _PRIVATE = 0o600
 """Files hold texts of patients; the folder of the run is closed to others as well."""
 _PACKAGES = ("asclepius-ray", "ray", "torch", "deepspeed", "transformers", "aiohttp", "pyarrow")
@@ -226,13 +228,19 @@ def write_manifest(
 ) -> Manifest:
     """Hashes the files and writes the folder's manifest: from then on the artefact is whole.
 
-    `files`: those that belong to the artefact; by default all that are in the folder.
+    `files`: those that belong to the artefact; by default all that are in the folder. Hashes that were
+    taken while the files were written (`SHA256SUMS`) are not taken again.
     """
     names = folder.names() if files is None else files
+    known = read_sums(folder)
     manifest = Manifest(
         artifact=artifact,
         counts=counts,
-        files={name: folder.sha256(name) for name in names if name != MANIFEST_NAME},
+        files={
+            name: known[name] if name in known else folder.sha256(name)
+            for name in names
+            if name != MANIFEST_NAME
+        },
         made_from=made_from,
         details=details or {},
         packages=_installed_packages(),
@@ -264,6 +272,20 @@ def read_manifest(folder: Folder) -> Manifest:
             f"{folder.uri}/{MANIFEST_NAME} is damaged in {error.error_count()} place(s); "
             "remove the folder and rerun"
         ) from None
+
+
+def write_sums(folder: Folder, hashes: Mapping[str, str]) -> None:
+    """Writes the hashes of large files beside them, so that nobody has to read those again to know them."""
+    lines = [f"{digest}  {name}\n" for name, digest in sorted(hashes.items())]
+    folder.write_bytes(SUMS_NAME, "".join(lines).encode())
+
+
+def read_sums(folder: Folder) -> dict[str, str]:
+    """The hashes that lie beside a folder's files, by name; {} if there are none."""
+    if not folder.exists(SUMS_NAME):
+        return {}
+    lines = folder.read_bytes(SUMS_NAME).decode().splitlines()
+    return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
 
 
 def is_finished(folder: Folder) -> bool:

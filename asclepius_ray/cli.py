@@ -130,6 +130,46 @@ def run(
 
 @app.command()
 @guarded
+def doctor(
+    run_file: RunFile,
+    overrides: Overrides = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run/--no-dry-run", help="Whether two steps are trained for real.")
+    ] = True,
+    show_text: Annotated[
+        bool, typer.Option("--show-text", help="Shows the row of the preview also where notes are real.")
+    ] = False,
+) -> None:
+    """Says before a long run what will not work: one line a check, and exit code 1 if there is a problem."""
+    from asclepius_ray.doctor.findings import problem
+    from asclepius_ray.run import load_run
+
+    try:
+        settings = load_run(run_file, overrides)
+    except ConfigError as error:
+        _say(str(problem("run file", str(error))))
+        raise typer.Exit(1) from None
+
+    from asclepius_ray.doctor.examine import Examination
+    from asclepius_ray.doctor.findings import Finding
+    from asclepius_ray.doctor.preview import show_preview
+    from asclepius_ray.progress import Progress
+
+    with Progress() as progress:
+        examination = Examination(settings, dry_run, progress)
+        for found in examination.findings():
+            if isinstance(found, Finding):
+                output.print(found.styled(), soft_wrap=True)
+            else:
+                show_preview(output, found, show_text)
+    if examination.num_problems:
+        _say(f"{examination.num_problems} problem(s): the run would not end well")
+        raise typer.Exit(1)
+    _say("nothing stands in the way of this run")
+
+
+@app.command()
+@guarded
 def estimate(
     run_file: RunFile,
     overrides: Overrides = None,
@@ -200,6 +240,47 @@ def purge(root: Annotated[str, typer.Argument(metavar="ROOT", help="The run's fo
 
     num_removed = purge_root(Folder(root).absolute())
     _say(f"{num_removed} files with texts removed; the notes, the dataset and all figures are as they were")
+
+
+@app.command()
+@guarded
+def publish(  # noqa: PLR0913  # each is an option of the command
+    root: Annotated[str, typer.Argument(metavar="ROOT", help="The run's folder or URI.")],
+    to: Annotated[
+        str,
+        typer.Option(metavar="REPO|URI", help="OWNER/NAME on the Hugging Face hub, ./FOLDER or s3://BUCKET."),
+    ],
+    dataset: Annotated[bool, typer.Option("--dataset", help="The dataset alone.")] = False,
+    model: Annotated[bool, typer.Option("--model", help="The model alone.")] = False,
+    public: Annotated[
+        bool, typer.Option("--public", help="Opens the repository to everybody; by default it is private.")
+    ] = False,
+    allow_real_notes: Annotated[
+        bool, typer.Option("--allow-real-notes", help="Publishes what was made from real notes.")
+    ] = False,
+    allow_unknown_origin: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unknown-origin",
+            help="Publishes a model that was trained on a data set of which nobody knows whose it is.",
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Checks, shows what would go, and sends nothing.")
+    ] = False,
+) -> None:
+    """Gives dataset and model away with their cards, to the Hugging Face hub, a folder or a bucket."""
+    from asclepius_ray.artifacts import Folder
+    from asclepius_ray.progress import Progress
+    from asclepius_ray.publish.publishing import TOKEN_VARIABLE, Order
+    from asclepius_ray.publish.publishing import publish as publish_run
+    from asclepius_ray.run import read_secret
+
+    wanted = {"dataset": dataset, "model": model}
+    kinds = tuple(kind for kind, is_wanted in wanted.items() if is_wanted) or tuple(wanted)
+    order = Order(to, kinds, public, allow_real_notes, allow_unknown_origin, dry_run)
+    with Progress() as progress:
+        publish_run(Folder(root).absolute(), order, read_secret(TOKEN_VARIABLE), progress, _say)
 
 
 @app.command()

@@ -13,6 +13,7 @@ AsclepiusError                what is wrong, which value, what to do: one string
 ├── ServingError              a model that cannot be served
 ├── EvaluationError           an evaluation with nothing to judge
 ├── SubmitError               a package or cluster that cannot take the job
+├── PublishError              a dataset or model that must not, or cannot, go out
 └── Interrupted               Ctrl-C, SIGTERM or `ray job stop`
 
 Each takes exactly one string, so that it survives pickling through Ray.
@@ -70,6 +71,10 @@ class EvaluationError(AsclepiusError):
 
 
 class SubmitError(AsclepiusError):
+    pass
+
+
+class PublishError(AsclepiusError):
     pass
 
 

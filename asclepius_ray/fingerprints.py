@@ -10,6 +10,7 @@ from asclepius_ray.prompts.rendering import prompt_hash
 from asclepius_ray.run import Run
 from asclepius_ray.synthesis.case_reports import input_identity
 from asclepius_ray.training.base_model_source import base_model_identity
+from asclepius_ray.training.dataset_source import dataset_identity
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Stage:
 
 
 SYNTHESIZE = Stage("synthesize", ("questions", "rejected", "notes", "dataset"))
-TRAIN = Stage("train", ("base_model", "tokens", "training", "model"))
+TRAIN = Stage("train", ("imported_dataset", "base_model", "tokens", "training", "model"))
 EVALUATE = Stage("evaluate", ("evaluation",))
 STAGES = (SYNTHESIZE, TRAIN, EVALUATE)
 
@@ -73,13 +74,18 @@ def _synthesize(run: Run) -> dict[str, Any]:
 def _train(run: Run, root: Folder) -> dict[str, Any]:
     return {
         "seed": run.seed,
-        "dataset": require_artifact(root, "dataset", "synthesize").identity,
-        "notes": require_artifact(root, "notes", "synthesize").identity,
+        **_rows_to_train_on(run, root),
         "tokens": run.tokens.fingerprint(),
         "training": run.training.fingerprint(),
         "base_model_content": base_model_identity(run.training.base_model),
         "prompts": {"instruction": prompt_hash("instruction")},
     }
+
+
+def _rows_to_train_on(run: Run, root: Folder) -> dict[str, Any]:
+    if run.training.dataset:
+        return {"training_dataset": {"content": dataset_identity(run.training.dataset)}}
+    return {name: require_artifact(root, name, "synthesize").identity for name in ("dataset", "notes")}
 
 
 def _evaluate(run: Run, root: Folder) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from typing import NoReturn
 import psutil
 
 from asclepius_ray.artifacts import Folder
-from asclepius_ray.errors import LeaseError
+from asclepius_ray.errors import ConfigError, LeaseError
 
 LEASE_NAME = "lease"
 LOCK_NAME = ".lease-lock"
@@ -100,6 +100,21 @@ class Lease:
         sys.stderr.write(f"error: {self._folder.uri} was taken over by {new_holder}: this run ends\n")
         sys.stderr.flush()
         os._exit(LeaseError.exit_code)
+
+
+def make_root(root: Folder) -> None:
+    """Makes the run's folder and proves that it can be written; a ConfigError says why it cannot."""
+    probe = ".writable"
+    try:
+        root.make()
+        root.write_bytes(probe, b"")
+        filesystem, path = root.filesystem()
+        filesystem.delete_file(f"{path}/{probe}")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(
+            f"the root {root.uri} cannot be written ({reason}); choose another with --set root=FOLDER"
+        ) from None
 
 
 def acquire(folder: Folder, purpose: str) -> Lease:

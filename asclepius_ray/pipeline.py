@@ -31,12 +31,13 @@ from asclepius_ray.fingerprints import (
     made_from,
     require_artifact,
 )
-from asclepius_ray.lease import LEASE_NAME, acquire, follow
+from asclepius_ray.lease import LEASE_NAME, acquire, follow, make_root
 from asclepius_ray.progress import Progress
 from asclepius_ray.ray_session import check_root_is_shared, is_submitted_job, ray_session
 from asclepius_ray.run import Run, read_secret, resolved_json
 from asclepius_ray.synthesis.case_reports import read_case_reports
 from asclepius_ray.synthesis.question_pool import FOLDER_NAME as QUESTIONS_NAME
+from asclepius_ray.training.dataset_source import check_dataset
 
 if TYPE_CHECKING:
     from asclepius_ray.synthesis.estimate import Estimate
@@ -121,21 +122,6 @@ def serve(run: Run, progress: Progress) -> None:
         serve_until_stopped({run.name: model}, run.serving, read_secret(run.serving.api_key_env), progress)
 
 
-def make_root(root: Folder) -> None:
-    """Makes the run's folder and proves that it can be written; a ConfigError says why it cannot."""
-    probe = ".writable"
-    try:
-        root.make()
-        root.write_bytes(probe, b"")
-        filesystem, path = root.filesystem()
-        filesystem.delete_file(f"{path}/{probe}")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConfigError(
-            f"the root {root.uri} cannot be written ({reason}); choose another with --set root=FOLDER"
-        ) from None
-
-
 def _purpose(run: Run, job: str) -> str:
     return f"{job}:{sha256(resolved_json(run).encode()).hexdigest()[:16]}"
 
@@ -194,7 +180,7 @@ def _check_settings(work: Work, stages: tuple[Stage, ...], redone: tuple[Stage, 
         # Path, format and columns are looked at here; a record is read only when one is asked for.
         read_case_reports(work.run.input)
     if TRAIN in unfinished:
-        _check_base_model(work.run)
+        _check_what_is_trained(work.run)
     for config in endpoints.values():
         reach_endpoint(config)
 
@@ -211,10 +197,12 @@ def _endpoints_of(run: Run, stages: list[Stage]) -> dict[str, EndpointConfig]:
     return {role: config for role, (stage, config) in asked.items() if stage in stages}
 
 
-def _check_base_model(run: Run) -> None:
+def _check_what_is_trained(run: Run) -> None:
     from asclepius_ray.training.base_model_source import check_base_model
 
     check_base_model(run.training.base_model)
+    if run.training.dataset:
+        check_dataset(run.training.dataset)
 
 
 def _run_stage(work: Work, stage: Stage) -> None:

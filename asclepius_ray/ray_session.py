@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from asclepius_ray.progress import Progress
 # A laptop with two cores still has to hold two training workers and a data task at once; they
 # share its cores in time, which Ray's accounting of whole CPUs would forbid.
 LOCAL_MIN_LOGICAL_CPUS = 4
+CONNECT_SECONDS = 10.0
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
@@ -112,18 +114,26 @@ def _connect(address: str) -> None:
     import ray
 
     try:
+        _require_listener(address)
         ray.init(
             address=address,
             log_to_driver=False,
             logging_level=logging.WARNING,
             runtime_env=None if is_submitted_job() else _own_code(),
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
             f"there is no Ray cluster at RAY_ADDRESS={address} ({first_line}); it takes HOST:6379, as "
             "`ray start --head` prints it. To send a job through the dashboard use `asclepius submit`"
         ) from None
+
+
+def _require_listener(address: str) -> None:
+    """An OSError if nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "://" not in address:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
 
 
 def _own_code() -> dict[str, object]:

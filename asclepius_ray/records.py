@@ -27,6 +27,15 @@ class Task(StrEnum):
         return self.value.lower().replace(" ", "_")
 
 
+def article_of(patient_uid: str) -> str:
+    """The article that a patient comes from: a uid's part before the dash, as PMC-Patients has it.
+
+    A uid of another form ("CASE-1" of one's own table) stands for an article of its own.
+    """
+    match = _UID_OF_AN_ARTICLE.fullmatch(patient_uid)
+    return match[1] if match else patient_uid
+
+
 @dataclass(frozen=True)
 class CaseReport:
     """One patient of the input, cleaned.
@@ -45,12 +54,8 @@ class CaseReport:
 
     @property
     def article(self) -> str:
-        """The article that the patient comes from: a uid's part before the dash, as PMC-Patients has it.
-
-        A uid of another form ("CASE-1" of one's own table) stands for an article of its own.
-        """
-        match = _UID_OF_AN_ARTICLE.fullmatch(self.patient_uid)
-        return match[1] if match else self.patient_uid
+        """The article that the patient comes from."""
+        return article_of(self.patient_uid)
 
     def to_row(self) -> dict[str, Any]:
         return asdict(self)

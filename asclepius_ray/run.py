@@ -59,7 +59,11 @@ class Run(Section):
         _check_endpoint("teacher", self.teacher)
         _check_endpoint("judge", self.judge)
         _check_judge(self.judge)
-        for name, address in (("root", self.root), ("input.path", self.input.path)):
+        for name, address in (
+            ("root", self.root),
+            ("input.path", self.input.path),
+            ("training.dataset", self.training.dataset),
+        ):
             if _KEY_IN_ADDRESS.match(address):
                 raise ValueError(
                     f"{name} holds a key before its @; put it into the environment (AWS_ACCESS_KEY_ID, "

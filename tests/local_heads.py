@@ -169,3 +169,52 @@ def _pump(source: socket.socket, sink: socket.socket, break_after: bytes, broken
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
+
+
+class StallingPort:
+    """A forwarded port that holds back, until it is released, whatever begins with `stall_at`."""
+
+    def __init__(self, target: str, stall_at: bytes) -> None:
+        self.stalled = threading.Event()
+        self._released = threading.Event()
+        self._target, self._stall_at = httpx.URL(target), stall_at
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def release(self) -> None:
+        self._released.set()
+
+    def close(self) -> None:
+        self._released.set()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                ours, _ = self._listener.accept()
+                theirs = socket.create_connection((self._target.host, self._target.port))
+                for source, sink in ((ours, theirs), (theirs, ours)):
+                    threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
+
+    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if data.startswith(self._stall_at) and not self._released.is_set():
+                    self.stalled.set()
+                    self._released.wait()
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+@contextmanager
+def stalling_port(target: str, stall_at: bytes) -> Iterator[StallingPort]:
+    port = StallingPort(target, stall_at)
+    try:
+        yield port
+        assert port.stalled.is_set(), f"nothing began with {stall_at!r}"
+    finally:
+        port.close()

@@ -106,6 +106,29 @@ def test_an_input_that_cannot_be_used_is_refused(
     assert artifacts(root) == []
 
 
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (None, "nowhere.csv"),
+        ("", "empty"),
+        ("patient_id,note,question,answer\n", "no row"),
+        ("patient_id,note,body\n1,text,more\n", "body"),
+    ],
+    ids=["missing file", "empty file", "header alone", "wrong columns"],
+)
+def test_a_dataset_that_cannot_be_trained_on_is_refused(
+    tmp_path: Path, root: Path, content: str | None, named: str
+) -> None:
+    file = tmp_path / ("nowhere.csv" if content is None else "dataset.csv")
+    if content is not None:
+        file.write_text(content)
+    ended = run(root, f"training.dataset={file}", job="train")
+    assert ended.code == 2, ended.text
+    assert named in ended.text
+    assert "training.dataset" in ended.text
+    assert artifacts(root) == []
+
+
 def test_an_unreachable_teacher_is_named_before_anything_is_made(root: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

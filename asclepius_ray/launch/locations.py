@@ -74,6 +74,8 @@ def _places(job: str, run: Run) -> list[Place]:
     places = [Place("root", run.root)]
     if "synthesis" in STAGES_OF_JOB[job] and run.input.path:
         places.append(Place("input.path", run.input.path))
+    if "training" in STAGES_OF_JOB[job] and run.training.dataset:
+        places.append(Place("training.dataset", run.training.dataset))
     # A name that is no folder here is one of the Hugging Face hub, or a folder of the cluster's image.
     if "training" in STAGES_OF_JOB[job] and Path(run.training.base_model).is_dir():
         places.append(Place("training.base_model", run.training.base_model))

@@ -12,6 +12,7 @@ import pyarrow.parquet
 
 from asclepius_ray.artifacts import Folder, Manifest, is_finished, read_manifest
 from asclepius_ray.errors import ArtifactError
+from asclepius_ray.metric_log import read_metrics
 
 ARTIFACTS = ("dataset", "tokens", "training", "base_model", "model", "evaluation")
 TEXT_COLUMNS = ("note", "question", "answer")
@@ -39,7 +40,7 @@ def read_artefacts(root: Folder) -> Artefacts:
         run=_read_json(root, "run.json") or {},
         manifests=manifests,
         lengths_words=_read_lengths(root.child("dataset")) if "dataset" in manifests else {},
-        metrics=_read_lines(root.child("training"), "metrics.jsonl"),
+        metrics=_read_metrics(root.child("training")),
         scores=(_read_json(root.child("evaluation"), "scores.json") or {})
         if "evaluation" in manifests
         else {},
@@ -58,16 +59,13 @@ def _read_json(folder: Folder, name: str) -> Any:
         ) from None
 
 
-def _read_lines(folder: Folder, name: str) -> list[dict[str, Any]]:
-    """The lines of a JSON lines file; a torn last line of a run that is still going is left out."""
-    if not folder.exists(name):
-        return []
-    text = folder.read_bytes(name).decode(errors="replace")
-    whole = text[: text.rfind("\n") + 1]
+def _read_metrics(training: Folder) -> list[dict[str, Any]]:
     try:
-        return [json.loads(line) for line in whole.splitlines() if line.strip()]
+        return read_metrics(training)
     except ValueError:
-        raise ArtifactError(f"{folder.uri}/{name} has a line that is not JSON; redo the training") from None
+        raise ArtifactError(
+            f"the metrics in {training.uri} have a line that is not JSON; redo the training"
+        ) from None
 
 
 def _read_lengths(dataset: Folder) -> dict[str, list[int]]:

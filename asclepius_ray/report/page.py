@@ -11,9 +11,9 @@ from jinja2 import Environment, StrictUndefined
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.report.artefacts import Artefacts, read_artefacts
+from asclepius_ray.report.training_views import describe_phases, describe_progressions
 from asclepius_ray.report.views import (
     describe_lengths,
-    describe_phases,
     funnel_bars,
     grade_bars,
     loss_sentence,
@@ -63,6 +63,7 @@ def render_page(artefacts: Artefacts, root_uri: str, now: datetime) -> str:
             tasks=task_bars(details.get("tasks", {})),
             lengths=describe_lengths(artefacts.lengths_words),
             phases=describe_phases(artefacts.metrics),
+            progressions=describe_progressions(artefacts.metrics),
             scores=scores,
             score_tasks=_score_tasks(scores),
             grades={name: _grades(model) for name, model in scores.get("models", {}).items()},

@@ -44,6 +44,8 @@ _STYLE: Any = {
     "legend.frameon": False,
 }
 MAX_POINTS = 300
+LARGE, SMALL = (4.2, 2.6), (3.2, 2.1)
+"""Two and three plots beside each other, in inches; their letters are equally large on the page."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,16 @@ class Curve:
     marked: bool = False
 
 
-def draw_curves(name: str, curves: Sequence[Curve], axis_labels: tuple[str, str], description: str) -> Markup:
+def draw_curves(
+    name: str,
+    curves: Sequence[Curve],
+    axis_labels: tuple[str, str],
+    description: str,
+    size_inches: tuple[float, float] = LARGE,
+) -> Markup:
     """Lines over steps; a long one is thinned to the means of at most MAX_POINTS neighbourhoods."""
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _new_figure((4.2, 2.6))
+        figure, axes = _new_figure(size_inches)
         for color, curve in zip(SERIES, curves, strict=False):
             steps, values = zip(*_thin(curve.steps, curve.values), strict=True)
             style: Any = {"marker": "o", "markersize": 5, "linestyle": "--"} if curve.marked else {}
@@ -76,7 +84,7 @@ def draw_curves(name: str, curves: Sequence[Curve], axis_labels: tuple[str, str]
 def draw_histogram(name: str, values: Sequence[int], axis_label: str, description: str) -> Markup:
     """How often which length occurs."""
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _new_figure((3.2, 2.1))
+        figure, axes = _new_figure(SMALL)
         num_bins = min(24, max(1, max(values) - min(values) + 1))
         axes.hist(values, bins=num_bins, color=SERIES[0], rwidth=0.92)
         axes.grid(visible=False, axis="x")

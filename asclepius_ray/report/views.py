@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from asclepius_ray.report.plots import Curve, draw_curves, draw_histogram
+from asclepius_ray.report.plots import draw_histogram
 
 GRADE_NAMES = {"1": "unacceptable", "2": "poor", "3": "satisfactory", "4": "excellent"}
 
@@ -35,20 +35,6 @@ class Lengths:
     plot: Markup
 
 
-@dataclass(frozen=True)
-class Phase:
-    """One phase of the training."""
-
-    name: str
-    steps: int
-    tokens: int | None
-    seconds: float | None
-    first_loss: float
-    last_loss: float
-    validation: tuple[tuple[int, float], ...]
-    plot: Markup
-
-
 def funnel_bars(counts: Mapping[str, Any], source: str) -> list[Bar]:
     """input, ok, then each reason of rejection and each class of failure; they add up to the input."""
     total = counts["input"]
@@ -69,12 +55,6 @@ def task_bars(tasks: Mapping[str, int]) -> list[Bar]:
 
 def describe_lengths(lengths_words: Mapping[str, Sequence[int]]) -> list[Lengths]:
     return [_lengths(column, sorted(words)) for column, words in lengths_words.items() if words]
-
-
-def describe_phases(metrics: Sequence[Mapping[str, Any]]) -> list[Phase]:
-    """The phases in the order in which they were trained."""
-    found = (_phase(index, lines) for index, lines in enumerate(_stretches(metrics)))
-    return [phase for phase in found if phase is not None]
 
 
 def grade_bars(shares: Mapping[str, float], judged: int) -> list[Bar]:
@@ -109,22 +89,6 @@ def loss_sentence(difference: Mapping[str, Any] | None) -> str:
     return "The interval holds zero: a difference is not shown."
 
 
-def _stretches(metrics: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """The lines of each phase; two neighbours of one kind meet at the validations between their steps."""
-    stretches: list[list[Mapping[str, Any]]] = []
-    for line in metrics:
-        last = stretches[-1][-1] if stretches else None
-        if last is None or line["phase"] != last["phase"] or _is_next_phase(last, line):
-            stretches.append([])
-        stretches[-1].append(line)
-    return stretches
-
-
-def _is_next_phase(last: Mapping[str, Any], line: Mapping[str, Any]) -> bool:
-    both_validate = "validation_loss" in last and "validation_loss" in line
-    return both_validate and bool(last["step"] == line["step"])
-
-
 def _bar(label: str, count: int, total: int, kind: str) -> Bar:
     return Bar(label, count, count / total if total else 0.0, kind)
 
@@ -142,40 +106,3 @@ def _lengths(column: str, words: Sequence[int]) -> Lengths:
     )
     plot = draw_histogram(f"length-{column}", words, f"words per {column}", description)
     return Lengths(column, len(words), words[0], median, percentile_95, words[-1], plot)
-
-
-def _phase(index: int, lines: Sequence[Mapping[str, Any]]) -> Phase | None:
-    name = lines[0]["phase"]
-    steps = [line for line in lines if "loss" in line]
-    if not steps:
-        return None
-    validation = tuple(
-        (int(line["step"]), float(line["validation_loss"]))
-        for line in lines
-        if line.get("validation_loss") is not None
-    )
-    losses = [float(line["loss"]) for line in steps]
-    curves = [Curve("training", tuple(float(line["step"]) for line in steps), tuple(losses))]
-    if validation:
-        places, values = zip(*validation, strict=True)
-        curves.append(Curve("validation", places, values, marked=True))
-    description = (
-        f"Loss over {len(steps)} optimizer steps of the phase {name}: "
-        f"from {losses[0]:.3f} to {losses[-1]:.3f}"
-        + (f"; validation from {validation[0][1]:.3f} to {validation[-1][1]:.3f}." if validation else ".")
-    )
-    return Phase(
-        name=name,
-        steps=len(steps),
-        tokens=_sum_of(steps, "tokens"),
-        seconds=_sum_of(steps, "seconds"),
-        first_loss=losses[0],
-        last_loss=losses[-1],
-        validation=validation,
-        plot=draw_curves(f"loss-{index}", curves, ("optimizer step", "loss (nats per token)"), description),
-    )
-
-
-def _sum_of(lines: Sequence[Mapping[str, Any]], key: str) -> Any:
-    found = [line[key] for line in lines if key in line]
-    return sum(found) if found else None

@@ -4,9 +4,7 @@ A model is a local folder, a URI (fetched once per node) or a Hugging Face id.
 """
 
 import hashlib
-import os
 import re
-import tempfile
 from pathlib import Path
 
 import httpx2
@@ -15,6 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from asclepius_ray.artifacts import MANIFEST_NAME, Folder, is_finished, read_manifest
 from asclepius_ray.errors import ServingError
+from asclepius_ray.node_cache import UNKNOWN, fetch_to_node
 from asclepius_ray.prompts.rendering import prompt_hash
 
 CONFIG_NAME = "config.json"
@@ -102,26 +101,16 @@ def _is_hugging_face_id(located: str) -> bool:
 
 
 def _fetch_to_cache(folder: Folder) -> Path:
-    """Downloads a folder once per node; a changed one in the bucket gets another place in the cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asclepius-ray" / "models"
-    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-    target = cache / _identity(folder)
-    if target.is_dir():
-        return target
-    with tempfile.TemporaryDirectory(dir=cache, prefix=".partial-") as partial:
-        download = Path(partial) / "model"
-        folder.download(download)
-        try:
-            download.rename(target)
-        except OSError:
-            if not target.is_dir():  # else another replica of this node was first
-                raise
-    return target
+    """Copies a folder once per node; a changed one in the bucket gets another place in the cache."""
+    if is_finished(folder):
+        manifest = read_manifest(folder)
+        return fetch_to_node(folder, manifest.identity, {**manifest.files, MANIFEST_NAME: UNKNOWN})
+    return fetch_to_node(folder, _state(folder), dict.fromkeys(folder.names(), UNKNOWN))
 
 
-def _identity(folder: Folder) -> str:
-    content = folder.read_bytes(MANIFEST_NAME if is_finished(folder) else CONFIG_NAME)
+def _state(folder: Folder) -> str:
+    """A hash of what tells a folder without a manifest from a changed one: names, sizes and times."""
     filesystem, path = folder.filesystem()
     files = [filesystem.get_file_info(f"{path}/{name}") for name in folder.names()]
     state = [(info.path, info.size, info.mtime_ns) for info in files]
-    return hashlib.sha256(f"{folder.uri}{state}".encode() + content).hexdigest()[:32]
+    return hashlib.sha256(f"{folder.uri}{state}".encode() + folder.read_bytes(CONFIG_NAME)).hexdigest()

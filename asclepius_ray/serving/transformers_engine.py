@@ -20,6 +20,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from asclepius_ray.errors import ServingError
 from asclepius_ray.serving.engine import EngineError, EngineStats, GenerationRequest
+from asclepius_ray.serving.logits_check import check_logits
 
 PAGE_TOKENS = 32
 CPU_BATCH_TOKENS = 256
@@ -77,6 +78,8 @@ class TransformersEngine:
 
     def __init__(self, model: str, end_token_ids: frozenset[int], use_gpu: bool, gpu_share: float) -> None:
         self._model = _load_model(model, use_gpu)
+        if Path(model).is_dir():
+            check_logits(self._model, Path(model))
         self._end_token_ids = end_token_ids | _configured_end_ids(self._model.generation_config)
         self._max_context_tokens = _context_tokens(self._model.config.get_text_config(), model)
         self._router = _TokenRouter()

@@ -7,8 +7,6 @@ the input as a whole is an InputError before the first record, except for a file
 in its middle.
 """
 
-import math
-import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain, islice
@@ -18,12 +16,9 @@ from asclepius_ray.records import CaseReport, Rejection
 from asclepius_ray.synthesis.cleaning import age_years, clean_note, clean_text
 from asclepius_ray.synthesis.columns import Columns, resolve_columns
 from asclepius_ray.synthesis.config import InputConfig
-from asclepius_ray.synthesis.rows import Row, column_names, read_rows
-from asclepius_ray.synthesis.tables import BROKEN_TEXT, Table, content_sha256, find_tables
-
-# A lone half of a pair cannot be written as UTF-8.
-_NOT_UNICODE = re.compile(f"[\ud800-\udfff{BROKEN_TEXT}]")
-_LARGEST_INTEGER = 2**63
+from asclepius_ray.tables.cells import integer_of, is_unicode, key_of, text_of
+from asclepius_ray.tables.files import Table, content_sha256, find_tables
+from asclepius_ray.tables.rows import Row, column_names, read_rows
 
 
 def read_case_reports(config: InputConfig) -> Iterator[CaseReport | Rejection]:
@@ -31,7 +26,7 @@ def read_case_reports(config: InputConfig) -> Iterator[CaseReport | Rejection]:
 
     A row's text is cleaned: a case report into prose, a note (kind "notes") with its lines kept.
     """
-    tables = find_tables(config.path)
+    tables = find_tables(config.path, "input.path")
     rows = _rows_of([(table, _columns_of(table, config)) for table in tables])
     first = next(rows, None)
     if first is None:
@@ -41,7 +36,7 @@ def read_case_reports(config: InputConfig) -> Iterator[CaseReport | Rejection]:
 
 def input_identity(config: InputConfig) -> str:
     """A sha256 over the content of the input's files; an InputError where there is nothing to read."""
-    return content_sha256(find_tables(config.path))
+    return content_sha256(find_tables(config.path, "input.path"))
 
 
 def _columns_of(table: Table, config: InputConfig) -> Columns | None:
@@ -64,8 +59,8 @@ def _records(
     num_notes_of: Counter[str] = Counter()
     for index, (row, columns) in enumerate(islice(rows, config.limit or None)):
         uid = "" if row is None else _patient_uid(row, columns, index, num_notes_of)
-        text = None if row is None else _text(row.get(columns.text))
-        if row is None or text is None or _NOT_UNICODE.search(uid):
+        text = None if row is None else text_of(row.get(columns.text))
+        if row is None or text is None or not is_unicode(uid):
             yield _rejection(index, "", "unreadable_row")
         elif not uid:
             yield _rejection(index, "", "missing_patient_uid")
@@ -88,7 +83,7 @@ def _noteevents_fault(row: Row, columns: Columns, wanted: str) -> str:
     if wanted and (not isinstance(category, str) or category.strip().lower() != wanted.strip().lower()):
         return "other_category"
     marked = row.get(columns.is_error)
-    return "marked_as_error" if marked is True or _key(marked) in ("1", "1.0") else ""
+    return "marked_as_error" if marked is True or key_of(marked) in ("1", "1.0") else ""
 
 
 def _report(index: int, uid: str, text: str, row: Row, columns: Columns) -> CaseReport:
@@ -96,11 +91,11 @@ def _report(index: int, uid: str, text: str, row: Row, columns: Columns) -> Case
     return CaseReport(
         row_index=index,
         row_id=uid,
-        patient_id=_patient_id(row.get(columns.patient_id), index),
+        patient_id=integer_of(row.get(columns.patient_id), index),
         patient_uid=uid,
         text=text,
         age_years=age_years(row.get(columns.age)),
-        gender=gender.strip() if isinstance(gender, str) and not _NOT_UNICODE.search(gender) else "",
+        gender=gender.strip() if isinstance(gender, str) and is_unicode(gender) else "",
     )
 
 
@@ -117,10 +112,10 @@ def _patient_uid(row: Row, columns: Columns, index: int, num_notes_of: Counter[s
     number does: that keeps a patient on one side of the split.
     """
     if columns.patient_uid:
-        return _key(row.get(columns.patient_uid))
-    patient = _key(row.get(columns.patient_id)).replace("-", "_")
+        return key_of(row.get(columns.patient_uid))
+    patient = key_of(row.get(columns.patient_id)).replace("-", "_")
     if columns.note_id:
-        note_id = _key(row.get(columns.note_id)).removesuffix(".0")
+        note_id = key_of(row.get(columns.note_id)).removesuffix(".0")
         known = patient[-1:].isdecimal() and note_id.isdecimal()
         return f"{patient}-{note_id}" if known else ""
     if not patient:
@@ -129,26 +124,3 @@ def _patient_uid(row: Row, columns: Columns, index: int, num_notes_of: Counter[s
         patient += "_0"
     num_notes_of[patient] += 1
     return f"{patient}-{num_notes_of[patient]}"
-
-
-def _key(value: object) -> str:
-    """A cell as a key, the same for 17, 17.0 and "17"; empty for what cannot be one."""
-    if isinstance(value, float):
-        value = int(value) if math.isfinite(value) and value.is_integer() else value
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        return ""
-    return str(value).strip()
-
-
-def _text(value: object) -> str | None:
-    """The cell's text, "" for an empty one, None for one that is not text."""
-    if value is None:
-        return ""
-    return value if isinstance(value, str) and not _NOT_UNICODE.search(value) else None
-
-
-def _patient_id(value: object, index: int) -> int:
-    """The table's number of the patient; the row's place where it has none that fits 64 bits."""
-    match = re.fullmatch(r"(-?[0-9]{1,19})(?:\.0*)?", _key(value))
-    number = int(match.group(1)) if match else index
-    return number if -_LARGEST_INTEGER <= number < _LARGEST_INTEGER else index

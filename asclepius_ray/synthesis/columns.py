@@ -1,20 +1,16 @@
 """Which column of a table holds what: the usual names, or those of `[input.columns]`."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from asclepius_ray.errors import InputError
 from asclepius_ray.synthesis.config import InputConfig
 from asclepius_ray.synthesis.mimic import DISCHARGE_SUMMARY, noteevents_columns
+from asclepius_ray.tables.cells import show_names
 
 # In the order in which they are tried; a table of notes may use `patient` for a name.
 _TEXT_NAMES = {"case_reports": ("patient", "text"), "notes": ("note", "text", "patient")}
 _OPTIONAL = ("patient_id", "age", "gender")
-# Three words at most; the first column of a table saved with its index may have no name at all.
-_LOOKS_LIKE_A_NAME = re.compile(r"(?:[^\W\d]\S*(?: +\S+){0,2})?")
-_LONGEST_NAME_CHARACTERS = 30
-_MOST_NAMES_SHOWN = 30
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,7 @@ def _mapped_columns(found: Sequence[str], config: InputConfig, where: str) -> di
     for field, name in mapped.items():
         if name not in found:
             raise InputError(
-                f"input.columns.{field} names the column {name!r}, but {where} has {_shown(found)}; "
+                f"input.columns.{field} names the column {name!r}, but {where} has {show_names(found)}; "
                 "correct the name in [input.columns]"
             )
     return mapped
@@ -100,18 +96,6 @@ def _refusal(found: Sequence[str], config: InputConfig, where: str, missing_text
         expected += " and a key of the patient in `patient_uid`, as PMC-Patients has them"
     field = "text" if missing_text else "patient_uid"
     return (
-        f"{where} has other columns than expected: found {_shown(found)}; expected {expected}. "
+        f"{where} has other columns than expected: found {show_names(found)}; expected {expected}. "
         f'Name your own in [input.columns], for example {field} = "my_column"'
     )
-
-
-def _shown(found: Sequence[str]) -> str:
-    """The names for a message; where one may be a cell of a table without a header, none is shown."""
-    if not all(_looks_like_a_name(name) for name in found):
-        return f"{len(found)} columns, and the first row does not look like a header"
-    more = f" and {len(found) - _MOST_NAMES_SHOWN} more" if len(found) > _MOST_NAMES_SHOWN else ""
-    return ", ".join(repr(name) for name in found[:_MOST_NAMES_SHOWN]) + more
-
-
-def _looks_like_a_name(text: str) -> bool:
-    return len(text) <= _LONGEST_NAME_CHARACTERS and _LOOKS_LIKE_A_NAME.fullmatch(text) is not None

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from asclepius_ray.synthesis.config import InputConfig
 from asclepius_ray.synthesis.mimic import noteevents_columns
-from asclepius_ray.synthesis.rows import column_names, read_rows
-from asclepius_ray.synthesis.tables import Table, find_tables
+from asclepius_ray.tables.files import Table, find_tables
+from asclepius_ray.tables.rows import column_names, read_rows
 
 _PMC_PATIENTS_COLUMNS = {"patient_id", "patient_uid", "PMID", "file_path", "title"}
 _PMC_FILE = re.compile(r"PMC\d+\.xml$")
@@ -14,7 +14,7 @@ _PMC_FILE = re.compile(r"PMC\d+\.xml$")
 
 @dataclass(frozen=True)
 class Licence:
-    """`id` is what a dataset's card gives in its head; `terms` say what follows from it, in sentences."""
+    """`id` is what a card gives in its head; `terms` say what follows for all that is made of the texts."""
 
     id: str
     name: str
@@ -24,19 +24,19 @@ class Licence:
 PMC_PATIENTS = Licence(
     "cc-by-nc-sa-4.0",
     "CC BY-NC-SA 4.0 (PMC-Patients)",
-    "The dataset is under the same licence: name the source, no commercial use, pass it on under the same "
-    "licence.",
+    "What is made of them is under the same licence: name the source, no commercial use, pass it on under "
+    "the same licence.",
 )
 MIMIC = Licence(
     "other",
     "PhysioNet Credentialed Health Data License (MIMIC-III)",
-    "The dataset holds its notes: nobody may have it who has not agreed to that licence.",
+    "Nobody may have its notes, nor what may hold parts of them, who has not agreed to that licence.",
 )
 UNKNOWN = Licence(
     "unknown",
     "unknown",
     "The source's table does not tell its licence, and input.licence was not set: find out before you pass "
-    "the dataset on.",
+    "on what is made of it.",
 )
 
 
@@ -44,7 +44,7 @@ def licence_of_input(config: InputConfig) -> Licence:
     """The licence that the run file states, or that of tables that are known, or `UNKNOWN`."""
     if config.licence:
         return Licence("other", config.licence, "What is made of the texts is under their licence too.")
-    found = {_licence_of(table) for table in find_tables(config.path)}
+    found = {_licence_of(table) for table in find_tables(config.path, "input.path")}
     return found.pop() if len(found) == 1 else UNKNOWN
 
 

@@ -37,10 +37,10 @@ from asclepius_ray.synthesis.licences import licence_of_input
 from asclepius_ray.synthesis.monitor import Monitor
 from asclepius_ray.synthesis.question_pool import build_pool, find_pool, write_pool
 from asclepius_ray.synthesis.reports import Reports, load_reports
-from asclepius_ray.synthesis.split import choose_validation_articles
 from asclepius_ray.synthesis.steps import STEPS, Demands
 from asclepius_ray.synthesis.walk import PENDING, RowResult, Walk
 from asclepius_ray.synthesis.workers import Crew, order_blocks, read_rows, walk_reports
+from asclepius_ray.tables.split import choose_validation_articles
 
 JOURNAL_NAME = "journal/teacher"
 NUM_EXAMPLES = 5
@@ -125,6 +125,7 @@ def synthesize(root: Folder, order: Order, progress: Progress, only_failed: bool
         name, licence = PurePosixPath(order.input.path).name, licence_of_input(order.input)
         source = CardSource(name, order.input.kind, order.seed, licence)
         outputs.dataset.write_bytes("README.md", render_card(source, ledger.counts(), details).encode())
+        details["source"] = {"name": name, "kind": order.input.kind, "licence": asdict(licence)}
         details["seconds"] = round(time.monotonic() - started, 3)
         details["spent"] = _spent(bought)
         return write_manifest(outputs.dataset, "dataset", ledger.counts(), order.made_from, details)

@@ -1,10 +1,11 @@
 """The untrained start → `base_model/`: a Hugging Face folder with safetensors, tokenizer and chat template.
 
-Made from the notes for "tiny", else loaded from a Hugging Face id, a folder or a URI.
+Made from the notes for "tiny", else brought from a Hugging Face id, a folder or a URI.
 """
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,19 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.initialization import no_init_weights
 from transformers.utils.logging import disable_progress_bar
 
-from asclepius_ray.artifacts import Folder
+from asclepius_ray.artifacts import Folder, write_sums
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.tokens.chat_template import ensure_chat_template
 from asclepius_ray.tokens.rendering import end_token_id
 from asclepius_ray.tokens.tokenizer import train_tokenizer
-from asclepius_ray.training.base_model_source import source_folder
+from asclepius_ray.training.base_model_source import SMALL_SUFFIXES, source_folder
+from asclepius_ray.training.base_model_weights import bring_weights, write_weights
 from asclepius_ray.training.config import TINY, TinyConfig, TrainingConfig
+from asclepius_ray.training.sources import source_folders
+from asclepius_ray.transfers import copy_files
 
 
 def prepare_base_model(
@@ -36,24 +41,22 @@ def prepare_base_model(
 ) -> dict[str, Any]:
     """Writes all files of `base_model/` but the manifest; returns the manifest's details.
 
-    `token` opens gated models of the Hugging Face hub; "" for none.
+    The weights go from file to file and are never all in memory. `token` opens gated models of the Hugging
+    Face hub; "" for none.
     """
     disable_progress_bar()
-    with tempfile.TemporaryDirectory() as scratch:
-        target = Path(scratch)
-        if training.base_model == TINY:
-            model, tokenizer = make_tiny_model(root.child("notes"), training.tiny, sequence_length, seed)
-        else:
-            with source_folder(training.base_model, token) as source:
-                model, tokenizer = _load(training.base_model, source)
-        details = _finish(training.base_model, model, tokenizer, sequence_length)
-        model.save_pretrained(target, max_shard_size="5GB")
-        weights_and_configs = {file.name for file in target.iterdir()}
-        tokenizer.save_pretrained(target)
-        details["tokenizer_files"] = sorted(
-            file.name for file in target.iterdir() if file.name not in weights_and_configs
-        )
-        root.child("base_model").upload(target)
+    name, folder = training.base_model, root.child("base_model")
+    if name == TINY:
+        notes = source_folders(root, training.dataset)["notes"]
+        model, tokenizer = make_tiny_model(notes, training.tiny, sequence_length, seed)
+        details = _write_small_files(name, model, tokenizer, sequence_length, folder)
+        hashes = write_weights(model, folder)
+    else:
+        source = source_folder(name, token)
+        model, tokenizer = open_shape(name, source)
+        details = _write_small_files(name, model, tokenizer, sequence_length, folder)
+        hashes = bring_weights(name, source, model, folder)
+    write_sums(folder, hashes)
     return details
 
 
@@ -62,7 +65,14 @@ def make_tiny_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A small Llama with random weights and a tokenizer learnt from the train notes."""
     tokenizer = train_tokenizer(_train_notes(notes), tiny.vocabulary_size)
-    config = LlamaConfig(
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(tiny_config(tiny, tokenizer, sequence_length)), tokenizer
+
+
+def tiny_config(tiny: TinyConfig, tokenizer: PreTrainedTokenizerBase, sequence_length: int) -> LlamaConfig:
+    """The shape of the model that is made from scratch."""
+    return LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=tiny.hidden_size,
         intermediate_size=tiny.hidden_size * 8 // 3,
@@ -75,9 +85,6 @@ def make_tiny_model(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return LlamaForCausalLM(config), tokenizer
 
 
 def _train_notes(notes: Folder) -> Iterator[str]:
@@ -88,11 +95,17 @@ def _train_notes(notes: Folder) -> Iterator[str]:
             yield from table["note"].to_pylist()
 
 
-def _load(name: str, source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def open_shape(name: str, source: Folder) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model's shape without its weights (on the device "meta"), and its tokenizer."""
     try:
-        config = AutoConfig.from_pretrained(source)
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, config=config, dtype="auto")
+        with _small_files(source) as path:
+            config = AutoConfig.from_pretrained(path)
+            tokenizer = AutoTokenizer.from_pretrained(path)
+            with torch.device("meta"), no_init_weights():
+                model = AutoModelForCausalLM.from_config(config)
+            model.tie_weights()
+            if (path / "generation_config.json").exists():
+                model.generation_config = GenerationConfig.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
@@ -102,7 +115,42 @@ def _load(name: str, source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerB
     return model, tokenizer
 
 
-def _finish(
+@contextmanager
+def _small_files(source: Folder) -> Iterator[Path]:
+    """A local folder with all but the weights; one behind a URI is copied for as long as it is needed."""
+    if source.is_local:
+        yield source.local_path
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        small = [name for name in source.names() if name.endswith(SMALL_SUFFIXES) and "/" not in name]
+        copy_files(source, Folder(scratch), small)
+        yield Path(scratch)
+
+
+def _write_small_files(
+    name: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sequence_length: int,
+    folder: Folder,
+) -> dict[str, Any]:
+    """Configurations, tokenizer and template; returns the manifest's details."""
+    details = fit_together(name, model, tokenizer, sequence_length)
+    model.config.architectures = [type(model).__name__]
+    with tempfile.TemporaryDirectory() as scratch:
+        target = Path(scratch)
+        model.config.save_pretrained(target)
+        model.generation_config.save_pretrained(target)
+        configs = {file.name for file in target.iterdir()}
+        tokenizer.save_pretrained(target)
+        details["tokenizer_files"] = sorted(
+            file.name for file in target.iterdir() if file.name not in configs
+        )
+        folder.upload(target)
+    return details
+
+
+def fit_together(
     name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sequence_length: int
 ) -> dict[str, Any]:
     """Checks that model, tokenizer and sequence length fit together; sets the template and the end token."""

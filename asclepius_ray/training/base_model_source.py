@@ -1,4 +1,4 @@
-"""A base model's name → a folder that transformers can load: a folder, a URI or a Hugging Face id.
+"""A base model's name → the folder that holds it: a local one, one behind a URI, or a snapshot of the hub.
 
 Needs neither torch nor transformers, so that a wrong name is refused before anything is paid for.
 """
@@ -7,9 +7,7 @@ import hashlib
 import json
 import os
 import re
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -22,7 +20,9 @@ from asclepius_ray.training.config import TINY
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _HUB_TIMEOUT_SECONDS = 10.0
-_WEIGHT_SUFFIXES = (".safetensors", ".bin")
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
+SMALL_SUFFIXES = (".json", ".model", ".jinja", ".txt")
+_SINGLE_FILES = ["model.safetensors", "pytorch_model.bin"]
 
 
 def check_base_model(name: str) -> None:
@@ -51,29 +51,40 @@ def base_model_identity(name: str) -> str:
     folder = Folder(name) if "://" in name else Folder(str(Path(name).expanduser()))
     _require_config(name, folder.exists("config.json"))
     filesystem, path = folder.filesystem()
-    weights = [file for file in folder.names() if file.endswith(_WEIGHT_SUFFIXES)]
+    weights = [file for file in folder.names() if file.endswith(WEIGHT_SUFFIXES)]
     sizes = {file: filesystem.get_file_info(f"{path}/{file}").size for file in weights}
     content = json.dumps({"config": folder.sha256("config.json"), "sizes": sizes}, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-@contextmanager
-def source_folder(name: str, token: str) -> Iterator[str]:
-    """What transformers can load: a local folder (a URI is copied first) or a Hugging Face id."""
+def source_folder(name: str, token: str, with_weights: bool = True) -> Folder:
+    """Where the base model's files lie; those of a Hugging Face id are fetched to this machine first.
+
+    `with_weights` = False: the weights are not.
+    """
     if "://" in name:
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Folder(name)
-            _require_config(name, folder.exists("config.json"))
-            folder.download(Path(scratch))
-            yield scratch
+        folder = Folder(name)
     elif Path(name).expanduser().is_dir():
-        folder_path = Path(name).expanduser()
-        _require_config(name, (folder_path / "config.json").is_file())
-        yield str(folder_path)
+        folder = Folder(str(Path(name).expanduser()))
     elif _HUB_ID.fullmatch(name):
-        yield _fetch_from_hub(name, token or None)
+        return Folder(_fetch_from_hub(name, token or None, with_weights))
     else:
         raise _no_such_model(name)
+    _require_config(name, folder.exists("config.json"))
+    return folder
+
+
+def weight_files(folder: Folder) -> list[str]:
+    """The files that hold the weights, as transformers chooses them: safetensors before torch's own.
+
+    [] where there are neither."""
+    for stem, suffix in (("model", ".safetensors"), ("pytorch_model", ".bin")):
+        index, single = f"{stem}{suffix}.index.json", f"{stem}{suffix}"
+        if folder.exists(single):
+            return [single]
+        if folder.exists(index):
+            return sorted(set(json.loads(folder.read_bytes(index))["weight_map"].values()))
+    return []
 
 
 def _no_such_model(name: str) -> ConfigError:
@@ -90,21 +101,24 @@ def _require_config(name: str, there: bool) -> None:
         )
 
 
-def _fetch_from_hub(name: str, token: str | None) -> str:
+def _fetch_from_hub(name: str, token: str | None, with_weights: bool = True) -> str:
     """The local snapshot of a Hugging Face id; says within seconds why it cannot be had."""
     offline = constants.HF_HUB_OFFLINE or not _hub_answers(name, token)
-    patterns = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+    snapshot = partial(huggingface_hub.snapshot_download, name, token=token, local_files_only=offline)
     try:
-        path = huggingface_hub.snapshot_download(
-            name, token=token, local_files_only=offline, allow_patterns=patterns
-        )
+        # The weights in a second step: many models are published in several formats at once.
+        path = str(snapshot(allow_patterns=[f"*{suffix}" for suffix in SMALL_SUFFIXES]))
+        if with_weights and not offline:
+            snapshot(allow_patterns=weight_files(Folder(path)) or _SINGLE_FILES[:1])
+            if not weight_files(Folder(path)):
+                snapshot(allow_patterns=_SINGLE_FILES[1:])
     except (OSError, ValueError, httpx2.HTTPError) as error:
         where = "and is not in the cache (HF_HOME)" if offline else f"({type(error).__name__})"
         raise ConfigError(
             f"training.base_model {name!r} is no folder here, and the Hugging Face model of that name cannot "
             f'be fetched {where}; check the name and the network, or use a local folder or "tiny"'
         ) from None
-    return str(path)
+    return path
 
 
 def _hub_answers(name: str, token: str | None) -> bool:

@@ -1,10 +1,11 @@
 """The section `[training]`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from asclepius_ray.config import Operational, Section
+from asclepius_ray.training.deepspeed_table import check_table
 
 TINY = "tiny"
 
@@ -35,24 +36,64 @@ class TinyConfig(Section):
         return self
 
 
+class WorkerRange(NamedTuple):
+    """With how many workers a training may run; it takes as many as it can get."""
+
+    fewest: int
+    most: int
+
+
+def _parse_workers(value: object) -> object:
+    """In a run file: `4`, or `[2, 8]`."""
+    ends = [value, value] if isinstance(value, int) else value
+    match ends:
+        case [int(fewest), int(most)] if 1 <= fewest <= most and bool not in (type(fewest), type(most)):
+            return ends
+    raise ValueError("it takes a number of workers, or [fewest, most] of them, from 1 on")
+
+
+class LoraConfig(Section):
+    """Low-rank adapters: `[training.lora]`; the base model's own weights stay as they are."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=32.0, gt=0)
+    """What the adapter adds is scaled by alpha / rank."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of an adapter's inputs that is left out in training."""
+    target_modules: tuple[str, ...] = ()
+    """Names of the layers that get an adapter ("q_proj", "v_proj"); [] = all linear ones but the head."""
+
+
 class TrainingConfig(Section):
     """What is trained, how and on how many workers."""
 
     base_model: str = Field(default=TINY, min_length=1)
     """"tiny" (made from scratch, tokenizer included), or a Hugging Face id, folder or URI."""
+    dataset: Annotated[str, Operational()] = ""
+    """A file, folder or URI with the columns patient_id, note, question, answer (Parquet, CSV, JSON lines);
+    "" = what the synthesis has made in this root. What counts is the content."""
+    validation_share: float = Field(default=0.05, gt=0, lt=1)
+    """Share of the patients of `dataset` that is held out, where it has no `validation-*` files."""
     tiny: TinyConfig = TinyConfig()
     phases: Annotated[tuple[PhaseConfig, ...], Field(min_length=1)] = (
         PhaseConfig(kind="notes", epochs=1),
         PhaseConfig(kind="instructions", epochs=3),
     )
     """The paper's: one epoch over the notes, three over the instructions."""
-    workers: Annotated[int, Operational(), Field(ge=1)] = 2
-    """Processes that train, a GPU or CPU each; an interrupted training goes on with as many alone."""
-    use_gpu: Annotated[bool, Operational()] = False
-    zero_stage: Annotated[Literal[0, 2, 3], Operational()] = 2
-    """DeepSpeed's ZeRO stage: 0 none, 2 optimizer and gradients sharded, 3 weights too.
+    workers: Annotated[WorkerRange, Operational(), BeforeValidator(_parse_workers)] = WorkerRange(2, 2)
+    """Processes that train, a GPU or CPU each: a number, or [fewest, most] to go on with what is there.
 
-    An interrupted training goes on with the same stage alone; to change it or `workers`: --redo train."""
+    Neither the global batch nor the order of the rows depends on it; it may change at any restart."""
+    use_gpu: Annotated[bool, Operational()] = False
+    zero_stage: Annotated[Literal[0, 1, 2, 3], Operational()] = 2
+    """DeepSpeed's ZeRO stage: 0 none, 1 optimizer sharded, 2 gradients too, 3 weights too."""
+    optimizer_offload: Annotated[bool, Operational()] = False
+    """Keeps the optimizer's state in the host's memory and takes its steps on the CPU (ZeRO 1 to 3)."""
+    parameter_offload: Annotated[bool, Operational()] = False
+    """Keeps the weights in the host's memory too, each on the GPU only while it is needed (ZeRO 3)."""
+    attention: Annotated[Literal["sdpa", "varlen", "flash_attention_2"], Operational()] = "sdpa"
+    """"sdpa" works everywhere. "varlen" (torch's own kernel) and "flash_attention_2" (the package flash-attn)
+    never touch two documents at once: for GPUs from Ampere on, in bf16."""
     precision: Literal["fp32", "bf16"] = "fp32"
     global_batch: int = Field(default=128, ge=1)
     """Rows of one optimizer step over all workers; the paper's 128."""
@@ -61,6 +102,73 @@ class TrainingConfig(Section):
     weight_decay: float = Field(default=0.0, ge=0)
     max_gradient_norm: float = Field(default=1.0, gt=0)
     gradient_checkpointing: Annotated[bool, Operational()] = False
-    checkpoint_steps: Annotated[int, Operational(), Field(ge=1)] = 100
-    """A checkpoint after every so many optimizer steps, and at the end of each phase."""
+    checkpoint_steps: Annotated[int, Operational(), Field(ge=0)] = 100
+    """A checkpoint after every so many optimizer steps (0: none of these), and at the end of each phase."""
+    checkpoint_minutes: Annotated[float, Operational(), Field(ge=0)] = 0.0
+    """A checkpoint whenever the last one of these is so many minutes old; 0: none of these."""
     keep_checkpoints: Annotated[int, Operational(), Field(ge=1)] = 2
+    """So many of the newest are kept, and the one with the phase's lowest validation loss."""
+    max_failures: Annotated[int, Operational(), Field(ge=0)] = 3
+    """How often in a row workers may be lost, with no checkpoint finished in between, before the run ends."""
+    validation_steps: int = Field(default=0, ge=0)
+    """Held-out rows are read before and after a phase, and after every so many of its steps; 0: no more."""
+    early_stopping_patience: int = Field(default=0, ge=0)
+    """A phase ends after so many validations in a row without an improvement; 0: it never ends early.
+
+    What follows the phase then goes on with the weights of its best validation."""
+    early_stopping_min_delta: float = Field(default=0.0, ge=0)
+    """By how much the validation loss must fall to count as an improvement."""
+    cpu_threads: Annotated[int, Operational(), Field(ge=0)] = 0
+    """Threads of a worker that trains on the CPU; 0: its share of the machine's cores.
+
+    Another number may change the last bits of a sum."""
+    trackers: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Operational()] = ()
+    """Where the figures go besides `training/metrics.jsonl` and Prometheus."""
+    export_shard_gb: Annotated[float, Field(gt=0), Operational()] = 5.0
+    """Largest file of the exported model; the workers write a file each at the same time."""
+    lora: LoraConfig | None = None
+    """Absent: all weights are trained."""
+    deepspeed: dict[str, Any] = Field(default={})
+    """Laid over DeepSpeed's configuration; what other settings decide cannot be set here."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "TrainingConfig":
+        check_table(self.deepspeed)
+        if self.optimizer_offload and self.zero_stage == 0:
+            raise ValueError("optimizer_offload needs zero_stage 1, 2 or 3: without ZeRO nothing is moved")
+        if self.parameter_offload and self.zero_stage != 3:
+            raise ValueError(
+                f"parameter_offload needs zero_stage 3, not {self.zero_stage}: only there are weights cut up"
+            )
+        given = self.deepspeed.get("zero_optimization", {})
+        for key, name in (("offload_optimizer", "optimizer_offload"), ("offload_param", "parameter_offload")):
+            if key in given and not getattr(self, name):
+                raise ValueError(f"deepspeed.zero_optimization.{key} needs {name} = true")
+        if self.attention != "sdpa" and not (self.use_gpu and self.precision == "bf16"):
+            raise ValueError(
+                f'attention = "{self.attention}" is for GPUs in 16 bits; use "sdpa", or use_gpu = true with '
+                'precision = "bf16"'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _no_setting_does_nothing(self) -> "TrainingConfig":
+        if self.early_stopping_patience and not self.validation_steps:
+            raise ValueError(
+                f"early_stopping_patience is {self.early_stopping_patience}, but no validation takes place "
+                "within a phase: set validation_steps"
+            )
+        if self.early_stopping_min_delta and not self.early_stopping_patience:
+            raise ValueError("early_stopping_min_delta does nothing without early_stopping_patience")
+        if len(set(self.trackers)) < len(self.trackers):
+            raise ValueError("trackers names one of them twice")
+        return self
+
+    @model_validator(mode="after")
+    def _split_is_of_a_dataset(self) -> "TrainingConfig":
+        if not self.dataset and self.validation_share != type(self).model_fields["validation_share"].default:
+            raise ValueError(
+                "validation_share is for training.dataset; what the synthesis holds out is set by "
+                "synthesis.validation_share"
+            )
+        return self

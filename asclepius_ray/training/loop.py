@@ -4,35 +4,37 @@ Reads `base_model/` and `tokens/`, writes checkpoints and, at its end, the weigh
 """
 
 import math
-import tempfile
 import time
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import deepspeed
-import ray
-import ray.train
 import torch
 import torch.distributed
 from deepspeed import DeepSpeedEngine
 from ray.actor import ActorHandle
 
-from asclepius_ray.artifacts import Folder
+from asclepius_ray.artifacts import Folder, read_manifest
 from asclepius_ray.errors import TrainingError
-from asclepius_ray.tokens.store import read_documents
-from asclepius_ray.training.batches import PackedRows, collate, summed_loss
-from asclepius_ray.training.checkpoints import LoopState, restore_checkpoint, save_checkpoint
-from asclepius_ray.training.config import PhaseConfig, TrainingConfig
-from asclepius_ray.training.deepspeed_config import deepspeed_config
-from asclepius_ray.training.export import gather_weights, write_model
-from asclepius_ray.training.model import (
-    check_documents_are_apart,
-    load_model,
-    load_sharded_model,
-)
-from asclepius_ray.training.order import document_order, micro_batches, step_rows, steps_per_epoch
+from asclepius_ray.node_cache import fetch_to_node, forget_on_node
+from asclepius_ray.training.batch_loader import BatchLoader
+from asclepius_ray.training.batches import FINGERPRINTS, PackedRows, summed_loss
+from asclepius_ray.training.checkpoints.adam import reset_moments
+from asclepius_ray.training.checkpoints.reading import restore_newest, restore_weights
+from asclepius_ray.training.checkpoints.writing import CheckpointWriter
+from asclepius_ray.training.config import TrainingConfig
+from asclepius_ray.training.control import Control, Wish
+from asclepius_ray.training.engine import start_engine
+from asclepius_ray.training.engine_tuning import gradient_norm
+from asclepius_ray.training.export import export_model
+from asclepius_ray.training.failures import RegroupRequest
+from asclepius_ray.training.loop_state import LoopState, require_same_store
+from asclepius_ray.training.meters import StepMeter, StepTimes, padded_positions
+from asclepius_ray.training.model import check_documents_are_apart, fetch_base_model
+from asclepius_ray.training.order import micro_batches
+from asclepius_ray.training.phases import Phase, load_phases
+from asclepius_ray.training.recording import Recording
 from asclepius_ray.training.schedule import learning_rate
+from asclepius_ray.training.validation import Patience, is_validation_due, perplexity
 
 
 @dataclass(frozen=True)
@@ -43,154 +45,183 @@ class Job:
     sequence_length: int
     training: TrainingConfig
     seed: int
-    board: ActorHandle
-    """The actor that carries metrics to the driver."""
+    board: ActorHandle | None
+    """The actor between workers and driver; None where there is no driver."""
 
-
-@dataclass(frozen=True)
-class Phase:
-    """One phase with its rows."""
-
-    index: int
-    config: PhaseConfig
-    train: PackedRows
-    validation: PackedRows
-    total_steps: int
+    def tell(self, event: dict[str, Any]) -> None:
+        """Tells the driver; rank 0 alone does."""
+        if self.board is not None and torch.distributed.get_rank() == 0:
+            self.board.push.remote(event)
 
 
 def run(job: Job) -> None:
     """Trains from the newest checkpoint to the end and exports the model."""
-    with job.root.child("base_model").as_local() as path:
-        engine = start_engine(path, job.training)
+    engine = start_engine(fetch_base_model(job.root, job.training), job.training, job.seed)
     check_documents_are_apart(engine.module, engine.device)
-    phases = load_phases(job)
-    trainer = Trainer(job, engine, restore_checkpoint(engine), phases)
-    if not trainer.train():
-        return
-    weights = gather_weights(engine.module)
-    if trainer.rank == 0:
-        with tempfile.TemporaryDirectory() as scratch:
-            write_model(engine.module, weights, Path(scratch))
-            job.root.child("model").upload(Path(scratch))
-    torch.distributed.barrier()
-
-
-def start_engine(path: Path, training: TrainingConfig) -> DeepSpeedEngine:
-    """The model of a folder under DeepSpeed, on the process group that Ray Train has opened."""
-    if not training.use_gpu:
-        # DeepSpeed would compile its shared-memory collectives at first use; gloo does without.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    # Before zero.Init, which would otherwise count one worker only.
-    deepspeed.init_distributed("nccl" if training.use_gpu else "gloo", verbose=False)
-    config = deepspeed_config(training, torch.distributed.get_world_size())
-    if training.zero_stage == 3:
-        model = load_sharded_model(path, training.precision, config)
-    else:
-        model = load_model(path, training.precision)
-    if training.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
-    model.train()
-    engine, *_ = deepspeed.initialize(model=model, model_parameters=model.parameters(), config=config)
-    return engine
-
-
-def load_phases(job: Job) -> list[Phase]:
-    tokens = job.root.child("tokens")
-    phases = []
-    for index, config in enumerate(job.training.phases):
-        documents = read_documents(tokens, config.kind, "train")
-        order = document_order(len(documents), job.seed, index)
-        train = PackedRows.pack(documents, order, job.sequence_length)
-        held_out = read_documents(tokens, config.kind, "validation")
-        validation = PackedRows.pack(held_out, list(range(len(held_out))), job.sequence_length)
-        total = steps_per_epoch(len(train), job.training.global_batch) * config.epochs
-        phases.append(Phase(index, config, train, validation, total))
-    return phases
+    tokens, training = job.root.child("tokens"), job.root.child("training")
+    manifest = read_manifest(tokens)
+    with CheckpointWriter(engine, training, job.training.keep_checkpoints) as checkpoints:
+        state = restore_newest(engine, training, lambda text: job.tell({"event": "say", "text": text}))
+        if state is None:
+            state = LoopState(store_sha256=manifest.identity)
+        require_same_store(state, manifest.identity)
+        store = fetch_to_node(tokens, manifest.identity, manifest.files)
+        phases = load_phases(store, job.sequence_length, job.training, job.seed)
+        if not Trainer(job, engine, state, phases, checkpoints).train():
+            return
+    forget_on_node(tokens, manifest.identity)
+    export_model(engine.module, job.root.child("model"), job.training)
 
 
 class Trainer:
     """The state of the loop on one worker."""
 
-    def __init__(self, job: Job, engine: DeepSpeedEngine, state: LoopState, phases: list[Phase]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        engine: DeepSpeedEngine,
+        state: LoopState,
+        phases: list[Phase],
+        checkpoints: CheckpointWriter,
+    ) -> None:
         self.job = job
         self.engine = engine
         self.state = state
         self.phases = phases
+        self.checkpoints = checkpoints
+        self.control = Control(job.board, engine.device, job.training.checkpoint_minutes * 60)
         self.rank = torch.distributed.get_rank()
         self.workers = torch.distributed.get_world_size()
         self.accumulation = engine.gradient_accumulation_steps()
-        self.stop_asked = False
-        """The driver's wish; only rank 0 hears it."""
-        self.stopping = False
-        """What all ranks have agreed on."""
+        self.loader = BatchLoader(engine.device)
+        self.meter = StepMeter(engine, job.training.precision, self.workers)
+        self.rows_read = ""
+        """A hash of the documents that the last step has read, over all workers."""
 
     def train(self) -> bool:
         """All phases from the state on; False if the driver asked to stop (a checkpoint is saved then)."""
         total = sum(phase.total_steps for phase in self.phases)
-        self._send({"event": "start", "total_steps": total, "history": self.state.history})
-        return all(self._train_phase(phase) for phase in self.phases[self.state.phase :])
+        self.checkpoints.resume_from(self.state.total_steps)
+        start = {"workers": self.workers, "step": self.state.total_steps, "total_steps": total}
+        self.job.tell({"event": "start", **start})
+        training = self.job.root.child("training")
+        with Recording(training, self.rank, self.state.metric_bytes, self.job.tell) as self.recording:
+            return all(self._train_phase(phase) for phase in self.phases[self.state.phase :])
 
     def _train_phase(self, phase: Phase) -> bool:
+        training = self.job.training
         if self.state.step == 0:
             # As in the paper, each phase is a training of its own that starts from the last one's weights.
             reset_moments(self.engine)
-            self._record(phase, {"validation_loss": self.validation_loss(phase)})
+            self._validate(phase)
+            self.state.patience = Patience()
         while self.state.step < phase.total_steps:
             self._train_step(phase)
-            unsaved = self.state.step < phase.total_steps
-            due = self.state.total_steps % self.job.training.checkpoint_steps == 0
-            if unsaved and (due or self.stopping):
-                save_checkpoint(self.engine, self.state, self.rank)
-            if unsaved and self.stopping:
+            if is_validation_due(self.state.step, phase.total_steps, training.validation_steps):
+                self.state.note_validation(self._validate(phase), training.early_stopping_min_delta)
+                if self.state.patience.is_exhausted(training.early_stopping_patience):
+                    break
+            # After the last step comes the end of the phase, which is saved below.
+            if self.state.step < phase.total_steps and not self._between_steps(self._is_save_due()):
                 return False
-        self._record(phase, {"validation_loss": self.validation_loss(phase)})
+        else:
+            self.state.note_validation(self._validate(phase), training.early_stopping_min_delta)
+        self._go_back_to_best(phase)
         self.state.phase, self.state.step = phase.index + 1, 0
-        save_checkpoint(self.engine, self.state, self.rank)
-        return not self.stopping
+        return self._between_steps(save_due=True)
+
+    def _is_save_due(self) -> bool:
+        every, step = self.job.training.checkpoint_steps, self.state.total_steps
+        return self.state.best_step_of_phase == step or (bool(every) and step % every == 0)
+
+    def _between_steps(self, save_due: bool) -> bool:
+        """Saves if it is time to, and does what all workers have agreed on; False to stop."""
+        self.checkpoints.check()
+        for saved in self.checkpoints.take_saved():
+            self.control.note_saved(saved.seconds)
+            self.job.tell({"event": "checkpoint", **asdict(saved)})
+        wish = self.control.decide()
+        if save_due or wish is not Wish.GO_ON:
+            self.recording.sync()
+        if wish in (Wish.STOP, Wish.LEAVE):
+            self.checkpoints.save_and_wait(self.state)
+        elif save_due or wish is Wish.SAVE:
+            self.checkpoints.save(self.state)
+        if wish is Wish.LEAVE:
+            raise RegroupRequest(f"the workers are started anew from step {self.state.total_steps}")
+        return wish is not Wish.STOP
+
+    def _go_back_to_best(self, phase: Phase) -> None:
+        """With early stopping, gives the model the weights of the phase's best validation."""
+        best = self.state.best_step_of_phase
+        if not self.job.training.early_stopping_patience or best in (None, self.state.total_steps):
+            return
+        self.checkpoints.settle()
+        restore_weights(self.engine, self.job.root.child("training"), best)
+        self.job.tell({"event": "say", "text": f"the weights of step {best} were the best: they are taken"})
+        self._validate(phase)
 
     def _train_step(self, phase: Phase) -> None:
         started = time.monotonic()
-        rows = step_rows(
-            len(phase.train), self.job.training.global_batch, self.job.seed, phase.index, self.state.step
-        )
-        rate = learning_rate(
-            self.state.step, phase.total_steps, phase.config.learning_rate, phase.config.warmup_ratio
-        )
+        step = self.state.step
+        packed, rows = phase.batch(step)
+        rate = learning_rate(step, phase.total_steps, phase.config.learning_rate, phase.config.warmup_ratio)
+        following = phase.batch(step + 1) if step + 1 < phase.total_steps else None
         # Dropout, where a model has any, is a function of the step too: a resumed run draws the same.
-        torch.manual_seed(hash((self.job.seed, phase.index, self.state.step, self.rank)) % 2**63)
-        loss = self.optimizer_step(phase.train, rows, rate)
+        torch.manual_seed(hash((self.job.seed, phase.index, step, self.rank)) % 2**63)
+        loss = self.optimizer_step(packed, rows, rate, following)
         self.state.step += 1
         self.state.total_steps += 1
-        values = {
-            "loss": loss,
-            "learning_rate": rate,
-            "tokens": phase.train.tokens(rows),
-            "seconds": round(time.monotonic() - started, 4),
-        }
-        self._record(phase, values)
+        # On a GPU this waits until the step is done.
+        norm = gradient_norm(self.engine)
+        waited, blocked = self.loader.take_waited_seconds(), self.checkpoints.take_blocked_seconds()
+        times = StepTimes(time.monotonic() - started, waited, blocked)
+        positions = padded_positions(packed, [self._shares(rows, rank) for rank in range(self.workers)])
+        figures = self.meter.measure(packed, rows, positions, times)
+        values = {"loss": loss, "learning_rate": rate, "gradient_norm": norm, "rows": self.rows_read}
+        self._record(phase, {**values, **figures})
 
-    def optimizer_step(self, packed: PackedRows, rows: list[int], rate: float) -> float:
+    def _shares(self, rows: list[int], rank: int) -> list[list[int]]:
+        """A rank's micro-batches of an optimizer step."""
+        return micro_batches(rows, self.accumulation, self.workers, rank, self.job.training.micro_batch)
+
+    def optimizer_step(
+        self,
+        packed: PackedRows,
+        rows: list[int],
+        rate: float,
+        following: tuple[PackedRows, list[int]] | None = None,
+    ) -> float:
         """One step on these rows; returns the mean loss per target over all workers.
 
         DeepSpeed divides by accumulation steps and by workers; undoing both and dividing by the
         targets of the whole batch makes the gradient the same for every split of the same rows.
+        `following` are the next step's rows, which are put together meanwhile.
         """
         targets = packed.loss_tokens(rows)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
-        shares = micro_batches(
-            rows, self.accumulation, self.workers, self.rank, self.job.training.micro_batch
-        )
-        summed = torch.zeros((), device=self.engine.device)
-        for number, share in enumerate(shares):
-            loss = summed_loss(self.engine, collate(packed, share).to(self.engine.device))
+        shares = self._shares(rows, self.rank)
+        ahead = following and (following[0], self._shares(following[1], self.rank))
+        summed = torch.zeros((), dtype=torch.float64, device=self.engine.device)
+        for number, batch in enumerate(self.loader.load(packed, shares, ahead)):
+            loss = summed_loss(self.engine, batch)
             summed += loss.detach()
             self.engine.backward(loss * (self.workers * self.accumulation / targets))
             if number == len(shares) - 1:
-                mean = self._sum_over_workers(summed) / targets
+                own_rows = sum(packed.fingerprint(rows) for rows in shares) % FINGERPRINTS
+                mean = self._sum_over_workers(summed, own_rows) / targets
                 self._require_finite(mean)
             self.engine.step()
         return mean
+
+    def _validate(self, phase: Phase) -> float | None:
+        """Reads the held-out rows and records their loss."""
+        started = time.monotonic()
+        loss = self.validation_loss(phase)
+        seconds = round(time.monotonic() - started, 4)
+        self._record(phase, {"validation_loss": loss, "perplexity": perplexity(loss), "seconds": seconds})
+        return loss
 
     def validation_loss(self, phase: Phase) -> float | None:
         """Mean loss per target of the held-out rows; None if there are none."""
@@ -200,22 +231,28 @@ class Trainer:
             return None
         micro_batch = self.job.training.micro_batch
         count = math.ceil(len(rows) / (self.workers * micro_batch))
-        summed = torch.zeros((), device=self.engine.device)
+        shares = micro_batches(rows, count, self.workers, self.rank, micro_batch)
+        summed = torch.zeros((), dtype=torch.float64, device=self.engine.device)
         self.engine.eval()
         with torch.no_grad():
-            for share in micro_batches(rows, count, self.workers, self.rank, micro_batch):
-                summed += summed_loss(self.engine, collate(packed, share).to(self.engine.device))
+            for batch in self.loader.load(packed, shares):
+                summed += summed_loss(self.engine, batch)
         self.engine.train()
+        # What the validation has waited for is no part of the next step.
+        self.loader.take_waited_seconds()
         mean = self._sum_over_workers(summed) / packed.loss_tokens(rows)
         self._require_finite(mean)
         return mean
 
-    def _sum_over_workers(self, value: torch.Tensor) -> float:
-        # The wish to stop travels with the sum, so that all ranks learn of it at the same step.
-        both = torch.stack([value.double(), torch.tensor(self.stop_asked, device=value.device).double()])
-        torch.distributed.all_reduce(both)
-        self.stopping = bool(both[1] > 0)
-        return float(both[0])
+    def _sum_over_workers(self, value: torch.Tensor, own_rows: int = 0) -> float:
+        # What rank 0 wants travels with the sum, so that all ranks learn of it at the same step.
+        others = torch.tensor([own_rows, *self.control.words()], dtype=torch.float64)
+        summed = torch.cat([value[None], others.to(value.device)])
+        torch.distributed.all_reduce(summed)
+        total, rows, *words = summed.tolist()
+        self.rows_read = f"{int(rows) % FINGERPRINTS:010x}"
+        self.control.take(words)
+        return float(total)
 
     def _require_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
@@ -225,23 +262,6 @@ class Trainer:
             )
 
     def _record(self, phase: Phase, values: dict[str, Any]) -> None:
-        line = {"phase": phase.config.kind, "step": self.state.total_steps, **values}
-        self.state.history.append(line)
-        self._send({"event": "metrics", "line": line})
-
-    def _send(self, event: dict[str, Any]) -> None:
-        if self.rank == 0 and ray.get(self.job.board.push.remote(event)):
-            self.stop_asked = True
-
-
-def reset_moments(engine: DeepSpeedEngine) -> None:
-    """Sets AdamW's moments and step counts to zero.
-
-    Needed before the very first step too: DeepSpeed's 16-bit optimizer of stage 0 takes an empty step when it
-    is made, which would shrink the first updates by a quarter.
-    """
-    optimizer = getattr(engine.optimizer, "optimizer", engine.optimizer)
-    for values in optimizer.state.values():
-        for value in values.values():
-            if torch.is_tensor(value):
-                value.zero_()
+        place = {"phase": phase.config.kind, "phase_number": phase.index + 1, "step": self.state.total_steps}
+        self.recording.add({**place, **values})
+        self.state.metric_bytes = self.recording.position

@@ -10,45 +10,79 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
+from asclepius_ray.artifacts import Folder, read_manifest
 from asclepius_ray.errors import TrainingError
+from asclepius_ray.node_cache import fetch_to_node
+from asclepius_ray.training.base_model_source import WEIGHT_SUFFIXES
+from asclepius_ray.training.config import TrainingConfig
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-# The attention that keeps packed documents apart on CPU and GPU and at every batch size.
-ATTENTION = "sdpa"
+# Step and length of the documents that are tried.
+_PROBE = ((3, 5), (7, 6))
+# Documents that see each other differ by 0.6 and more of the logits' size; rounding makes 1e-6 in 32 bits.
+_LARGEST_DIFFERENCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 
 
-def load_model(path: Path, precision: str) -> PreTrainedModel:
-    """The whole model on this worker."""
-    return AutoModelForCausalLM.from_pretrained(path, dtype=DTYPES[precision], attn_implementation=ATTENTION)
+def fetch_base_model(root: Folder, training: TrainingConfig) -> Path:
+    """`base_model/` on this node, fetched once for all its workers; the weights only where they are read."""
+    folder = root.child("base_model")
+    manifest = read_manifest(folder)
+    reads_weights = training.zero_stage < 3 or torch.distributed.get_rank() == 0
+    hashes = {
+        name: digest
+        for name, digest in manifest.files.items()
+        if reads_weights or not name.endswith(WEIGHT_SUFFIXES)
+    }
+    return fetch_to_node(folder, manifest.identity, hashes)
 
 
-def load_sharded_model(path: Path, precision: str, config: dict[str, Any]) -> PreTrainedModel:
-    """The model under ZeRO 3: no worker ever holds more of it whole than one tensor."""
+def load_model(path: Path, training: TrainingConfig) -> PreTrainedModel:
+    """The whole model on this worker, tensor by tensor onto its device: the host never holds all of it."""
+    device = torch.device("cuda", torch.cuda.current_device()) if training.use_gpu else torch.device("cpu")
+    return AutoModelForCausalLM.from_pretrained(
+        path,
+        dtype=DTYPES[training.precision],
+        attn_implementation=training.attention,
+        device_map={"": device},
+    )
+
+
+def load_sharded_model(path: Path, training: TrainingConfig, config: dict[str, Any]) -> PreTrainedModel:
+    """The model under ZeRO 3: rank 0 reads, and no worker ever holds more of it whole than one tensor.
+
+    The other ranks need nothing of the folder but its configuration.
+    """
     model_config = AutoConfig.from_pretrained(path)
     with deepspeed.zero.Init(config_dict_or_path=config), no_init_weights():
         model = AutoModelForCausalLM.from_config(
-            model_config, dtype=DTYPES[precision], attn_implementation=ATTENTION
+            model_config, dtype=DTYPES[training.precision], attn_implementation=training.attention
         )
     model.tie_weights()
     restore_buffers(model)
     if (path / "generation_config.json").exists():
         model.generation_config = GenerationConfig.from_pretrained(path)
-    files = _weight_files(path)
-    missing = []
+    _spread_weights(model, path)
+    return model
+
+
+def _spread_weights(model: PreTrainedModel, path: Path) -> None:
+    """Rank 0 reads the tensors of the folder one by one, and every rank keeps its share of each."""
+    reads = torch.distributed.get_rank() == 0
+    files = _weight_files(path) if reads else {}
+    missing = [name for name, _ in model.named_parameters() if name not in files] if reads else []
+    # All ranks have to learn of it: those that go on would wait for rank 0.
+    verdict = [missing]
+    torch.distributed.broadcast_object_list(verdict)
+    if verdict[0]:
+        raise TrainingError(
+            f"the base model's files lack {len(verdict[0])} tensor(s), the first is {verdict[0][0]}; "
+            "set training.zero_stage to 0, 1 or 2 for this kind of model"
+        )
     for name, parameter in model.named_parameters():
-        if name not in files:
-            missing.append(name)
-            continue
         with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
-            if torch.distributed.get_rank() == 0:
+            if reads:
                 with safe_open(files[name], framework="pt") as weights:
                     parameter.data.copy_(weights.get_tensor(name))
-    if missing:
-        raise TrainingError(
-            f"the base model's file lacks {len(missing)} tensor(s), the first is {missing[0]}; "
-            "set training.zero_stage to 0 or 2 for this kind of model"
-        )
-    return model
 
 
 def restore_buffers(model: PreTrainedModel) -> None:
@@ -67,27 +101,46 @@ def restore_buffers(model: PreTrainedModel) -> None:
 
 
 def check_documents_are_apart(model: PreTrainedModel, device: torch.device) -> None:
-    """Refuses a model whose second packed document changes with the first one."""
+    """Refuses a model that gives documents other logits in one packed row than it gives each alone."""
     vocabulary = model.config.get_text_config().vocab_size
-    second = [(7 * index + 3) % vocabulary for index in range(6)]
-    rows = [[(index * step + 1) % vocabulary for index in range(5)] + second for step in (3, 11)]
-    positions = [*range(5), *range(6)]
+    documents = [[(step * index + 1) % vocabulary for index in range(length)] for step, length in _PROBE]
     was_training = model.training
     model.eval()
+    packed = _probe_logits(model, documents, device)
+    alone = torch.cat([_probe_logits(model, [document], device) for document in documents])
+    model.train(was_training)
+    if not torch.isfinite(alone).all():
+        raise TrainingError(
+            "the base model's weights are damaged: what it makes of a short text is no number; fetch or make "
+            "it anew, or name another one in training.base_model"
+        )
+    difference = float((_centred(packed) - _centred(alone)).norm() / _centred(alone).norm())
+    # Not "difference > limit": what is not a number is no proof.
+    if not difference <= _LARGEST_DIFFERENCE[packed.dtype]:
+        raise TrainingError(
+            "this kind of base model lets documents that are packed into one row see each other (its packed "
+            f"logits are off by {difference:.2g} of their size); use another base model (Llama, Mistral and "
+            "Qwen are known to work)"
+        )
+
+
+def _probe_logits(model: PreTrainedModel, documents: list[list[int]], device: torch.device) -> torch.Tensor:
+    """The logits of one row that holds these documents, called as the training calls the model."""
+    ids = [token for document in documents for token in document]
+    positions = [position for document in documents for position in range(len(document))]
     with torch.no_grad():
-        logits = model(
-            input_ids=torch.tensor(rows, device=device),
-            position_ids=torch.tensor([positions, positions], device=device),
+        logits: torch.Tensor = model(
+            input_ids=torch.tensor([ids], device=device),
+            position_ids=torch.tensor([positions], device=device),
             attention_mask=None,
             use_cache=False,
-        ).logits[:, 5:]
-    model.train(was_training)
-    # Masked attention has weight exactly 0, so that only rounding between two rows may differ.
-    if not torch.allclose(logits[0], logits[1], rtol=1e-3, atol=1e-3):
-        raise TrainingError(
-            "this kind of base model lets documents that are packed into one row see each other; "
-            "use another base model (Llama, Mistral and Qwen are known to work)"
-        )
+        ).logits[0]
+    return logits
+
+
+def _centred(logits: torch.Tensor) -> torch.Tensor:
+    """Without what all tokens have in common: it means nothing, and may be large."""
+    return logits.float() - logits.float().mean(dim=-1, keepdim=True)
 
 
 def _weight_files(path: Path) -> dict[str, Path]:

@@ -1,67 +1,111 @@
-"""Events of the workers → `training/metrics.jsonl` and the progress line."""
+"""Events of the workers → the progress line, Prometheus and trackers; and the sums over a training's lines.
 
-import json
-import time
+The lines themselves are written by the workers (metric_log.py): nothing of the training is lost with its
+driver, which holds no more than the last few of them.
+"""
+
+import statistics
+from collections import deque
+from collections.abc import Mapping, Sequence
+from types import TracebackType
 from typing import Any
 
-from asclepius_ray.artifacts import Folder
 from asclepius_ray.progress import Progress
+from asclepius_ray.training.metrics import Metrics
+from asclepius_ray.training.trackers import Tracker, scalars
 
-METRICS_NAME = "metrics.jsonl"
-WRITE_INTERVAL_SECONDS = 5.0
+RECENT_STEPS = 20
+"""What the time left is reckoned from."""
 
 
 class Recorder:
-    """Keeps the metric lines of the whole training, those before an interruption included.
+    """Shows a training while it runs; a context that closes the trackers.
 
-    A line is {phase, step, loss, learning_rate, tokens, seconds} for an optimizer step, or {phase, step,
-    validation_loss} before and after a phase; `step` counts over all phases.
+    A metric line holds its phase ("notes" or "instructions"), the phase's number and the optimizer steps done
+    over all phases. For a step it goes on with loss, learning rate and the figures of meters.py; for a
+    validation with its loss, perplexity and seconds.
     """
 
-    def __init__(self, folder: Folder, progress: Progress) -> None:
-        self.lines: list[dict[str, Any]] = []
-        self._folder = folder
+    def __init__(self, progress: Progress, trackers: Sequence[Tracker] = ()) -> None:
         self._progress = progress
+        self.checkpoint_seconds = 0.0
+        """How long the last checkpoint took until it was whole."""
+        self._trackers = trackers
+        self._metrics = Metrics()
         self._total = 0
-        self._written_at = 0.0
+        self._seconds: deque[float] = deque(maxlen=RECENT_STEPS)
 
-    def take(self, events: list[dict[str, Any]]) -> None:
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for tracker in self._trackers:
+            tracker.close()
+
+    def take(self, events: Sequence[Mapping[str, Any]]) -> None:
         for event in events:
-            if event["event"] == "start":
-                # The checkpoint's history is what the model has seen; lines behind it are of lost steps.
-                self.lines = list(event["history"])
-                self._total = event["total_steps"]
-                self._progress.begin("training", self._total)
-            else:
-                self.lines.append(event["line"])
-        if events:
-            self._show()
-        if events and time.monotonic() - self._written_at > WRITE_INTERVAL_SECONDS:
-            self.write()
+            self._take(event)
 
-    def write(self) -> None:
-        text = "".join(json.dumps(line) + "\n" for line in self.lines)
-        self._folder.write_bytes(METRICS_NAME, text.encode())
-        self._written_at = time.monotonic()
+    def _take(self, event: Mapping[str, Any]) -> None:
+        match event["event"]:
+            case "start":
+                self._begin(event)
+            case "metrics":
+                self._show(event["line"])
+            case "checkpoint":
+                self.checkpoint_seconds = event["seconds"]
+            case "say":
+                self._progress.say(f"training: {event['text']}")
 
-    def _show(self) -> None:
-        steps = [line for line in self.lines if "loss" in line]
-        detail = f"{steps[-1]['phase']}, loss {steps[-1]['loss']:.3f}" if steps else "first validation"
-        self._progress.update(len(steps), self._total, detail)
+    def _begin(self, event: Mapping[str, Any]) -> None:
+        self._total = event["total_steps"]
+        self._seconds.clear()
+        self._progress.begin("training", self._total)
+        self._progress.say(f"training: {event['workers']} workers begin after step {event['step']}")
+        self._progress.update(event["step"], self._total)
+        self._metrics.set({"workers": event["workers"], "step": event["step"]})
+        for tracker in self._trackers:
+            tracker.begin(event["step"])
+
+    def _show(self, line: Mapping[str, Any]) -> None:
+        values = scalars(line)
+        for tracker in self._trackers:
+            tracker.log(line["step"], values)
+        if "loss" not in line:
+            self._metrics.set(line)
+            return
+        self._seconds.append(line["seconds"])
+        seconds_left = statistics.median(self._seconds) * (self._total - line["step"])
+        self._metrics.set({**line, "seconds_left": seconds_left})
+        detail = (
+            f"{line['phase']}, loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tokens/s, "
+            f"{spoken_time(seconds_left)} left"
+        )
+        self._progress.update(line["step"], self._total, detail)
 
 
-def summarize(lines: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def spoken_time(seconds: float) -> str:
+    """As short as one needs it: "40 s", "12 min", "3 h 5 min"."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def summarize(lines: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The counts of the training's manifest, and one entry a phase: losses before, during and after."""
     steps = [line for line in lines if "loss" in line]
     counts = {"steps": len(steps), "tokens": sum(line["tokens"] for line in steps)}
-    phases: list[dict[str, Any]] = []
-    for line in lines:
-        if "validation_loss" in line and (not phases or "validation_loss_after" in phases[-1]):
-            phases.append({"phase": line["phase"], "validation_loss_before": line["validation_loss"]})
-        elif "validation_loss" in line:
-            phases[-1]["validation_loss_after"] = line["validation_loss"]
-        else:
-            phases[-1].setdefault("first_loss", line["loss"])
-            phases[-1]["last_loss"] = line["loss"]
-            phases[-1]["steps"] = phases[-1].get("steps", 0) + 1
-    return counts, phases
+    numbers = sorted({line["phase_number"] for line in lines})
+    return counts, [_phase([line for line in lines if line["phase_number"] == number]) for number in numbers]
+
+
+def _phase(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    steps = [line for line in lines if "loss" in line]
+    validations = [line["validation_loss"] for line in lines if "validation_loss" in line]
+    phase = {"phase": lines[0]["phase"], "validation_loss_before": validations[0]}
+    if steps:
+        phase |= {"first_loss": steps[0]["loss"], "last_loss": steps[-1]["loss"], "steps": len(steps)}
+    return {**phase, "validation_loss_after": validations[-1]}

@@ -1,4 +1,4 @@
-"""Reads `notes/` and `dataset/`, writes `base_model/`, `tokens/`, `training/` and `model/`.
+"""Reads `notes/` and `dataset/` (or `training.dataset`), writes `base_model/`, `training/` and `model/`.
 
 Each is skipped if it is finished and made from the same; an interrupted training goes on from its
 newest checkpoint.
@@ -6,11 +6,9 @@ newest checkpoint.
 
 import json
 import os
-from collections.abc import Callable
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
 
 from asclepius_ray.artifacts import (
     MANIFEST_NAME,
@@ -18,22 +16,24 @@ from asclepius_ray.artifacts import (
     Manifest,
     is_finished,
     read_manifest,
-    write_manifest,
 )
 from asclepius_ray.errors import StageChangedError, TrainingError
+from asclepius_ray.metric_log import join_segments, read_metrics
 from asclepius_ray.progress import Progress
-from asclepius_ray.prompts.rendering import prompt_hash, prompt_text
 from asclepius_ray.tokens.config import TokensConfig
 from asclepius_ray.training.base_model import prepare_base_model
 from asclepius_ray.training.base_model_source import base_model_identity
+from asclepius_ray.training.checkpoints.catalog import committed_steps
 from asclepius_ray.training.config import TINY, TrainingConfig
-from asclepius_ray.training.failures import original_error
+from asclepius_ray.training.finishing import SETTINGS_NAME, finish
 from asclepius_ray.training.fitting import fit
-from asclepius_ray.training.recorder import METRICS_NAME, Recorder, summarize
-from asclepius_ray.training.tokenization import tokenize_pieces
+from asclepius_ray.training.machine import check_a_node, require_gpus
+from asclepius_ray.training.prepared import ensure_artifact, ensure_imported_dataset, ensure_tokens
+from asclepius_ray.training.recorder import Recorder
+from asclepius_ray.training.sources import source_identities
+from asclepius_ray.training.tokenization import require_few_dropped
+from asclepius_ray.training.trackers import check_trackers, open_trackers
 
-SETTINGS_NAME = "settings.json"
-PROMPT_NAME = "instruction_prompt.txt"
 _HUB_VARIABLES = ("HF_HOME", "HF_ENDPOINT", "HF_HUB_OFFLINE")
 
 
@@ -53,29 +53,31 @@ def train(
             refuse_change(read_manifest(folder).made_from, made_from, folder)
     if is_finished(run_folder) and is_finished(model_folder):
         return read_manifest(model_folder)
+    require_gpus(training)
+    check_trackers(training.trackers)
     _say_what_is_awaited(training, progress)
+    check_a_node(training)
+    if training.dataset:
+        ensure_imported_dataset(root, training, seed, progress)
     base_model = ensure_base_model(root, tokens, training, seed, progress)
-    store = ensure_tokens(root, tokens, base_model, progress)
+    store = ensure_tokens(root, tokens, base_model, progress, training.dataset)
+    require_few_dropped(store.counts, [phase.kind for phase in training.phases], tokens.max_dropped_share)
     require_documents(store, training)
-    settings = {
-        "made_from": {**made_from, "base_model": base_model.identity, "tokens": store.identity},
-        "workers": training.workers,
-        "zero_stage": training.zero_stage,
-    }
+    settings = {"made_from": {**made_from, "base_model": base_model.identity, "tokens": store.identity}}
     open_training(run_folder, settings)
     model_folder.clear()
-    recorder = Recorder(run_folder, progress)
     progress.begin("training: starting the workers")
-    fit(root, tokens.sequence_length, training, seed, recorder)
-    return finish(root, recorder.lines, made_from)
+    with Recorder(progress, open_trackers(training.trackers, run_folder)) as recorder:
+        fit(root, tokens.sequence_length, training, seed, recorder)
+    join_segments(run_folder)
+    return finish(root, tokens, training, read_metrics(run_folder), made_from)
 
 
 def _say_what_is_awaited(training: TrainingConfig, progress: Progress) -> None:
     resource = "GPU" if training.use_gpu else "CPU"
-    if (there := ray.cluster_resources().get(resource, 0)) < training.workers:
-        progress.say(
-            f"training waits: {training.workers} workers need a {resource} each, there are {there:.0f}"
-        )
+    fewest = training.workers.fewest
+    if (there := ray.cluster_resources().get(resource, 0)) < fewest:
+        progress.say(f"training waits: {fewest} workers need a {resource} each, there are {there:.0f}")
 
 
 def ensure_base_model(
@@ -87,8 +89,11 @@ def ensure_base_model(
         "sequence_length": tokens.sequence_length,
     }
     if training.base_model == TINY:
-        notes = read_manifest(root.child("notes")).identity
-        made_from |= {"tiny": training.tiny.fingerprint(), "seed": seed, "notes": notes}
+        made_from |= {
+            "tiny": training.tiny.fingerprint(),
+            "seed": seed,
+            **source_identities(root, training.dataset),
+        }
     if identity := base_model_identity(training.base_model):
         made_from["base_model_content"] = identity
 
@@ -106,44 +111,7 @@ def ensure_base_model(
         details = ray.get(task.remote(root, training, tokens.sequence_length, seed, token))
         return {"parameters": details["parameters"]}, details
 
-    return _ensure(root, "base_model", made_from, build, progress)
-
-
-def ensure_tokens(root: Folder, tokens: TokensConfig, base_model: Manifest, progress: Progress) -> Manifest:
-    made_from = {
-        "base_model": base_model.identity,
-        "notes": read_manifest(root.child("notes")).identity,
-        "dataset": read_manifest(root.child("dataset")).identity,
-        "sequence_length": tokens.sequence_length,
-        "instruction_prompt": prompt_hash("instruction"),
-    }
-    return _ensure(
-        root, "tokens", made_from, lambda: (tokenize_pieces(root, tokens.sequence_length), {}), progress
-    )
-
-
-def _ensure(
-    root: Folder,
-    name: str,
-    made_from: dict[str, Any],
-    build: Callable[[], tuple[dict[str, Any], dict[str, Any]]],
-    progress: Progress,
-) -> Manifest:
-    """The artefact's manifest; built anew if it is not there or was made from something else.
-
-    Both artefacts only serve the training, whose own settings were compared before.
-    """
-    folder = root.child(name)
-    if is_finished(folder) and read_manifest(folder).made_from == made_from:
-        return read_manifest(folder)
-    progress.begin(f"training: preparing {name}")
-    folder.clear()
-    folder.make()
-    try:
-        counts, details = build()
-    except RayTaskError as error:
-        raise original_error(error) from None
-    return write_manifest(folder, name, counts, made_from, details)
+    return ensure_artifact(root, "base_model", made_from, build, progress)
 
 
 def require_documents(store: Manifest, training: TrainingConfig) -> None:
@@ -154,6 +122,12 @@ def require_documents(store: Manifest, training: TrainingConfig) -> None:
                 f"({store.counts[f'{kind}/train']}); "
                 "give more case reports, or raise tokens.sequence_length"
             )
+        held_out = f"{kind}/validation"
+        if training.early_stopping_patience and not store.counts[held_out]["loss_tokens"]:
+            raise TrainingError(
+                f"training.early_stopping_patience is {training.early_stopping_patience}, but no row of kind "
+                f"{kind!r} is held out; raise synthesis.validation_share, or set it to 0"
+            )
 
 
 def open_training(folder: Folder, settings: dict[str, Any]) -> None:
@@ -162,38 +136,13 @@ def open_training(folder: Folder, settings: dict[str, Any]) -> None:
         # Finished, but its model is not there: the newest checkpoint is exported again.
         filesystem, path = folder.filesystem()
         filesystem.delete_file(f"{path}/{MANIFEST_NAME}")
-    if not any(name.startswith("step-") for name in folder.names()):
+    if not committed_steps(folder):
         folder.clear()
         folder.make()
         folder.write_bytes(SETTINGS_NAME, json.dumps(settings, indent=2).encode())
         return
     found = json.loads(folder.read_bytes(SETTINGS_NAME))
     refuse_change(found["made_from"], settings["made_from"], folder)
-    for name in ("workers", "zero_stage"):
-        if found[name] != settings[name]:
-            raise TrainingError(
-                f"the interrupted training in {folder.uri} ran with training.{name} = {found[name]}, "
-                f"now it is {settings[name]}; set it back to go on, or use --redo train to start anew"
-            )
-
-
-def finish(root: Folder, lines: list[dict[str, Any]], made_from: dict[str, Any]) -> Manifest:
-    """Writes the manifests of `training/` and `model/`, and what the model needs beside its weights."""
-    counts, phases = summarize(lines)
-    if not counts["steps"]:
-        raise TrainingError("no optimizer step ran, so there is no trained model; see training.phases")
-    details = {"phases": phases, "instruction_prompt_sha256": prompt_hash("instruction")}
-    # The checkpoints are no part of the artefact: nobody reads them once the model is there, and to hash
-    # those of a large model would take longer than an epoch.
-    files = [METRICS_NAME, SETTINGS_NAME]
-    write_manifest(root.child("training"), "training", counts, made_from, details, files)
-    base_model, model = root.child("base_model"), root.child("model")
-    source = read_manifest(base_model)
-    for name in source.details["tokenizer_files"]:
-        model.write_bytes(name, base_model.read_bytes(name))
-    model.write_bytes(PROMPT_NAME, prompt_text("instruction").encode())
-    details |= {"base_model": source.details["base_model"]}
-    return write_manifest(model, "model", {"parameters": source.counts["parameters"]}, made_from, details)
 
 
 def refuse_change(found: dict[str, Any], wanted: dict[str, Any], folder: Folder) -> None:

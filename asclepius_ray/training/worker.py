@@ -4,11 +4,13 @@ import logging
 import os
 from typing import Any
 
-import torch
 from transformers.utils.logging import disable_progress_bar
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.training.config import TrainingConfig
+from asclepius_ray.training.failures import memory_errors_named
+from asclepius_ray.training.machine import require_this_machine
+from asclepius_ray.training.threads import use_own_cores
 
 
 def train_on_worker(settings: dict[str, Any]) -> None:
@@ -16,8 +18,8 @@ def train_on_worker(settings: dict[str, Any]) -> None:
     training = TrainingConfig.model_validate(settings["training"])
     if not training.use_gpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
-        # Ray gives a worker one core; more threads would fight over it.
-        torch.set_num_threads(1)
+        use_own_cores(training.cpu_threads)
+    require_this_machine(training)
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     disable_progress_bar()
 
@@ -31,4 +33,5 @@ def train_on_worker(settings: dict[str, Any]) -> None:
         seed=settings["seed"],
         board=settings["board"],
     )
-    loop.run(job)
+    with memory_errors_named():
+        loop.run(job)

@@ -16,6 +16,7 @@ from asclepius_ray.artifacts import Folder, is_finished, read_manifest
 from asclepius_ray.chat.offline.faults import Faults
 from asclepius_ray.chat.offline.server import OfflineTeacher
 from asclepius_ray.lease import read_holder
+from asclepius_ray.training.checkpoints.catalog import committed_steps
 
 PROJECT = Path(__file__).resolve().parents[2]
 ASCLEPIUS = Path(sys.executable).parent / "asclepius"
@@ -127,10 +128,11 @@ def test_a_killed_run_is_repeated_to_the_same_dataset_byte_for_byte(
     assert alive == [], "the killed run left processes behind"
 
 
-def test_a_stopped_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+def test_a_stopped_training_saves_and_goes_on_from_the_step_it_had_reached(tmp_path: Path) -> None:
     root = tmp_path / "root"
     longer = (
-        "training.checkpoint_steps=2",
+        # No checkpoint but the one that the signal asks for.
+        "training.checkpoint_steps=0",
         "training.phases=[{kind='notes', epochs=30, learning_rate=1e-3}]",
     )
     assert end_of(start(root, "synthesize"))[0] == 0
@@ -140,12 +142,16 @@ def test_a_stopped_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     code, output = end_of(process, 60)
     assert code == 130, output
-    steps_before = len(metrics.read_text().splitlines())
+    before = [line for line in metrics.read_text().splitlines() if '"loss"' in line]
+    assert committed_steps(Folder(str(root / "training"))) == [len(before)]
     assert not is_finished(Folder(str(root / "model")))
     code, output = end_of(start(root, "train", *longer), 200)
     assert code == 0, output
+    assert f"2 workers begin after step {len(before)}" in output
     assert is_finished(Folder(str(root / "model")))
-    assert len(metrics.read_text().splitlines()) > steps_before
+    after = [line for line in metrics.read_text().splitlines() if '"loss"' in line]
+    assert after[: len(before)] == before
+    assert len(after) > len(before)
 
 
 def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(tmp_path: Path) -> None:

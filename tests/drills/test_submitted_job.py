@@ -1,5 +1,6 @@
 """The real job pages on a real cluster, sent there by `asclepius submit`, with token authentication on."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from asclepius_ray.artifacts import Folder, is_finished, read_manifest
 from asclepius_ray.chat.offline.faults import Faults
 from asclepius_ray.chat.offline.server import OfflineTeacher
 from asclepius_ray.lease import read_holder
+from asclepius_ray.training.checkpoints.catalog import committed_steps
 
 PROJECT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -61,13 +63,20 @@ def wait_for_line(process: subprocess.Popen[str], text: str) -> str:
     raise AssertionError(seen)
 
 
-def test_the_whole_pipeline_runs_as_a_submitted_job_and_its_log_holds_no_answer(
-    head: Head, tmp_path: Path
-) -> None:
-    root = tmp_path / "root"
+@pytest.fixture(scope="module")
+def whole_run(head: Head, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The root of a pipeline that ran as a submitted job, and the job's log."""
+    root = tmp_path_factory.mktemp("whole") / "root"
     process = submit(head, "pipeline", root)
     output, _ = process.communicate(timeout=400)
     assert process.returncode == 0, output
+    return root, output
+
+
+def test_the_whole_pipeline_runs_as_a_submitted_job_and_its_log_holds_no_answer(
+    whole_run: tuple[Path, str],
+) -> None:
+    root, output = whole_run
     assert is_finished(Folder(str(root / "evaluation")))
     assert (root / "report.html").is_file()
     assert "asked   kept in" in output
@@ -119,3 +128,33 @@ def test_ray_job_stop_ends_a_job_in_order_and_it_can_be_submitted_again(head: He
         again = submit(head, "synthesize", root, *settings)
         output, _ = again.communicate(timeout=120)
         assert again.returncode == 0, output
+
+
+def test_ray_job_stop_saves_the_training_within_the_three_seconds_that_it_leaves(
+    head: Head, whole_run: tuple[Path, str], tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    for name in ("journal", "notes", "dataset", "rejected"):
+        shutil.copytree(whole_run[0] / name, root / name)
+    longer = ("training.checkpoint_steps=0", "training.phases=[{kind='notes', epochs=200}]")
+    process = submit(head, "train", root, *longer)
+    seen = wait_for_line(process, "workers begin after step 0")
+    job_id = seen.split("job ", 1)[1].split(":", 1)[0]
+    training = Folder(str(root / "training"))
+    deadline = time.monotonic() + 60
+    while not training.exists("metrics.jsonl") or training.read_bytes("metrics.jsonl").count(b"\n") < 4:
+        assert time.monotonic() < deadline, "the training does not begin"
+        time.sleep(0.2)
+    stop = [BIN / "ray", "job", "stop", "--address", head.address, job_id]
+    subprocess.run(stop, env=head.environment, check=True, capture_output=True, timeout=100)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode != 0, seen + rest
+    (saved,) = committed_steps(training)
+    assert saved >= 3
+    again = submit(head, "train", root, *longer)
+    seen = wait_for_line(again, "workers begin after step")
+    again.kill()
+    assert f"begin after step {saved}" in seen
+    job_id = seen.split("job ", 1)[1].split(":", 1)[0]
+    stop[-1] = job_id
+    subprocess.run(stop, env=head.environment, check=True, capture_output=True, timeout=100)

@@ -1,6 +1,7 @@
 """The page over all stages: self-contained, escaped, honest about what is unknown or missing."""
 
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -133,23 +134,40 @@ def _write_dataset(
     root.child("notes").write_bytes("examples.json", json.dumps([example]).encode())
 
 
+def _step(phase: str, number: int, step: int, loss: float, tokens: int = 10) -> dict[str, Any]:
+    return {
+        "phase": phase,
+        "phase_number": number,
+        "step": step,
+        "loss": loss,
+        "learning_rate": 1e-3 / step,
+        "gradient_norm": None,
+        "tokens": tokens,
+        "seconds": 1.0,
+        "tokens_per_second": float(tokens),
+        "padding_share": 0.2,
+        "data_wait_share": 0.01,
+        "checkpoint_blocked_share": 0.5 if step == 2 else 0.0,
+        "host_memory_gib": 1.5,
+    }
+
+
+def _validation(phase: str, number: int, step: int, loss: float | None) -> dict[str, Any]:
+    perplexity = None if loss is None else math.exp(loss)
+    place = {"phase": phase, "phase_number": number, "step": step}
+    return {**place, "validation_loss": loss, "perplexity": perplexity, "seconds": 0.5}
+
+
 def _write_later_stages(root: Folder, scores: dict[str, Any]) -> None:
     training = root.child("training")
     training.make()
     lines = [
-        {
-            "phase": phase,
-            "step": step,
-            "loss": 9.0 - step / 10,
-            "learning_rate": 1e-3,
-            "tokens": 10,
-            "seconds": 1,
-        }
-        for phase, steps in (("notes", range(1, 21)), ("instructions", range(21, 61)))
+        _step(phase, number, step, 9.0 - step / 10)
+        for number, (phase, steps) in enumerate((("notes", range(1, 21)), ("instructions", range(21, 61))), 1)
         for step in steps
     ]
-    lines += [{"phase": "instructions", "step": step, "validation_loss": 4.0} for step in (40, 60)]
-    lines += [{"phase": "instructions", "step": 60, "validation_loss": None}]
+    lines += [_validation("instructions", 2, step, 4.0) for step in (40, 60)]
+    lines += [_validation("instructions", 2, 60, None)]
     training.write_bytes("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
     for name in ("training", "base_model", "model"):
         root.child(name).make()
@@ -174,7 +192,7 @@ def test_the_page_fetches_nothing_and_runs_no_script(root: Folder) -> None:
     _write_dataset(root)
     _write_later_stages(root, SCORES)
     text, page = _page(root)
-    assert page.tags.count("svg") == 3 + 2
+    assert page.tags.count("svg") == 3 + 2 + 2
     assert page.references
     assert all(reference.startswith("#") for reference in page.references)
     assert not re.search(r"https?://|@import|url\((?!#)", text)
@@ -217,17 +235,17 @@ def test_neighbouring_phases_of_one_kind_stand_apart(root: Folder) -> None:
     root.child("training").make()
     lines: list[dict[str, Any]] = []
     for first in (0, 2):
-        lines.append({"phase": "notes", "step": first, "validation_loss": 9.0 - first})
-        lines += [
-            {"phase": "notes", "step": first + step, "loss": 8.0 - first - step, "tokens": 1, "seconds": 1}
-            for step in (1, 2)
-        ]
-        lines.append({"phase": "notes", "step": first + 2, "validation_loss": 7.0 - first})
+        number = 1 + first // 2
+        lines.append(_validation("notes", number, first, 9.0 - first))
+        lines += [_step("notes", number, first + step, 8.0 - first - step, tokens=1) for step in (1, 2)]
+        lines.append(_validation("notes", number, first + 2, 7.0 - first))
     text = "".join(json.dumps(line) + "\n" for line in lines)
     root.child("training").write_bytes("metrics.jsonl", text.encode())
     _, page = _page(root)
-    assert "notes 2 2 2.0 s 7.000 6.000 7.000" in page.text
-    assert "notes 2 2 2.0 s 5.000 4.000 5.000" in page.text
+    assert "notes 2 2 2.0 s 7.000 6.000 7.000 1096.6" in page.text
+    assert "notes 2 2 2.0 s 5.000 4.000 5.000 148.4" in page.text
+    # Standing still for as long as one of the two steps took is a third of all the time.
+    assert "notes 1 20.0 % 1.0 % 33.3 % not known here 1.50 GiB" in page.text
 
 
 def test_the_funnel_names_every_reason_and_adds_up(root: Folder) -> None:
@@ -326,15 +344,16 @@ def test_plots_tell_their_figures_to_those_who_cannot_see_them(root: Folder) -> 
     _write_later_stages(root, SCORES)
     text, _ = _page(root)
     labels = re.findall(r'<svg class="plot"[^>]*role="img" aria-label="([^"]+)"', text)
-    assert len(labels) == 5
+    assert len(labels) == 7
     assert any("from 6.900 to 3.000; validation from 4.000 to 4.000" in label for label in labels)
+    assert any("Learning rate over 60 optimizer steps: from 0.001 to 1.67e-05" in label for label in labels)
     assert all(re.search(r"\d", label) for label in labels)
 
 
 def test_a_torn_last_line_of_the_metrics_is_left_out(root: Folder) -> None:
     _write_dataset(root)
     root.child("training").make()
-    whole = json.dumps({"phase": "notes", "step": 1, "loss": 5.5, "tokens": 1, "seconds": 1})
+    whole = json.dumps(_step("notes", 1, 1, 5.5, tokens=1))
     root.child("training").write_bytes("metrics.jsonl", f'{whole}\n{{"phase": "no'.encode())
     _, page = _page(root)
     assert "notes 1 1 1.0 s 5.500 5.500 not measured" in page.text

@@ -9,8 +9,9 @@ import pytest
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.records import Rejection, Task
-from asclepius_ray.synthesis.dataset import SHARD_ROWS, SplitWriter, TableWriter, write_rejections
+from asclepius_ray.synthesis.dataset import SplitWriter, write_rejections
 from asclepius_ray.synthesis.walk import RowResult
+from asclepius_ray.tables.writer import SHARD_ROWS, TableWriter
 
 OK = RowResult(0, "1-1", 1, "1-1", "1", "ok", "", "", "N", "Q", "A", Task.SUMMARIZATION.value, {})
 NUMBERS = pa.schema([("number", pa.int64())])

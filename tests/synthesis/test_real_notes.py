@@ -23,7 +23,7 @@ from asclepius_ray.synthesis.case_reports import read_case_reports
 from asclepius_ray.synthesis.cleaning import clean_note
 from asclepius_ray.synthesis.config import InputConfig
 from asclepius_ray.synthesis.mimic import TAGS, replace_marks
-from asclepius_ray.synthesis.split import choose_validation_articles
+from asclepius_ray.tables.split import choose_validation_articles
 
 HEADER = [
     "ROW_ID", "SUBJECT_ID", "HADM_ID", "CHARTDATE", "CHARTTIME", "STORETIME", "CATEGORY", "DESCRIPTION",

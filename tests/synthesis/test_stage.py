@@ -27,9 +27,9 @@ from asclepius_ray.errors import EndpointError, InputError, SynthesisError
 from asclepius_ray.progress import Progress
 from asclepius_ray.records import Task
 from asclepius_ray.synthesis.config import InputConfig, SynthesisConfig
-from asclepius_ray.synthesis.split import choose_validation_articles
 from asclepius_ray.synthesis.stage import Order, synthesize
 from asclepius_ray.synthesis.steps import draw_task
+from asclepius_ray.tables.split import choose_validation_articles
 
 CANARY = "Zebracanary"
 MADE_FROM = {"seed": 7}

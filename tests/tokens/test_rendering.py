@@ -1,19 +1,15 @@
-"""Examples → ids and loss mask; notes that are too long; packing; the token store."""
+"""Examples → ids and loss mask; notes that are too long."""
 
 import itertools
 from pathlib import Path
 
-import numpy as np
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import InputError
 from asclepius_ray.prompts.rendering import render_instruction
 from asclepius_ray.tokens.chat_template import PLAIN_CHAT_TEMPLATE, ensure_chat_template
-from asclepius_ray.tokens.packing import pack_documents
 from asclepius_ray.tokens.rendering import (
-    TokenizedExample,
     end_token_id,
     prompt_ids,
     render_example,
@@ -21,7 +17,6 @@ from asclepius_ray.tokens.rendering import (
     shorten_note,
 )
 from asclepius_ray.tokens.shortening import OMISSION, split_sentences, without_middle
-from asclepius_ray.tokens.store import read_documents, write_documents
 from asclepius_ray.tokens.tokenizer import train_tokenizer
 
 NOTE = "\n".join(
@@ -166,37 +161,3 @@ def test_every_token_of_a_note_but_the_first_is_a_target_once(
     assert targets == whole[1:]
     assert whole[0] == tokenizer.bos_token_id
     assert all(not piece.loss_mask[0] for piece in pieces)
-
-
-@pytest.mark.parametrize("count", [0, 1, 7, 500])
-def test_packing_loses_no_document_and_overfills_no_row(count: int) -> None:
-    lengths = np.random.default_rng(count).integers(1, 65, count).tolist()
-    rows = pack_documents(lengths, 64)
-    assert sorted(index for row in rows for index in row) == list(range(count))
-    assert all(0 < sum(lengths[index] for index in row) <= 64 for row in rows)
-    assert len(rows) <= 1.2 * sum(lengths) / 64 + 1
-    assert rows == pack_documents(lengths, 64)
-
-
-def test_a_document_longer_than_a_row_cannot_be_packed() -> None:
-    with pytest.raises(ValueError, match="document 1 has 65 tokens"):
-        pack_documents([3, 65], 64)
-
-
-def test_the_store_gives_back_what_was_written_in_the_order_of_its_shards(tmp_path: Path) -> None:
-    folder = Folder(str(tmp_path))
-    documents = [
-        TokenizedExample(list(range(start, start + 4)), [False, True, start % 2 == 0, True])
-        for start in range(10)
-    ]
-    write_documents(folder, "notes/train-00000.parquet", documents[:6])
-    write_documents(folder, "notes/train-00001.parquet", documents[6:])
-    write_documents(folder, "notes/validation-00000.parquet", documents[:1])
-    found = read_documents(folder, "notes", "train")
-    assert len(found) == 10
-    for index, document in enumerate(documents):
-        ids, mask = found.tokens(index)
-        assert ids.tolist() == document.input_ids
-        assert mask.tolist() == document.loss_mask
-    assert found.loss_tokens == [sum(document.loss_mask) for document in documents]
-    assert len(read_documents(folder, "instructions", "train")) == 0

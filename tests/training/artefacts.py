@@ -1,6 +1,8 @@
-"""Small `notes/` and `dataset/` artefacts, as the synthesis stage writes them, and a foreign model."""
+"""Small `notes/` and `dataset/` artefacts as the synthesis writes them, token stores, a foreign model."""
 
 import random
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +11,11 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from asclepius_ray.artifacts import Folder, write_manifest
+from asclepius_ray.tokens.packing import pack_in_order
+from asclepius_ray.tokens.rendering import TokenizedExample
+from asclepius_ray.tokens.store import open_documents, write_index, write_shard
 from asclepius_ray.tokens.tokenizer import train_tokenizer
+from asclepius_ray.training.batches import PackedRows
 
 SUBJECTS = ("pneumonia", "hip fracture", "appendicitis", "atrial fibrillation", "migraine", "anaemia")
 DRUGS = ("aspirin", "amoxicillin", "metoprolol", "ibuprofen", "iron", "heparin")
@@ -51,6 +57,22 @@ def write_inputs(root: Folder, train_rows: int = 24, validation_rows: int = 4) -
                 pq.write_table(pa.table(table), stream)
     for name in ("notes", "dataset"):
         write_manifest(root.child(name), name, {"ok": train_rows + validation_rows}, {"test": True})
+
+
+def write_store(folder: Path, documents: Mapping[str, Sequence[TokenizedExample]]) -> None:
+    """A token store of one shard for each of "notes/train", "notes/validation", ..."""
+    store = Folder(str(folder))
+    for name, examples in documents.items():
+        kind, split = name.split("/")
+        write_index(store, kind, split, [write_shard(store, kind, split, 0, examples)])
+
+
+def pack_rows(documents: Sequence[TokenizedExample], length: int) -> PackedRows:
+    """Rows of these documents; the files of their store are gone once they are mapped."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_store(Path(folder), {"notes/train": documents})
+        found = open_documents(Path(folder), "notes", "train")
+    return PackedRows(found, pack_in_order(found.index.tokens, length))
 
 
 CHATML = (

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from artefacts import pack_rows, write_store
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
-from transformers.utils import ModelOutput
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import TrainingError
-from asclepius_ray.tokens.store import Documents
+from asclepius_ray.tokens.rendering import TokenizedExample
 from asclepius_ray.training.batches import PackedRows, collate, summed_loss
 from asclepius_ray.training.config import PhaseConfig, TrainingConfig
-from asclepius_ray.training.order import document_order, step_rows
+from asclepius_ray.training.phases import Phase, load_phases
 from asclepius_ray.training.schedule import learning_rate
 
 VOCABULARY, LENGTH, STEPS, RESET_AT, PEAK = 97, 32, 6, 3, 5e-3
@@ -24,14 +24,16 @@ VOCABULARY, LENGTH, STEPS, RESET_AT, PEAK = 97, 32, 6, 3, 5e-3
 CLIP = 2.0
 
 
-def make_documents(count: int = 18) -> Documents:
+def make_documents(count: int = 18) -> list[TokenizedExample]:
     draw = np.random.default_rng(5)
-    lengths = draw.integers(3, 20, count)
-    offsets = np.concatenate(([0], np.cumsum(lengths)))
-    mask = np.ones(offsets[-1], dtype=np.bool_)
-    for start, length in zip(offsets, lengths, strict=False):
-        mask[start : start + 1 + int(length) // 2] = False
-    return Documents(draw.integers(0, VOCABULARY, offsets[-1]).astype(np.int32), mask, offsets)
+    lengths = draw.integers(3, 20, count).tolist()
+    prompts = [1 + length // 2 for length in lengths]
+    return [
+        TokenizedExample(
+            draw.integers(0, VOCABULARY, length).tolist(), [False] * prompt + [True] * (length - prompt)
+        )
+        for length, prompt in zip(lengths, prompts, strict=True)
+    ]
 
 
 def make_model(tied: bool = True) -> LlamaForCausalLM:
@@ -50,8 +52,20 @@ def make_model(tied: bool = True) -> LlamaForCausalLM:
 
 
 def pack() -> PackedRows:
-    documents = make_documents()
-    return PackedRows.pack(documents, document_order(len(documents), 1, 0), LENGTH)
+    return pack_rows(make_documents(), LENGTH)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("store")
+    write_store(folder, {"notes/train": make_documents(), "notes/validation": []})
+    return folder
+
+
+def load_phase(store: Path) -> Phase:
+    (phase,) = load_phases(store, LENGTH, settings(0, "fp32", 1), seed=1)
+    assert phase.total_steps >= STEPS
+    return phase
 
 
 def settings(stage: int, precision: str, micro_batch: int) -> TrainingConfig:
@@ -61,47 +75,55 @@ def settings(stage: int, precision: str, micro_batch: int) -> TrainingConfig:
         micro_batch=micro_batch,
         global_batch=5,
         max_gradient_norm=CLIP,
-        phases=(PhaseConfig(kind="notes", epochs=1, learning_rate=PEAK),),
+        phases=(PhaseConfig(kind="notes", epochs=4, learning_rate=PEAK),),
     )
 
 
-def plain_loop(folder: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
-    """What the steps must amount to: one process, one batch, the mean over the targets, AdamW."""
+def plain_loop(folder: Path, store: Path) -> tuple[list[float], list[float], dict[str, torch.Tensor]]:
+    """What the steps must amount to: one process, one batch, the mean over the targets, AdamW.
+
+    The losses, the gradients' norms before they are clipped, and the weights in the end.
+    """
     model = AutoModelForCausalLM.from_pretrained(folder)
-    packed = pack()
-    losses = []
+    phase = load_phase(store)
+    losses, norms = [], []
     for step in range(STEPS):
         if step in (0, RESET_AT):
             optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
-        rows = step_rows(len(packed), 5, 1, 0, step)
+        packed, rows = phase.batch(step)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, STEPS, PEAK, 0.03)
         optimizer.zero_grad()
         loss = summed_loss(model, collate(packed, rows)) / packed.loss_tokens(rows)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)))
         optimizer.step()
         losses.append(loss.item())
-    return losses, model.state_dict()
+    assert min(norms) < CLIP < max(norms)
+    return losses, norms, model.state_dict()
 
 
-def losses_of(folder: Path, training: TrainingConfig, target: Path) -> list[float]:
+def losses_of(folder: Path, store: Path, training: TrainingConfig, target: Path) -> list[float]:
     """The same steps by the product's engine, on the process group that is open; exports to `target`."""
-    from asclepius_ray.training.export import gather_weights, write_model
-    from asclepius_ray.training.loop import Job, LoopState, Trainer, reset_moments, start_engine
+    from asclepius_ray.training.checkpoints.adam import reset_moments
+    from asclepius_ray.training.checkpoints.reading import restore_newest
+    from asclepius_ray.training.checkpoints.writing import CheckpointWriter
+    from asclepius_ray.training.export import export_model
+    from asclepius_ray.training.loop import Job, Trainer, start_engine
+    from asclepius_ray.training.loop_state import LoopState
     from asclepius_ray.training.model import check_documents_are_apart
 
     engine = start_engine(folder, training)
     check_documents_are_apart(engine.module, engine.device)
     job = Job(Folder(str(folder)), LENGTH, training, seed=1, board=None)
-    trainer = Trainer(job, engine, LoopState(), [])
-    packed = pack()
+    saved = Folder(str(target / "checkpoint"))
+    checkpoints = CheckpointWriter(engine, saved, num_kept=1)
+    trainer = Trainer(job, engine, LoopState(), [], checkpoints)
+    phase = load_phase(store)
 
     def take(steps: range) -> list[float]:
         return [
-            trainer.optimizer_step(
-                packed, step_rows(len(packed), 5, 1, 0, step), learning_rate(step, STEPS, PEAK, 0.03)
-            )
+            trainer.optimizer_step(*phase.batch(step), learning_rate(step, STEPS, PEAK, 0.03))
             for step in steps
         ]
 
@@ -109,20 +131,19 @@ def losses_of(folder: Path, training: TrainingConfig, target: Path) -> list[floa
     losses = take(range(RESET_AT))
     reset_moments(engine)
     losses += take(range(RESET_AT, STEPS - 1))
-    engine.save_checkpoint(str(target / "checkpoint"), tag="shards", client_state={"total_steps": 5})
+    with checkpoints:
+        checkpoints.save_and_wait(LoopState(total_steps=5))
     first_time = take(range(STEPS - 1, STEPS))
-    path, client_state = engine.load_checkpoint(str(target / "checkpoint"), tag="shards")
-    assert path is not None
-    assert client_state["total_steps"] == 5
+    restored = restore_newest(engine, saved, pytest.fail)
+    assert restored is not None
+    assert restored.total_steps == 5
     losses += take(range(STEPS - 1, STEPS))
     assert losses[-1:] == first_time, "a loaded checkpoint must go on as the run that saved it"
     whole = AutoModelForCausalLM.from_pretrained(folder)
     for name, buffer in whole.named_buffers():
         # Rotary frequencies rounded to 16 bits would turn the positions of long texts.
         assert torch.equal(engine.module.get_buffer(name), buffer), name
-    weights = gather_weights(engine.module)
-    if trainer.rank == 0:
-        write_model(engine.module, weights, target)
+    export_model(engine.module, Folder(str(target)), training)
     if training.zero_stage == 0:
         # Every worker must end, not one of them: the others would wait for it.
         with torch.no_grad():
@@ -157,13 +178,16 @@ def run_variants(config: dict[str, Any]) -> None:
     for stage, precision, micro_batch in VARIANTS:
         name = f"{stage}-{precision}-{micro_batch}"
         target = Path(config["target"]) / name
-        found[name] = losses_of(Path(config["model"]), settings(stage, precision, micro_batch), target)
+        training = settings(stage, precision, micro_batch)
+        found[name] = losses_of(Path(config["model"]), Path(config["store"]), training, target)
     if ray.train.get_context().get_world_rank() == 0:
         (Path(config["target"]) / "losses.json").write_text(json.dumps(found))
 
 
 @pytest.fixture(scope="module")
-def variants(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+def variants(
+    ray_cluster: str, store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], Path]:
     """Two workers with gloo and DeepSpeed; losses by variant, and the folder of their exports."""
     import json
 
@@ -178,7 +202,7 @@ def variants(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tupl
     make_model().save_pretrained(folder / "model")
     IsolatedTrainer(
         run_variants,
-        train_loop_config={"model": str(folder / "model"), "target": str(folder)},
+        train_loop_config={"model": str(folder / "model"), "store": str(store), "target": str(folder)},
         scaling_config=ScalingConfig(num_workers=2),
         torch_config=TorchConfig(backend="gloo", timeout_s=60),
         run_config=RunConfig(name="run", storage_path=str(folder / "ray")),
@@ -187,9 +211,11 @@ def variants(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 
 @pytest.mark.parametrize("name", [f"{stage}-{precision}-{micro}" for stage, precision, micro in VARIANTS])
-def test_two_workers_pay_the_loss_of_one_plain_loop(variants: tuple[dict[str, Any], Path], name: str) -> None:
+def test_two_workers_pay_the_loss_of_one_plain_loop(
+    variants: tuple[dict[str, Any], Path], store: Path, name: str
+) -> None:
     losses, folder = variants
-    expected, _ = plain_loop(folder / "model")
+    expected, *_ = plain_loop(folder / "model", store)
     assert expected[0] - expected[-1] > 0.05, "the steps must have moved the model"
     tolerance = 2e-5 if "fp32" in name else 6e-3
     assert losses[name] == pytest.approx(expected, abs=tolerance)
@@ -197,71 +223,16 @@ def test_two_workers_pay_the_loss_of_one_plain_loop(variants: tuple[dict[str, An
 
 @pytest.mark.parametrize("name", ["0-fp32-1", "2-fp32-2", "3-fp32-2"])
 def test_the_exported_weights_are_those_of_the_plain_loop(
-    variants: tuple[dict[str, Any], Path], name: str
+    variants: tuple[dict[str, Any], Path], store: Path, name: str
 ) -> None:
     _, folder = variants
     exported = AutoModelForCausalLM.from_pretrained(folder / name).state_dict()
-    _, expected = plain_loop(folder / "model")
+    *_, expected = plain_loop(folder / "model", store)
     start = AutoModelForCausalLM.from_pretrained(folder / "model").state_dict()
     assert exported.keys() == expected.keys()
     for key, value in exported.items():
         assert torch.allclose(value, expected[key], atol=1e-4), key
         assert not torch.allclose(value, start[key], atol=1e-4), key
-
-
-def test_packed_documents_have_the_logits_they_have_alone() -> None:
-    model = make_model().eval()
-    packed = pack()
-    row = max(range(len(packed)), key=lambda index: len(packed.rows[index]))
-    assert len(packed.rows[row]) > 1
-    batch = collate(packed, [row])
-    arguments = {"position_ids": batch.position_ids, "attention_mask": None, "use_cache": False}
-    with torch.no_grad():
-        together = model(input_ids=batch.input_ids, **arguments).logits[0]
-        start = 0
-        for index in packed.rows[row]:
-            ids = torch.tensor(packed.documents.tokens(index)[0][None].astype(np.int64))
-            alone = model(input_ids=ids).logits[0]
-            assert torch.allclose(together[start : start + ids.shape[1]], alone, atol=1e-5)
-            start += ids.shape[1]
-
-
-def test_the_loss_of_packed_rows_is_the_sum_over_their_documents() -> None:
-    model = make_model().eval()
-    packed = pack()
-    rows = list(range(len(packed)))
-    with torch.no_grad():
-        together = summed_loss(model, collate(packed, rows)).item()
-        alone = 0.0
-        for index in range(len(packed.documents)):
-            ids, mask = (torch.tensor(np.asarray(part)) for part in packed.documents.tokens(index))
-            logits = model(input_ids=ids.long()[None]).logits[0, :-1]
-            losses = torch.nn.functional.cross_entropy(logits, ids[1:].long(), reduction="none")
-            alone += losses[mask[1:]].sum().item()
-    assert together == pytest.approx(alone, rel=1e-5)
-    assert packed.loss_tokens(rows) == int(packed.documents.mask.sum())
-
-
-class LeakyModel(torch.nn.Module):
-    """Calls the model as one does without knowing of the trap."""
-
-    def __init__(self, model: LlamaForCausalLM, **changed: object) -> None:
-        super().__init__()
-        self.model, self.config, self.changed = model, model.config, changed
-
-    def forward(self, **arguments: object) -> ModelOutput:
-        return self.model(**{**arguments, **self.changed})
-
-
-@pytest.mark.parametrize("changed", [{"use_cache": True}, {"attention_mask": torch.ones(2, 11)}])
-def test_a_model_whose_documents_see_each_other_is_refused(changed: dict[str, Any]) -> None:
-    from asclepius_ray.training.model import check_documents_are_apart
-
-    model = make_model()
-    check_documents_are_apart(model, torch.device("cpu"))
-    with pytest.raises(TrainingError, match="see each other"):
-        check_documents_are_apart(LeakyModel(model, **changed), torch.device("cpu"))
-    assert model.training
 
 
 def test_padding_rows_weigh_nothing() -> None:

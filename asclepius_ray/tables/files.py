@@ -1,4 +1,7 @@
-"""The files that `input.path` stands for, here or in a bucket: finding, opening and hashing them."""
+"""The files that a path of the run file stands for, here or in a bucket: finding, opening and hashing them.
+
+`setting` is the path's name in the run file, for messages.
+"""
 
 import codecs
 import hashlib
@@ -26,7 +29,7 @@ codecs.register_error("asclepius_mark", lambda error: (BROKEN_TEXT, getattr(erro
 
 @dataclass(frozen=True)
 class Table:
-    """One file of the input; `name` is what a message calls it."""
+    """One file; `name` is what a message calls it."""
 
     filesystem: pyarrow.fs.FileSystem
     path: str
@@ -38,13 +41,24 @@ class Table:
         raw = self.filesystem.open_input_stream(self.path, buffer_size=BLOCK_BYTES)
         return io.TextIOWrapper(raw, encoding="utf-8-sig", errors="asclepius_mark", newline="")
 
+    def sha256(self) -> str:
+        """Of its bytes as they lie there; an InputError if they cannot be read."""
+        digest = hashlib.sha256()
+        try:
+            with self.filesystem.open_input_stream(self.path, compression=None) as stream:
+                while block := stream.read_buffer(4 * BLOCK_BYTES):
+                    digest.update(block)
+        except OSError as error:
+            raise InputError(f"{self.name} cannot be read: {error}") from error
+        return digest.hexdigest()
 
-def find_tables(path: str) -> list[Table]:
-    """The files that `input.path` stands for, sorted by name; an InputError if there are none."""
+
+def find_tables(path: str, setting: str) -> list[Table]:
+    """The files that `path` stands for, sorted by name; an InputError if there are none."""
     if not path.strip():
         raise InputError(
-            "input.path is not set: name a file, a folder or a URI of case reports in the run file, "
-            "or with --set input.path=..."
+            f"{setting} is not set: name a file, a folder or a URI in the run file, "
+            f"or with --set {setting}=..."
         )
     shown = re.sub(r"://[^/@]*@", "://***@", path)
     filesystem, root = Folder(path).filesystem()
@@ -52,28 +66,28 @@ def find_tables(path: str) -> list[Table]:
     try:
         info = filesystem.get_file_info(root)
         if info.type == pyarrow.fs.FileType.NotFound:
-            raise InputError(f"input.path: {shown} does not exist; correct the path")
+            raise InputError(f"{setting}: {shown} does not exist; correct the path")
         if info.type == pyarrow.fs.FileType.Directory:
-            return _tables_below(filesystem, root, shown)
+            return _tables_below(filesystem, root, shown, setting)
     except OSError as error:
-        raise InputError(f"input.path: {shown} cannot be read: {error}") from error
+        raise InputError(f"{setting}: {shown} cannot be read: {error}") from error
     kind = _format_of(root)
     if not kind:
-        raise InputError(f"input.path: {shown} has an unknown ending; known are {_KNOWN}")
-    _refuse_empty(info, shown)
+        raise InputError(f"{setting}: {shown} has an unknown ending; known are {_KNOWN}")
+    _refuse_empty(info, shown, setting)
     return [Table(filesystem, root, shown, kind)]
 
 
-def _tables_below(filesystem: pyarrow.fs.FileSystem, root: str, shown: str) -> list[Table]:
+def _tables_below(filesystem: pyarrow.fs.FileSystem, root: str, shown: str, setting: str) -> list[Table]:
     found = []
     for info in filesystem.get_file_info(pyarrow.fs.FileSelector(root, recursive=True)):
         name = info.path.removeprefix(f"{root}/")
         hidden = any(part.startswith((".", "_")) for part in name.split("/"))
         if info.type == pyarrow.fs.FileType.File and _format_of(name) and not hidden:
-            _refuse_empty(info, f"{name} in {shown}")
+            _refuse_empty(info, f"{name} in {shown}", setting)
             found.append(Table(filesystem, info.path, f"{name} in {shown}", _format_of(name)))
     if not found:
-        raise InputError(f"input.path: the folder {shown} holds no file of a known kind; known are {_KNOWN}")
+        raise InputError(f"{setting}: the folder {shown} holds no file of a known kind; known are {_KNOWN}")
     return sorted(found, key=lambda table: table.path)
 
 
@@ -84,21 +98,14 @@ def _format_of(path: str) -> str:
     return "" if packed and kind == "parquet" else kind
 
 
-def _refuse_empty(info: pyarrow.fs.FileInfo, shown: str) -> None:
+def _refuse_empty(info: pyarrow.fs.FileInfo, shown: str, setting: str) -> None:
     if info.size == 0:
-        raise InputError(f"input.path: {shown} is empty (0 bytes); write it again or take it away")
+        raise InputError(f"{setting}: {shown} is empty (0 bytes); write it again or take it away")
 
 
 def content_sha256(tables: Sequence[Table]) -> str:
     """A sha256 over the bytes of the files in their order; names and places do not count."""
     whole = hashlib.sha256()
     for table in tables:
-        digest = hashlib.sha256()
-        try:
-            with table.filesystem.open_input_stream(table.path, compression=None) as stream:
-                while block := stream.read_buffer(4 * BLOCK_BYTES):
-                    digest.update(block)
-        except OSError as error:
-            raise InputError(f"{table.name} cannot be read: {error}") from error
-        whole.update(digest.digest())
+        whole.update(bytes.fromhex(table.sha256()))
     return whole.hexdigest()

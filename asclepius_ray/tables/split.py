@@ -14,8 +14,8 @@ def choose_validation_articles(articles: AbstractSet[str], share: float, seed: i
     """
     if len(articles) < 2:
         raise InputError(
-            f"the input holds readable case reports of {len(articles)} article(s); the split into training "
-            "and validation needs at least 2: use more rows (input.limit) or check the patient_uid column"
+            f"the readable rows are of {len(articles)} article(s) or patient(s); the split into training and "
+            "validation needs at least 2: use more rows, or check the column that names the patient"
         )
     # 0.07 * 100 is a little more than 7 in binary floating point; it must not become 8.
     wanted = math.ceil(round(share * len(articles), 9))

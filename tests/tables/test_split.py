@@ -5,7 +5,7 @@ import random
 import pytest
 
 from asclepius_ray.errors import InputError
-from asclepius_ray.synthesis.split import choose_validation_articles
+from asclepius_ray.tables.split import choose_validation_articles
 
 ARTICLES = [str(number) for number in range(140)]
 

@@ -17,7 +17,7 @@ import pyarrow
 import pyarrow.parquet
 
 from asclepius_ray.errors import InputError
-from asclepius_ray.synthesis.tables import BLOCK_BYTES, BROKEN_TEXT, Table
+from asclepius_ray.tables.files import BLOCK_BYTES, BROKEN_TEXT, Table
 
 Row = Mapping[str, Any]
 
