@@ -129,6 +129,8 @@ def test_rules_at_an_address_are_known_for_what_they_are_and_trusted_no_more_tha
     [
         ({}, "teacher.base_url is not set"),
         ({"base_url": "teacher.example/v1", "model": "m"}, "is not an address"),
+        ({"base_url": "http://teacher..example/v1", "model": "m"}, "is not an address"),
+        ({"base_url": "http://teacher.example/v1?key=1", "model": "m"}, "without a"),
         ({"base_url": "http://127.0.0.1:1/v1"}, "teacher.model is not set"),
         ({"base_url": "offline", "model": "gpt"}, "teacher.model is 'gpt'"),
         ({"base_url": "offline", "api_version": "1"}, "teacher.api_version"),
@@ -140,7 +142,8 @@ def test_rules_at_an_address_are_known_for_what_they_are_and_trusted_no_more_tha
         ({"base_url": "offline", "extra_body": {"top_k": 3, "stream": True}}, "teacher.extra_body.stream"),
     ],
     ids=[
-        "none", "no scheme", "no model", "a model for the rules", "rules with a version", "two teachers",
+        "none", "no scheme", "an empty label", "a query", "no model",
+        "a model for the rules", "rules with a version", "two teachers",
         "a batch of a served model", "a version at the newer address", "a batch at the older address",
         "messages", "a stream",
     ],

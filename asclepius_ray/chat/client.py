@@ -149,14 +149,13 @@ class ChatClient:
         started: float,
     ) -> Failure | None:
         """Waits before the next try; a Failure once the request, not the endpoint, is to blame."""
-        wait = backoff_seconds(trial.broken_attempts + 1, self._jitter)
+        wait = max(backoff_seconds(trial.broken_attempts + 1, self._jitter), wait_seconds or 0.0)
         if await self._is_to_blame(started):
             trial.broken_attempts += 1
-            patience.seconds_left -= time.monotonic() - started
+            patience.seconds_left -= time.monotonic() - started + wait
             if trial.broken_attempts >= self.endpoint.max_attempts or patience.seconds_left <= 0:
                 return trial.fail(reason)
-            patience.seconds_left -= wait
-        await asyncio.sleep(max(wait, wait_seconds or 0.0))
+        await self._gate.pause(min(wait, self.endpoint.max_outage_seconds))
         return None
 
     async def _is_to_blame(self, started: float) -> bool:

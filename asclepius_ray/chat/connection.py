@@ -6,26 +6,27 @@ of its own.
 """
 
 import asyncio
-import base64
 import json
 import os
 import ssl
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
 
 import aiohttp
 import httpx2
 
 from asclepius_ray.chat.endpoint import Endpoint
+from asclepius_ray.chat.proxies import proxy_of
 from asclepius_ray.errors import ConfigError
 
 NO_KEY = "no-key"
 """Sent where the run has no key, for servers that want the header whatever it holds."""
 CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """The first that is set counts, as the usual programs have it."""
+LONGEST_IDLE_SECONDS = 4.0
+"""A call on a connection that the server has just given up is lost and may have been charged; uvicorn, and
+so vLLM, gives up idle ones after 5 s, others later."""
 BROKEN = (aiohttp.ClientError, OSError)
 """What a call raises where there is no whole reply; a TimeoutError is an OSError too."""
 
@@ -47,13 +48,12 @@ class Connection:
     """Calls one endpoint from one event loop; no retries and no clock, so that no 429 goes unseen."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        # The password of an address goes into a header, where nothing prints it.
-        self._base_url, user = _split_user(endpoint.base_url.rstrip("/"))
+        self._base_url = endpoint.base_url.rstrip("/")
         self._query = {"api-version": endpoint.api_version} if endpoint.api_version else None
-        self._headers = _headers(endpoint, user)
-        self._json_headers = {"Content-Type": "application/json"}
+        self._headers = _headers(endpoint)
+        self._json_headers = self._headers | {"Content-Type": "application/json"}
         self._ssl_context = _ssl_context()
-        self._proxy = _proxy_of(self._base_url) if endpoint.may_use_proxy else None
+        self._proxy = proxy_of(self._base_url) if endpoint.may_use_proxy else None
         self._session: aiohttp.ClientSession | None = None
 
     async def post(self, path: str, body: Mapping[str, object]) -> HttpReply:
@@ -91,7 +91,8 @@ class Connection:
             method,
             self._base_url + path,
             data=data,
-            headers=headers,
+            # With each call: those of a session would be shown to the proxy too, the key among them.
+            headers=headers or self._headers,
             params=self._query,
             proxy=self._proxy,
             # A redirect could carry notes to a host that nobody allowed.
@@ -102,9 +103,10 @@ class Connection:
     def _open(self) -> aiohttp.ClientSession:
         self._session = aiohttp.ClientSession(
             # The gate alone counts what is in flight.
-            connector=aiohttp.TCPConnector(limit=0, ssl=self._ssl_context),
+            connector=aiohttp.TCPConnector(
+                limit=0, ssl=self._ssl_context, keepalive_timeout=LONGEST_IDLE_SECONDS
+            ),
             cookie_jar=aiohttp.DummyCookieJar(loop=asyncio.get_running_loop()),
-            headers=self._headers,
             timeout=aiohttp.ClientTimeout(total=None),
             # It would take passwords out of ~/.netrc too.
             trust_env=False,
@@ -112,43 +114,18 @@ class Connection:
         return self._session
 
 
-def _headers(endpoint: Endpoint, user: str) -> dict[str, str]:
+def _headers(endpoint: Endpoint) -> dict[str, str]:
     """The key where the endpoint looks for it, and over it the headers of the run file."""
     headers = {"Accept": "application/json", "User-Agent": "asclepius-ray"}
     if endpoint.api_version:
         # Azure has its key in a header of its own, and wants none in the usual one.
         if endpoint.api_key:
             headers["api-key"] = endpoint.api_key
-    elif user and not endpoint.api_key:
-        headers["Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
     else:
         headers["Authorization"] = f"Bearer {endpoint.api_key or NO_KEY}"
     given = endpoint.headers
     names = {name.lower() for name in given}
     return {name: value for name, value in headers.items() if name.lower() not in names} | given
-
-
-def _split_user(base_url: str) -> tuple[str, str]:
-    """The address without user and password, and these as USER:PASSWORD ("" without)."""
-    parts = urlsplit(base_url)
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=host)), unquote(user)
-
-
-def _proxy_of(base_url: str) -> str | None:
-    """The environment's proxy for an address, as the usual programs choose it."""
-    parts = urlsplit(base_url)
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if not proxy or urllib.request.proxy_bypass(parts.netloc):
-        return None
-    address = proxy if "://" in proxy else f"http://{proxy}"
-    if urlsplit(address).scheme not in ("http", "https"):
-        raise ConfigError(
-            f"the environment's proxy for {parts.scheme} is none that speaks HTTP; set "
-            f"{parts.scheme.upper()}_PROXY to one whose address begins with http://, or unset it"
-        )
-    return address
 
 
 def _ssl_context() -> ssl.SSLContext:

@@ -218,7 +218,7 @@ class DeskLink:
             await self._places.acquire()
             has_place = True
             while (pause := self._blocked_until - time.monotonic()) > 0:
-                await self._sleep_unless_in_trouble(pause)
+                await self.pause(pause)
             # It may have ended meanwhile, and nothing more may be sent then.
             self._require_run()
         except BaseException:
@@ -231,7 +231,7 @@ class DeskLink:
             self._num_waiting_for_place -= 1
         return Ticket(number, load, time.monotonic())
 
-    async def _sleep_unless_in_trouble(self, seconds: float) -> None:
+    async def pause(self, seconds: float) -> None:
         """A provider may ask for hours: the end of the run does not wait for that."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):

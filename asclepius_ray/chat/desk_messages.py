@@ -35,13 +35,13 @@ class Trouble:
     kind: str
     """"endpoint", "budget" or "storage"."""
     message: str
-    errno: int = 0
 
     @classmethod
     def of_storage(cls, error: OSError) -> "Trouble":
         """Ends the run for a journal that cannot be read or written now."""
-        reason = error.strerror or type(error).__name__
-        return cls("storage", f"the journal cannot be read or written ({reason})", error.errno or 0)
+        # The errors of a bucket have no number, and so no word of the system's for it.
+        reason = error.strerror or " ".join(str(error).split())[:300]
+        return cls("storage", f"the journal cannot be read or written ({reason})")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from asclepius_ray.errors import ConfigError
 
 # RFC 6762, RFC 8375, ICANN's .internal, and what Kubernetes calls its services.
 _HOUSE_ENDINGS = (".local", ".internal", ".home.arpa", ".lan", ".svc", ".localhost")
+_BODY_HEADERS = {"content-type", "content-length", "content-encoding", "transfer-encoding"}
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -186,6 +187,10 @@ def check_key(api_key: str) -> None:
 
 def _check_headers(headers: Mapping[str, str]) -> None:
     for name, value in headers.items():
+        if name.lower() in _BODY_HEADERS:
+            raise ConfigError(
+                f"headers: {name!r} says what the body of a request is, and that is JSON; remove it"
+            )
         if not (_HEADER_NAME.fullmatch(name) and value.isascii() and value.isprintable()):
             shown = f"{name!r} " if _HEADER_NAME.fullmatch(name) else ""
             raise ConfigError(
@@ -227,12 +232,16 @@ def _split(base_url: str) -> SplitResult:
     try:
         parts = urlsplit(base_url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        # No part of a name is empty or longer than 63 characters.
+        (parts.hostname or "").encode("idna")
+        usable = usable and not (parts.query or parts.fragment)
     except ValueError:
         usable = False
     if not usable:
         # The address may hold a password, so it is not repeated.
         raise ConfigError(
-            "base_url is not an address of a chat endpoint; give one such as http://localhost:8000/v1"
+            "base_url is not an address of a chat endpoint; give one such as http://localhost:8000/v1, "
+            "without a ? or a #"
         )
     return parts
 

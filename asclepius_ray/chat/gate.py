@@ -91,6 +91,9 @@ class Gate(Protocol):
     def leave(self, ticket: Ticket, outcome: Outcome) -> None:
         """Gives the permit back and tells how the attempt ended."""
 
+    async def pause(self, seconds: float) -> None:
+        """Waits before the next try of a request; a run that ends does not wait for that."""
+
     def answered_since(self, moment: float) -> bool | None:
         """Whether the endpoint has answered anyone since; None where this gate cannot tell."""
 
@@ -142,6 +145,9 @@ class LocalGate:
             self._estimates.observe(
                 ticket.load.step, ticket.load.num_characters, outcome.prompt_tokens, outcome.completion_tokens
             )
+
+    async def pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
     def answered_since(self, moment: float) -> bool | None:
         return None

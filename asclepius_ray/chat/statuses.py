@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import aiohttp
+
 from asclepius_ray.chat.connection import HttpReply
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.rate_headers import is_about_rates, read_rate_headers
@@ -88,6 +90,11 @@ def explain_connection(endpoint: Endpoint, error: BaseException) -> str:
     """Why the endpoint cannot be reached, from the errors behind the client's own."""
     cause: BaseException | None = error
     why = "the connection broke"
+    if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
+        return (
+            f"the chat endpoint at {endpoint.host} cannot be reached: the proxy that the environment names "
+            "does not let us through; correct HTTPS_PROXY or HTTP_PROXY, or name the host in NO_PROXY"
+        )
     while cause is not None:
         if isinstance(cause, socket.gaierror):
             why = "the host name is not known"

@@ -46,7 +46,7 @@ def open_desk(folder: Folder, endpoint: Endpoint) -> Iterator[Any]:
     )
     desk = actor.remote(folder, endpoint)
     try:
-        ray.get(desk.snapshot.remote())
+        _require_opened(desk)
         yield desk
     except BaseException as error:
         _flush_in_trouble(desk, isinstance(error, KeyboardInterrupt))
@@ -123,6 +123,23 @@ def exchange_with(desk: Any) -> Callable[[Said], Awaitable[Heard]]:
     return exchange
 
 
+def _require_opened(desk: Any) -> None:
+    try:
+        ray.get(desk.snapshot.remote())
+    except ray.exceptions.RayActorError as error:
+        if not _has_no_heir(error):
+            raise
+        message = f"the journal cannot be opened ({_reason_in(error)})"
+        raise RunTrouble(Trouble("storage", message)) from None
+
+
+def _reason_in(error: ray.exceptions.RayError) -> str:
+    """What the desk has said as it failed to open; Ray keeps it as the last line of a text."""
+    last_line = str(error).strip().splitlines()[-1].strip()
+    kind, colon, reason = last_line.partition(": ")
+    return reason if colon and " " not in kind else last_line
+
+
 def _has_no_heir(error: ray.exceptions.RayError) -> bool:
     """Whether the desk was lost for good: Ray starts none anew that has raised an error as it opened."""
     return isinstance(error, ray.exceptions.RayActorError) and error.actor_init_failed
@@ -130,7 +147,5 @@ def _has_no_heir(error: ray.exceptions.RayError) -> bool:
 
 def _require_heir(error: ray.exceptions.RayError) -> None:
     if _has_no_heir(error):
-        reason = str(error).strip().splitlines()[-1]
-        raise RunTrouble(
-            Trouble("storage", f"the desk was lost, and another one cannot read the journal ({reason})")
-        ) from None
+        message = f"the desk was lost, and another one cannot read the journal ({_reason_in(error)})"
+        raise RunTrouble(Trouble("storage", message)) from None

@@ -190,7 +190,8 @@ def trouble_as_error() -> Iterator[None]:
 
 def _error_of(trouble: Trouble) -> Exception:
     if trouble.kind == "storage":
-        return OSError(trouble.errno, trouble.message)
+        # Without a number, as one of a bucket: the command tells it as trouble with storage of any kind.
+        return OSError(trouble.message)
     return BudgetError(trouble.message) if trouble.kind == "budget" else EndpointError(trouble.message)
 
 

@@ -40,7 +40,7 @@ CONCURRENT_BLOCKS = 64
 
 # An error of the whole run travels as a block of its own: raised inside a call, it would reach the user
 # below Ray Data's own stack traces, and be printed by every worker.
-_TROUBLE = [("trouble_kind", pa.string()), ("trouble_message", pa.string()), ("trouble_errno", pa.int64())]
+_TROUBLE = [("trouble_kind", pa.string()), ("trouble_message", pa.string())]
 _PENDING = [("pending_key", pa.binary()), ("pending_request", pa.binary())]
 _BLOCK_SCHEMA = pa.schema(list(RESULT_SCHEMA) + [pa.field(name, kind) for name, kind in _TROUBLE + _PENDING])
 
@@ -79,7 +79,7 @@ class RowWalker:
             rows = self._wait_for(self._walk_rows(reports.to_pylist()))
         except RunTrouble as stop:
             trouble = stop.trouble
-            values = (trouble.kind, trouble.message, trouble.errno)
+            values = (trouble.kind, trouble.message)
             row = {name: value for (name, _kind), value in zip(_TROUBLE, values, strict=True)}
             return pa.Table.from_pylist([row], schema=_BLOCK_SCHEMA)
         return pa.Table.from_pylist(rows, schema=_BLOCK_SCHEMA)
@@ -236,9 +236,7 @@ def _map_options(crew: Crew, workers: int, num_blocks: int) -> dict[str, Any]:
 def _read_block(table: pa.Table) -> pa.Table:
     kind = table["trouble_kind"][0].as_py()
     if kind is not None:
-        raise RunTrouble(
-            Trouble(kind, table["trouble_message"][0].as_py(), table["trouble_errno"][0].as_py())
-        )
+        raise RunTrouble(Trouble(kind, table["trouble_message"][0].as_py()))
     return table.drop_columns([name for name, _kind in _TROUBLE])
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from asclepius_ray.chat import connection
 from asclepius_ray.chat.client import ChatClient, check_endpoint
 from asclepius_ray.chat.config import OFFLINE_MODEL, EndpointConfig, PriceConfig
 from asclepius_ray.chat.endpoint import Endpoint
@@ -404,3 +405,53 @@ def test_the_time_in_the_queue_is_not_held_against_a_request() -> None:
         "it has waited for its turn, and lost half a second by its own fault"
     )
     assert reply.attempts == 3
+
+
+def test_a_server_that_asks_for_hours_after_an_error_ends_the_row_at_its_deadline() -> None:
+    async def ask_with_patience(endpoint: Endpoint) -> Completion | Failure:
+        client = ChatClient(endpoint, LocalGate(Limits(), 1))
+        try:
+            return await asyncio.wait_for(client.complete(request_note(), patience=Patience(60.0)), 10)
+        finally:
+            await client.close()
+
+    with scripted_server((503, {"Retry-After": "3600"}, {})) as (url, bodies):
+        reply = run(ask_with_patience(Endpoint(url, "m", max_attempts=6)))
+    assert isinstance(reply, Failure)
+    assert reply.reason == "server_error"
+    assert len(bodies) == 1
+
+
+@pytest.mark.parametrize(("idle_seconds", "attempts"), [(0.3, 1), (60.0, 2)], ids=["given up", "kept"])
+def test_a_connection_is_given_up_before_the_server_does_so(
+    idle_seconds: float, attempts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that the server has forgotten costs an attempt, which may have been charged."""
+    assert connection.LONGEST_IDLE_SECONDS < 5.0, "after so long uvicorn gives a connection up"
+    monkeypatch.setattr(connection, "LONGEST_IDLE_SECONDS", idle_seconds)
+    body = json.dumps(GOOD).encode()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answered_at = 0.0
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                await reader.readexactly(int(head.split(b"content-length: ")[1].split(b"\r\n")[0]))
+                if answered_at and time.monotonic() - answered_at > 0.5:
+                    break
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+                answered_at = time.monotonic()
+        writer.transport.abort()
+
+    async def scenario() -> Completion | Failure:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        client = ChatClient(Endpoint(url, "m"), LocalGate(Limits(), 1))
+        await client.complete(request_note())
+        await asyncio.sleep(0.8)
+        reply = await client.complete(request_note())
+        await client.close()
+        server.close()
+        return reply
+
+    assert run(scenario()).attempts == attempts

@@ -66,6 +66,8 @@ def test_a_wait_for_the_endpoint_or_for_a_place_is_cut_short_when_the_run_ends(t
         link, other = (DeskLink(line.exchange, name).start() for name in ("waiting", "other"))
         waiting = await wait_for_place_and_pause(link)
         waiting.append(asyncio.ensure_future(link.claim(KEY, LOAD)))
+        # As after an error of the server that asks for so much.
+        waiting.append(asyncio.ensure_future(link.pause(3600.0)))
         other.report(Trouble("endpoint", "no quota left"))
         started = time.monotonic()
         errors = await errors_of(waiting)
@@ -79,7 +81,7 @@ def test_a_wait_for_the_endpoint_or_for_a_place_is_cut_short_when_the_run_ends(t
         return errors, seconds
 
     errors, seconds = run(scenario())
-    assert errors == [RunTrouble] * 3
+    assert errors == [RunTrouble] * 4
     assert seconds < 5.0
 
 

@@ -19,7 +19,7 @@ from asclepius_ray.chat.gate import LocalGate, Patience
 from asclepius_ray.chat.limiter import Limits
 from asclepius_ray.chat.offline.faults import Faults
 from asclepius_ray.chat.offline.server import OfflineTeacher
-from asclepius_ray.errors import EndpointError
+from asclepius_ray.errors import ConfigError, EndpointError
 from asclepius_ray.prompts.rendering import render_note_prompt
 from asclepius_ray.records import CaseReport, Message
 from asclepius_ray.synthesis.question_pool import QuestionPool
@@ -197,7 +197,10 @@ def test_nothing_of_the_environment_is_told_to_the_provider(
     ask(Endpoint(f"{wire.base_url}/v1", "m"), QUESTION)
     [(_path, headers, _body)] = wire.posts
     assert "from-the-environment" not in json.dumps(headers)
-    assert not [name for name in headers if name.startswith(("x-stainless-os", "x-stainless-runtime"))]
+    assert set(headers) == {
+        "host", "accept", "accept-encoding", "user-agent", "authorization", "content-type", "content-length",
+    }  # fmt: skip
+    assert headers["user-agent"] == "asclepius-ray"
 
 
 @pytest.mark.parametrize(
@@ -252,3 +255,10 @@ def test_a_row_loses_no_more_time_to_broken_attempts_than_its_deadline_allows(wi
     assert isinstance(reply, Failure)
     assert reply.reason == "server_error"
     assert 2 <= reply.attempts <= 6
+
+
+@pytest.mark.parametrize("name", ["Content-Type", "content-length", "Transfer-Encoding"])
+def test_a_header_that_says_what_the_body_is_is_refused(name: str) -> None:
+    config = EndpointConfig(base_url="http://localhost/v1", model="m", headers={name: "text/plain"})
+    with pytest.raises(ConfigError, match=f"headers: '{name}'"):
+        endpoint_of(config)

@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -17,7 +18,8 @@ from asclepius_ray.chat.exchange import Completion, Failure, Request
 from asclepius_ray.chat.gate import LocalGate
 from asclepius_ray.chat.limiter import Limits
 from asclepius_ray.chat.offline.server import OfflineTeacher
-from asclepius_ray.errors import EndpointError
+from asclepius_ray.chat.proxies import is_excepted, proxy_of
+from asclepius_ray.errors import ConfigError, EndpointError
 from asclepius_ray.prompts.rendering import render_note_prompt
 
 REPLY = {"choices": [{"message": {"content": "by proxy"}, "finish_reason": "stop"}], "answer": "by proxy"}
@@ -104,3 +106,49 @@ def test_a_served_model_in_the_house_is_asked_directly(
 def test_a_served_model_elsewhere_is_asked_through_the_proxy(proxied: list[str]) -> None:
     assert ask_clinical("http://served.invalid/v1", "sk-key", "note", "question") == "by proxy"
     assert proxied == ["http://served.invalid/v1/clinical/answers"]
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "address", "excepted"),
+    [
+        ("*", "https://a.example/v1", True),
+        ("localhost, *", "https://a.example/v1", True),
+        ("a.example", "https://a.example/v1", True),
+        ("a.example", "https://b.a.example/v1", True),
+        ("a.example", "https://ba.example/v1", False),
+        (".a.example", "https://b.a.example/v1", True),
+        ("*.openai.azure.com", "https://mine.openai.azure.com/v1", True),
+        ("A.Example.", "https://a.example/v1", True),
+        ("a.example:8443", "https://a.example:8443/v1", True),
+        ("a.example:8443", "https://a.example/v1", False),
+        ("a.example:443", "https://a.example/v1", True),
+        ("https://a.example", "https://a.example/v1", True),
+        ("http://a.example", "https://a.example/v1", False),
+        ("8.8.8.0/24", "https://8.8.8.8/v1", True),
+        ("8.8.4.0/24", "https://8.8.8.8/v1", False),
+        ("8.8.8.8", "https://8.8.8.8:8443/v1", True),
+        ("2606:4700::1111", "https://[2606:4700::1111]/v1", True),
+        ("[2606:4700::1111]:8443", "https://[2606:4700::1111]:8443/v1", True),
+        ("[2606:4700::1111]:8443", "https://[2606:4700::1111]/v1", False),
+        ("2606:4700::/32", "https://[2606:4700::1111]/v1", True),
+        ("", "https://a.example/v1", False),
+        (",", "https://a.example/v1", False),
+    ],
+)
+def test_no_proxy_covers_hosts_addresses_and_networks(no_proxy: str, address: str, excepted: bool) -> None:
+    assert is_excepted(urlsplit(address), no_proxy) is excepted
+
+
+@pytest.mark.parametrize(
+    "proxy", ["socks5://proxy.example:1080", "http://[::1", "http://p..x:1", "http://p:0"]
+)
+def test_a_proxy_that_is_no_use_is_refused_and_not_repeated(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    monkeypatch.delenv("https_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with pytest.raises(ConfigError, match="HTTPS_PROXY") as caught:
+        proxy_of("https://teacher.example.com/v1")
+    assert proxy not in str(caught.value)

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -121,9 +122,9 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.lower(), raising=False)
 
 
-def ask(base_url: str) -> Completion | Failure:
+def ask(base_url: str, **settings: Any) -> Completion | Failure:
     async def scenario() -> Completion | Failure:
-        client = ChatClient(Endpoint(base_url, "m", max_attempts=1), LocalGate(Limits(), 1))
+        client = ChatClient(Endpoint(base_url, "m", max_attempts=1, **settings), LocalGate(Limits(), 1))
         try:
             return await client.complete(REQUEST)
         finally:
@@ -174,7 +175,7 @@ def test_a_bundle_that_is_no_use_is_named_and_not_ignored(
 
 @contextmanager
 def tunnel_to(port: int) -> Iterator[tuple[str, list[str], bytearray]]:
-    """A proxy that connects whatever it is asked for to one local port: its address, the lines with which it
+    """A proxy that connects whatever it is asked for to one local port: its address, the heads with which it
     was asked, and all bytes that it has passed on to the server."""
     asked: list[str] = []
     passed = bytearray()
@@ -196,7 +197,7 @@ def tunnel_to(port: int) -> Iterator[tuple[str, list[str], bytearray]]:
                 head = b""
                 while b"\r\n\r\n" not in head:
                     head += client.recv(65536)
-                asked.append(head.split(b"\r\n")[0].decode())
+                asked.append(head.decode())
                 server = socket.create_connection(("127.0.0.1", port))
                 client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
                 threading.Thread(target=pump, args=(client, server, passed), daemon=True).start()
@@ -213,10 +214,13 @@ def test_a_proxy_of_the_environment_is_a_tunnel_that_sees_the_host_and_no_note(
     monkeypatch.setenv("SSL_CERT_FILE", str(secured.authority))
     with tunnel_to(secured.port) as (address, asked, passed):
         monkeypatch.setenv("HTTPS_PROXY", address)
-        reply = ask(f"https://{HOST}/v1")
+        reply = ask(f"https://{HOST}/v1", api_key="sk-key", headers={"X-Token": "of-the-house"})
+        azure = ask(f"https://{HOST}/v1", api_key="sk-key", api_version="2026-01-01")
         assert ask_clinical(f"https://{HOST}/v1", "sk-key", CANARY, "question") == "by https"
     assert isinstance(reply, Completion)
-    assert asked == [f"CONNECT {HOST}:443 HTTP/1.1"] * 2
+    assert isinstance(azure, Completion)
+    assert [head.split("\r\n")[0] for head in asked] == [f"CONNECT {HOST}:443 HTTP/1.1"] * 3
+    assert not [head for head in asked if "sk-key" in head or "of-the-house" in head]
     assert len(passed) > 500
     assert CANARY.encode() not in passed
 
@@ -224,7 +228,14 @@ def test_a_proxy_of_the_environment_is_a_tunnel_that_sees_the_host_and_no_note(
 def test_a_host_of_no_proxy_is_asked_directly(secured: Secured, monkeypatch: pytest.MonkeyPatch) -> None:
     with tunnel_to(secured.port) as (address, asked, _passed):
         monkeypatch.setenv("HTTPS_PROXY", address)
-        monkeypatch.setenv("NO_PROXY", "example.org")
+        monkeypatch.setenv("NO_PROXY", "localhost,*.example.org")
         reply = ask(f"https://{HOST}/v1")
     assert isinstance(reply, Failure)
     assert asked == []
+
+
+def test_a_proxy_that_does_not_let_through_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nothing listens there.
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    with pytest.raises(EndpointError, match="the proxy that the environment names"):
+        asyncio.run(check_endpoint(Endpoint(f"https://{HOST}/v1", "m", max_attempts=1)))

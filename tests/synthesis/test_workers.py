@@ -129,6 +129,18 @@ def test_a_desk_that_is_lost_and_cannot_read_its_journal_ends_the_run_and_says_w
 
 
 @pytest.mark.usefixtures("ray_cluster")
+def test_a_journal_that_cannot_be_opened_ends_the_run_at_its_start_and_says_why(tmp_path: Path) -> None:
+    (tmp_path / "journal").mkdir()
+    (tmp_path / "journal" / MARK_NAME).write_text("torn")
+    endpoint = Endpoint("http://127.0.0.1:9/v1", "m")
+    with pytest.raises(RunTrouble) as caught, open_desk(Folder(str(tmp_path / "journal")), endpoint):
+        pass
+    assert caught.value.trouble.kind == "storage"
+    assert caught.value.trouble.message.startswith("the journal cannot be opened (")
+    assert f"{MARK_NAME} is damaged" in caught.value.trouble.message
+
+
+@pytest.mark.usefixtures("ray_cluster")
 def test_a_journal_that_cannot_be_read_ends_a_walk_that_sends_nothing_and_says_why(tmp_path: Path) -> None:
     def spoil(desk: Any) -> None:
         """Its index is loaded, so what it holds is looked for; a folder cannot be read as a file."""

@@ -4,12 +4,12 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from asclepius_ray.chat.connection import BROKEN, Connection, HttpReply
 from asclepius_ray.chat.endpoint import Endpoint
-from asclepius_ray.chat.replies import Refusal
+from asclepius_ray.chat.replies import Refusal, find_error
 from asclepius_ray.chat.retry_after import backoff_seconds
 from asclepius_ray.chat.statuses import ErrorStatus, explain_connection, explain_status, read_error_status
 from asclepius_ray.errors import EndpointError
@@ -18,6 +18,9 @@ Answer = TypeVar("Answer")
 
 PAGE = 100
 LONGEST_CALL_SECONDS = 600.0
+_NO_BATCH_ENDPOINT = (
+    'the batch endpoint does not answer as one does; check base_url, or set transport = "requests"'
+)
 LIVE = {"validating", "in_progress", "finalizing", "cancelling"}
 
 
@@ -61,10 +64,10 @@ class BatchCalls:
 
     async def upload(self, name: str, content: bytes) -> str:
         """The id of a new input file."""
-        answer = await self._call(
-            lambda: self._send(self._connection.upload("/files", name, content, {"purpose": "batch"}))
+        file = await self._call(
+            lambda: self._send_json(self._connection.upload("/files", name, content, {"purpose": "batch"}))
         )
-        return str(_read(answer)["id"])
+        return _text(file, "id")
 
     async def create(self, file_id: str, metadata: dict[str, str]) -> BatchState:
         """Makes one batch of the file, and no second one where the reply to the first try was lost."""
@@ -84,36 +87,38 @@ class BatchCalls:
                 async for made in self.batches():
                     if made.input_file_id == file_id:
                         return made
-            return _state(_read(await self._send(self._connection.post("/batches", body))))
+            return _state(await self._send_json(self._connection.post("/batches", body)))
 
         return await self._call(make)
 
     async def look(self, batch_id: str) -> BatchState:
-        return _state(_read(await self._call(self._getter(f"/batches/{batch_id}"))))
+        return _state(await self._call(self._json_getter(f"/batches/{batch_id}")))
 
     async def batches(self) -> AsyncIterator[BatchState]:
         """All batches of the account, page by page."""
         after = ""
         while True:
             query = f"/batches?limit={PAGE}" + (f"&after={after}" if after else "")
-            page = _read(await self._call(self._getter(query)))
-            for batch in page["data"]:
+            page = await self._call(self._json_getter(query))
+            found = _list(page)
+            for batch in found:
                 yield _state(batch)
-            if not page.get("has_more") or not page["data"]:
+            if not page.get("has_more") or not found:
                 return
-            after = page["data"][-1]["id"]
+            after = _text(found[-1], "id")
 
     async def input_files(self) -> AsyncIterator[tuple[str, str]]:
         """Id and name of all input files of the account."""
         after = ""
         while True:
             query = "/files?purpose=batch&limit=1000" + (f"&after={after}" if after else "")
-            page = _read(await self._call(self._getter(query)))
-            for file in page["data"]:
-                yield file["id"], file.get("filename") or ""
-            if not page.get("has_more") or not page["data"]:
+            page = await self._call(self._json_getter(query))
+            found = _list(page)
+            for file in found:
+                yield _text(file, "id"), str(file.get("filename") or "")
+            if not page.get("has_more") or not found:
                 return
-            after = page["data"][-1]["id"]
+            after = _text(found[-1], "id")
 
     async def content(self, file_id: str) -> bytes | None:
         """The bytes of a file; None where it is gone."""
@@ -125,6 +130,9 @@ class BatchCalls:
 
     def _getter(self, path: str) -> Callable[[], Awaitable[HttpReply]]:
         return lambda: self._send(self._connection.get(path))
+
+    def _json_getter(self, path: str) -> Callable[[], Awaitable[dict[str, Any]]]:
+        return lambda: self._send_json(self._connection.get(path))
 
     async def _call_if_there(self, send: Callable[[], Awaitable[HttpReply]]) -> HttpReply | None:
         """The answer; None where what is asked for does not exist any more."""
@@ -145,6 +153,13 @@ class BatchCalls:
             raise _Refused(reply)
         return reply
 
+    async def _send_json(self, call: Awaitable[HttpReply]) -> dict[str, Any]:
+        reply = await self._send(call)
+        hidden = find_error(reply.content)
+        if hidden is not None:
+            raise _Refused(replace(reply, status=hidden[0]))
+        return _read(reply)
+
     async def _call(self, send: Callable[[], Awaitable[Answer]]) -> Answer:
         """The answer; broken connections, 429 and 5xx are tried again for as long as an outage may last."""
         loop = asyncio.get_running_loop()
@@ -160,10 +175,12 @@ class BatchCalls:
             except (_Refused, *BROKEN) as error:
                 problem, wait = self._read_trouble(error)
             seconds = loop.time() - started
-            if seconds > self._endpoint.max_outage_seconds:
+            left = self._endpoint.max_outage_seconds - seconds
+            if left < 0:
                 raise EndpointError(problem)
             self._show(f"no answer from the batch endpoint for {seconds:.0f} s, trying again")
-            await asyncio.sleep(wait if wait is not None else backoff_seconds(tries, self._jitter))
+            wait = wait if wait is not None else backoff_seconds(tries, self._jitter)
+            await asyncio.sleep(min(wait, left + 0.01))
 
     def _read_trouble(self, error: Exception) -> tuple[str, float | None]:
         """What is wrong, and how long the endpoint asks to wait; an EndpointError where that cannot help."""
@@ -189,20 +206,36 @@ def _read(answer: HttpReply) -> dict[str, Any]:
         found = json.loads(answer.content)
     except (ValueError, RecursionError):
         found = None
-    if not isinstance(found, dict):
-        raise EndpointError(
-            'the batch endpoint does not answer in JSON; check base_url, or set transport = "requests"'
-        )
+    return _object(found)
+
+
+def _object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise EndpointError(_NO_BATCH_ENDPOINT)
+    return value
+
+
+def _list(page: dict[str, Any]) -> list[dict[str, Any]]:
+    found = page.get("data")
+    if not isinstance(found, list):
+        raise EndpointError(_NO_BATCH_ENDPOINT)
+    return [_object(one) for one in found]
+
+
+def _text(value: dict[str, Any], name: str) -> str:
+    found = value.get(name)
+    if not isinstance(found, str) or not found:
+        raise EndpointError(_NO_BATCH_ENDPOINT)
     return found
 
 
 def _state(batch: dict[str, Any]) -> BatchState:
-    metadata = batch.get("metadata") or {}
-    counts = batch.get("request_counts") or {}
-    errors = (batch.get("errors") or {}).get("data") or []
+    metadata = _object(batch.get("metadata") or {})
+    counts = _object(batch.get("request_counts") or {})
+    errors = _object(batch.get("errors") or {}).get("data") or []
     return BatchState(
-        id=batch["id"],
-        status=batch["status"],
+        id=_text(batch, "id"),
+        status=_text(batch, "status"),
         input_file_id=batch.get("input_file_id") or "",
         output_file_id=batch.get("output_file_id") or "",
         error_file_id=batch.get("error_file_id") or "",
