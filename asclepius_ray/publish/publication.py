@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from asclepius_ray.artifacts import MANIFEST_NAME, Folder, Manifest, is_finished, read_manifest
+from asclepius_ray.artifacts import MANIFEST_NAME, SUMS_NAME, Folder, Manifest, is_finished, read_manifest
 from asclepius_ray.errors import ConfigError, PublishError
 from asclepius_ray.publish.card import check_card
 from asclepius_ray.training.sources import IMPORTED
@@ -18,7 +18,7 @@ JOB_OF = {"dataset": "synthesize", "model": "train"}
 """The artefacts that can go out, and the job that makes each."""
 _KNOWN_FILES = {
     "dataset": (CARD_NAME, "train-*.parquet", "validation-*.parquet"),
-    "model": (CARD_NAME, "*.safetensors", "*.json", "*.txt", "*.jinja", "*.model"),
+    "model": (CARD_NAME, SUMS_NAME, "*.safetensors", "*.json", "*.txt", "*.jinja", "*.model"),
 }
 """All that these two are made of: a file of another kind is none that anybody meant to give away."""
 UNKNOWN = "unknown"

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
 
-from asclepius_ray.artifacts import Folder, read_manifest, write_manifest
+from asclepius_ray.artifacts import Folder, read_manifest, write_manifest, write_sums
 from asclepius_ray.run import load_run, resolved_json
 from asclepius_ray.synthesis.card import CardSource, render_card
 from asclepius_ray.synthesis.licences import PMC_PATIENTS
@@ -82,6 +82,8 @@ def _write_model(folder: Folder, card: str) -> None:
         # Larger than what is sent from memory.
         weights = torch.arange(400_000, dtype=torch.float32) + shard
         save_file({f"layer.{shard}": weights}, folder.local_path / name)
+    # As the export does, which takes the hashes while it writes.
+    write_sums(folder, {name: folder.sha256(name) for name in folder.names()})
     folder.write_bytes("config.json", json.dumps({"model_type": "llama"}).encode())
     if card:
         folder.write_bytes("README.md", card.encode())

@@ -80,7 +80,7 @@ def test_killed_while_copying_no_manifest_is_there_and_the_same_command_goes_on(
     process.communicate(timeout=30)
     (place.local_path / third).unlink()
     there = {name: (place.local_path / name).stat().st_mtime_ns for name in place.names()}
-    assert there.keys() == {"README.md", "config.json", first, second}
+    assert there.keys() == {"README.md", "SHA256SUMS", "config.json", first, second}
     for kind in ("dataset", "model"):
         assert not is_finished(Folder(str(given / kind / version_of(root, kind))))
     # What was cut off in its middle does not count as there, nor does what is as long and differs.
@@ -91,7 +91,7 @@ def test_killed_while_copying_no_manifest_is_there_and_the_same_command_goes_on(
     assert code == 0, said
     assert content(place) == expected(root, "model")
     kept = [name for name, stamp in there.items() if (place.local_path / name).stat().st_mtime_ns == stamp]
-    assert kept == ["README.md", second]
+    assert kept == ["README.md", "SHA256SUMS", second]
 
 
 def test_a_finished_publication_is_not_copied_again(root: Path, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
-"""Runs a function on several ranks of a gloo process group, without Ray: the cheapest form of such a test."""
+"""Runs a function on several ranks of a gloo process group: without Ray, which is cheapest, or with it."""
 
 import os
 import socket
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +19,36 @@ def run_on_ranks(function: Callable[..., None], world: int, *arguments: Any) -> 
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     torch.multiprocessing.spawn(_enter, args=(world, port, function, arguments), nprocs=world)
+
+
+def run_on_ray_workers(
+    function: Callable[[dict[str, Any]], None], workers: int, settings: dict[str, Any], folder: Path
+) -> None:
+    """Calls `function(settings)` on each worker of Ray Train, on the cluster that is open.
+
+    The function's module travels with it. In a thread, as the product does: Ray would take the main thread's
+    Ctrl-C for itself, and never give it back.
+    """
+    from ray import cloudpickle
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig
+
+    from asclepius_ray.training.fitting import FitThread, IsolatedTrainer
+
+    cloudpickle.register_pickle_by_value(sys.modules[function.__module__])
+    trainer = IsolatedTrainer(
+        function,
+        train_loop_config=settings,
+        scaling_config=ScalingConfig(num_workers=workers),
+        torch_config=TorchConfig(backend="gloo", timeout_s=60),
+        run_config=RunConfig(name=f"run-{workers}", storage_path=str(folder / "ray")),
+    )
+    thread = FitThread(trainer)
+    thread.start()
+    thread.join()
+    if thread.failure is not None:
+        raise thread.failure
+    assert thread.succeeded
 
 
 def _enter(

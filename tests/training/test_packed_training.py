@@ -1,7 +1,6 @@
 """Packing changes nothing but speed: loss, gradients and the curve are those of the documents alone."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from artefacts import write_store
+from ranks import run_on_ray_workers
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils import ModelOutput
 
@@ -201,26 +201,13 @@ def curves(
     ray_cluster: str, store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[int, list[float]]]:
     """Each split's accumulation steps and losses; a group of one worker and one of two."""
-    from ray import cloudpickle
-    from ray.train import RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig
-
-    from asclepius_ray.training.fitting import IsolatedTrainer
-
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
     folder = tmp_path_factory.mktemp("splits")
     make_model().save_pretrained(folder / "model")
     found = {}
     for workers in (1, 2):
         target = folder / f"{workers}.json"
         paths = {"model": str(folder / "model"), "store": str(store), "target": str(target)}
-        IsolatedTrainer(
-            run_splits,
-            train_loop_config={**paths, "workers": workers},
-            scaling_config=ScalingConfig(num_workers=workers),
-            torch_config=TorchConfig(backend="gloo", timeout_s=60),
-            run_config=RunConfig(name=f"run-{workers}", storage_path=str(folder / "ray")),
-        ).fit()
+        run_on_ray_workers(run_splits, workers, {**paths, "workers": workers}, folder)
         found |= json.loads(target.read_text())
     return found
 

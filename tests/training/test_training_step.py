@@ -1,7 +1,6 @@
 """The training step against a plain torch loop: every ZeRO stage, precision and split of the rows."""
 
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from artefacts import pack_rows, write_store
+from ranks import run_on_ray_workers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from asclepius_ray.artifacts import Folder
@@ -191,22 +191,10 @@ def variants(
     """Two workers with gloo and DeepSpeed; losses by variant, and the folder of their exports."""
     import json
 
-    from ray import cloudpickle
-    from ray.train import RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig
-
-    from asclepius_ray.training.fitting import IsolatedTrainer
-
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
     folder = tmp_path_factory.mktemp("variants")
     make_model().save_pretrained(folder / "model")
-    IsolatedTrainer(
-        run_variants,
-        train_loop_config={"model": str(folder / "model"), "store": str(store), "target": str(folder)},
-        scaling_config=ScalingConfig(num_workers=2),
-        torch_config=TorchConfig(backend="gloo", timeout_s=60),
-        run_config=RunConfig(name="run", storage_path=str(folder / "ray")),
-    ).fit()
+    paths = {"model": str(folder / "model"), "store": str(store), "target": str(folder)}
+    run_on_ray_workers(run_variants, 2, paths, folder)
     return json.loads((folder / "losses.json").read_text()), folder
 
 
