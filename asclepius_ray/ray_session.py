@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from asclepius_ray.progress import Progress
 # share its cores in time, which Ray's accounting of whole CPUs would forbid.
 LOCAL_MIN_LOGICAL_CPUS = 4
 CONNECT_SECONDS = 10.0
+READING_THREADS = ("Prefetcher", "iter_threaded")
+LONGEST_READING_SECONDS = 2.0
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
@@ -58,7 +61,21 @@ def ray_session(progress: Progress) -> Iterator[None]:
         raise cause from None
     finally:
         if not interrupted:
-            ray.shutdown()
+            shut_down_ray()
+
+
+def shut_down_ray() -> None:
+    """Disconnects once no thread of Ray Data's asks for anything any more.
+
+    Where reading was broken off, its threads go on for a moment; one that meets a Ray that is gone ends the
+    whole process with code 1, before its error has been told.
+    """
+    import ray
+
+    for thread in threading.enumerate():
+        if thread.name in READING_THREADS:
+            thread.join(LONGEST_READING_SECONDS)
+    ray.shutdown()
 
 
 def cause_of(error: BaseException) -> BaseException:

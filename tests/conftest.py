@@ -29,9 +29,11 @@ def ray_cluster() -> Iterator[str]:
         initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": True, "dashboard_port": 0}
     )
     cluster.add_node(num_cpus=4)
+    from asclepius_ray.ray_session import shut_down_ray
+
     ray.init(address=cluster.address, log_to_driver=False)
     yield cluster.address
-    ray.shutdown()
+    shut_down_ray()
     cluster.shutdown()
 
 
