@@ -71,6 +71,8 @@ class InterruptingProgress(Progress):
 
 def press_ctrl_c() -> None:
     """Soon: when the main thread waits again, as it mostly does."""
+    # Ray Train puts its own handler in place where a test calls it in the main thread.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
