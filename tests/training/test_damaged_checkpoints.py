@@ -39,11 +39,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Room for one checkpoint, and not for two."""
+    """Room for one checkpoint, and for no part of a second: both ranks find it full."""
     place = tmp_path_factory.mktemp("small_disk")
     if (
         os.geteuid() != 0
-        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1000k", "t", place]).returncode
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=760k", "t", place]).returncode
     ):
         pytest.skip("a small disk can be mounted by the superuser alone")
     yield place
