@@ -3,15 +3,39 @@
 Its own functions are replaced, so its exact version is pinned, and a test holds what they must do.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 import torch.distributed
 from deepspeed import DeepSpeedEngine
 
 
 def tune_engine(engine: DeepSpeedEngine) -> None:
-    """Without ZeRO and in 32 bits: keeps the norm of the gradient, and spares a lone worker the reduction."""
-    if engine.zero_optimization() or engine.bfloat16_enabled():
-        return
+    """Makes the norm of the gradient the same for any number of workers, and spares one the reduction."""
+    if engine.zero_optimization_stage() in (1, 2):
+        _sum_norm_in_64_bits(engine.optimizer)
+    if not (engine.zero_optimization() or engine.bfloat16_enabled()):
+        _tune_without_zero(engine)
+
+
+def _sum_norm_in_64_bits(optimizer: Any) -> None:
+    """DeepSpeed rounds each worker's part of the sum to 32 bits, and clips otherwise with 1 than with 2."""
+
+    def norm(gradients: Iterable[torch.Tensor], params: object, norm_type: float = 2) -> torch.Tensor:
+        parts = [one for one in gradients if not getattr(one, "_zero_padding", False)]
+        squares = torch.zeros((), dtype=torch.float64, device=optimizer.device)
+        for part in parts:
+            squares += part.detach().double().square().sum()
+        torch.distributed.all_reduce(squares, group=optimizer.dp_process_group)
+        # DeepSpeed's own mark of a norm that is no number.
+        return torch.where(torch.isfinite(squares), squares.sqrt(), -1.0).float()
+
+    optimizer.get_grad_norm_direct = norm
+
+
+def _tune_without_zero(engine: DeepSpeedEngine) -> None:
+    """In 32 bits: keeps the norm, and spares a lone worker the reduction."""
 
     def clip_and_keep_norm() -> None:
         # DeepSpeed clips by a norm that it then forgets.

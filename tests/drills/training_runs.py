@@ -170,5 +170,13 @@ def training_workers() -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process().children(recursive=True)
-        if any("RayTrainWorker" in part for part in child.cmdline())
+        if _is_training_worker(child)
     ]
+
+
+def _is_training_worker(process: psutil.Process) -> bool:
+    try:
+        return any("RayTrainWorker" in part for part in process.cmdline())
+    except psutil.NoSuchProcess:
+        # It has ended, if only since the list was made.
+        return False
