@@ -137,11 +137,15 @@ def test_a_kill_during_an_upload_costs_that_checkpoint_alone(
         root = Folder(f"s3://testing:testing@runs/killed?region=us-east-1&endpoint_override={port.address}")
         copy_prepared(prepared, root)
 
+        killed: list[int] = []
+
         def kill_when_stalled(watch: Watch) -> None:
-            if port.stalled.is_set() and len(watch.starts) == 1:
+            if port.stalled.is_set() and not killed:
                 assert committed_steps(root.child("training")) == [CHECKPOINT_STEPS]
                 assert step_folder(root.child("training"), late).names(), "the upload had not begun"
-                training_workers()[0].send_signal(signal.SIGKILL)
+                worker = training_workers()[0]
+                killed.append(worker.pid)
+                worker.send_signal(signal.SIGKILL)
                 port.release()
 
         watch = Watch(act=kill_when_stalled)
