@@ -258,8 +258,8 @@ def test_the_rayjob_s_workers_are_enough_for_its_run() -> None:
         for name in total:
             total[name] += group["maxReplicas"] * int(limits.get(name, 0))
     assert run.training.use_gpu
-    assert total["nvidia.com/gpu"] >= run.training.workers
-    assert total["cpu"] >= run.training.workers + run.synthesis.workers
+    assert total["nvidia.com/gpu"] >= run.training.workers.fewest
+    assert total["cpu"] >= run.training.workers.fewest + run.synthesis.workers
 
 
 def test_the_disruption_budget_selects_the_head_and_nothing_else() -> None:
