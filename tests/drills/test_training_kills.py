@@ -141,8 +141,10 @@ def test_a_kill_during_an_upload_costs_that_checkpoint_alone(
 
         def kill_when_stalled(watch: Watch) -> None:
             if port.stalled.is_set() and not killed:
+                if not step_folder(root.child("training"), late).names():
+                    # Rank 0's part is not there yet.
+                    return
                 assert committed_steps(root.child("training")) == [CHECKPOINT_STEPS]
-                assert step_folder(root.child("training"), late).names(), "the upload had not begun"
                 worker = training_workers()[0]
                 killed.append(worker.pid)
                 worker.send_signal(signal.SIGKILL)
