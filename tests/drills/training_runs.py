@@ -167,11 +167,7 @@ def result_of(root: Folder) -> Result:
 
 def training_workers() -> list[psutil.Process]:
     """The workers that train on the clusters which this process has started."""
-    return [
-        child
-        for child in psutil.Process().children(recursive=True)
-        if _is_training_worker(child)
-    ]
+    return [child for child in psutil.Process().children(recursive=True) if _is_training_worker(child)]
 
 
 def _is_training_worker(process: psutil.Process) -> bool:
