@@ -1,13 +1,11 @@
 """A store in a bucket: one copy a node, whole and checked, however many ranks ask for it."""
 
 import multiprocessing
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
+from local_buckets import local_bucket
 
 from asclepius_ray.artifacts import Folder, Manifest, write_manifest
 from asclepius_ray.errors import ArtifactError
@@ -19,29 +17,18 @@ RANKS = 4
 
 
 @pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    """The address of a real S3 server over HTTP with the bucket `runs`."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    os.environ |= {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="runs")
-    yield f"{host}:{port}"
-    server.stop()
+def bucket() -> Iterator[str]:
+    with local_bucket("runs") as uri:
+        yield uri
 
 
 @pytest.fixture
 def store(
-    endpoint: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    bucket: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Folder:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     name = request.node.name.replace("[", "-").rstrip("]")
-    return Folder(f"s3://runs/{name}/tokens?scheme=http&endpoint_override={endpoint}")
+    return Folder(bucket.format(f"{name}/tokens"))
 
 
 def write_store(store: Folder) -> Manifest:
