@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
+from command_here import run_here
 
 from asclepius_ray.artifacts import Folder, read_manifest
 
@@ -176,13 +177,14 @@ def test_the_status_of_the_run_tells_what_is_finished(finished: Finished) -> Non
     assert "in use by nobody" in ended.stdout
 
 
-def test_a_changed_setting_is_refused_and_redo_makes_that_stage_and_the_next_anew(finished: Finished) -> None:
-    changed = [*finished.arguments, "--set", "evaluation.limit=1"]
-    lines, code = run_and_time(changed, finished.logs)
-    assert code == 3, lines
-    lines, code = run_and_time([*changed, "--redo", "evaluate"], finished.logs)
-    text = "\n".join(line for _, line in lines)
-    assert code == 0, text
-    assert len(re.findall("finished already, skipped", text)) == 2
+def test_a_changed_setting_is_refused_and_redo_makes_that_stage_and_the_next_anew(
+    finished: Finished, ray_cluster: str
+) -> None:
+    changed = [*finished.arguments[1:], "--set", "evaluation.limit=1"]
+    code, said, complaints = run_here(*changed)
+    assert code == 3, said + complaints
+    code, said, complaints = run_here(*changed, "--redo", "evaluate")
+    assert code == 0, said + complaints
+    assert len(re.findall("finished already, skipped", said + complaints)) == 2
     scores = json.loads((finished.root / "evaluation" / "scores.json").read_text())
     assert scores["models"]["trained"]["over_all"]["items"] == 1

@@ -394,7 +394,7 @@ def test_the_time_in_the_queue_is_not_held_against_a_request() -> None:
     async def ask_in_a_queue(endpoint: Endpoint) -> Completion | Failure:
         client = ChatClient(endpoint, LocalGate(Limits(requests_per_minute=30), 8))
         try:
-            return await client.complete(request_note(), patience=Patience(1.0))
+            return await client.complete(request_note(), patience=Patience(3.0))
         finally:
             await client.close()
 
@@ -402,7 +402,7 @@ def test_the_time_in_the_queue_is_not_held_against_a_request() -> None:
     with OfflineTeacher(faults=faults) as teacher:
         reply = run(ask_in_a_queue(endpoint_of(teacher, max_attempts=6)))
     assert isinstance(reply, Completion), (
-        "it has waited for its turn, and lost half a second by its own fault"
+        "it has waited four seconds for its turn, and lost half a second by its own fault"
     )
     assert reply.attempts == 3
 

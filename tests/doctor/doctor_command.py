@@ -5,11 +5,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+from command_here import run_here
+
 PROJECT = Path(__file__).resolve().parents[2]
 RUN_FILE = "jobs/runs/quickstart.toml"
 
 
-def examine(address: str, *arguments: str) -> tuple[int, list[str]]:
+def examine(*arguments: str) -> tuple[int, list[str]]:
+    """Says the command within this process, on the Ray that it is connected to."""
+    code, said, _ = run_here("doctor", *arguments)
+    return code, said.splitlines()
+
+
+def examine_at(address: str, *arguments: str) -> tuple[int, list[str]]:
     """Says the command on the cluster; its exit code and the lines of its standard output."""
     ended = subprocess.run(
         [sys.executable, "-m", "asclepius_ray.cli", "doctor", *arguments],

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, LlamaConfig
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
 from artefacts import note_of, save_foreign_model, write_inputs
-from doctor_command import RUN_FILE, examine, line_of, sets
+from doctor_command import RUN_FILE, examine, examine_at, line_of, sets
 
 from asclepius_ray.artifacts import Folder
 
@@ -23,7 +23,7 @@ from asclepius_ray.artifacts import Folder
 def healthy(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, list[str], Path]:
     """The quickstart's run file, two steps of training included."""
     root = tmp_path_factory.mktemp("healthy") / "root"
-    code, lines = examine(ray_cluster, RUN_FILE, *sets(root=root))
+    code, lines = examine_at(ray_cluster, RUN_FILE, *sets(root=root))
     return code, lines, root
 
 
@@ -118,7 +118,7 @@ def faulty(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> dict[s
             "training__use_gpu": "true",
         },
     }.items():
-        code, said[name] = examine(ray_cluster, RUN_FILE, *sets(**settings))
+        code, said[name] = examine(RUN_FILE, *sets(**settings))
         assert code == 1, said[name]
     return said
 
@@ -157,7 +157,7 @@ def test_what_the_checks_cannot_see_the_dry_run_meets(ray_cluster: str, tmp_path
     settings = sets(
         root=tmp_path / "root", training__base_model=tmp_path / "model", tokens__sequence_length=512
     )
-    code, lines = examine(ray_cluster, RUN_FILE, *settings)
+    code, lines = examine(RUN_FILE, *settings)
     assert code == 1
     found = line_of(lines, "dry run")
     assert found.startswith("problem")
@@ -175,20 +175,20 @@ def test_a_dataset_from_elsewhere_is_looked_at_and_two_steps_are_trained(
     with source.open("w", newline="") as stream:
         csv.writer(stream).writerows(texts)
     settings = sets(root=tmp_path / "root", training__dataset=source, tokens__overlong="reject")
-    code, lines = examine(ray_cluster, RUN_FILE, *settings)
+    code, lines = examine(RUN_FILE, *settings)
     assert code == 0, lines
     assert line_of(lines, "dataset").startswith("ok")
     assert "the first 20 rows" in line_of(lines, "template")
     assert line_of(lines, "dry run").startswith("ok")
     assert not [line for line in lines if "Discharge" in line]
     source.write_text("patient_id,note\n1,Some note.\n")
-    code, lines = examine(ray_cluster, RUN_FILE, "--no-dry-run", *settings)
+    code, lines = examine(RUN_FILE, "--no-dry-run", *settings)
     assert code == 1
     assert "`question`" in line_of(lines, "dataset")
 
 
 def test_a_wrong_run_file_is_a_problem_that_names_the_key(tmp_path: Path) -> None:
-    code, lines = examine("", RUN_FILE, *sets(tokens__sequence_lenght=512))
+    code, lines = examine_at("", RUN_FILE, *sets(tokens__sequence_lenght=512))
     assert code == 1
     assert lines[0].startswith("problem  run file")
     assert "tokens.sequence_lenght: there is no such setting" in "\n".join(lines)
@@ -196,7 +196,7 @@ def test_a_wrong_run_file_is_a_problem_that_names_the_key(tmp_path: Path) -> Non
 
 def test_a_cluster_that_is_not_there_is_a_problem_and_not_waited_for(tmp_path: Path) -> None:
     started = time.monotonic()
-    code, lines = examine("127.0.0.1:9", RUN_FILE, *sets(root=tmp_path / "root"))
+    code, lines = examine_at("127.0.0.1:9", RUN_FILE, *sets(root=tmp_path / "root"))
     assert code == 1
     assert "there is no Ray cluster at" in line_of(lines, "cluster")
     # Ray itself gives up after more than three minutes.
@@ -207,10 +207,10 @@ def test_no_text_of_a_real_note_is_printed(ray_cluster: str, tmp_path: Path) -> 
     root = Folder(str(tmp_path / "root"))
     write_inputs(root)
     settings = sets(root=root.uri, input__kind="notes")
-    code, lines = examine(ray_cluster, RUN_FILE, "--no-dry-run", *settings)
+    code, lines = examine(RUN_FILE, "--no-dry-run", *settings)
     assert code == 0, lines
     assert any(line.startswith("row ") for line in lines)
     assert not [line for line in lines if "Discharge" in line or "patient" in line]
-    code, lines = examine(ray_cluster, RUN_FILE, "--no-dry-run", "--show-text", *settings)
+    code, lines = examine(RUN_FILE, "--no-dry-run", "--show-text", *settings)
     assert any("Discharge Summary" in line for line in lines)
     assert json.dumps(lines).count("[[") == 2

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from doctor_command import RUN_FILE, examine, line_of, sets
+from doctor_command import RUN_FILE, examine_at, line_of, sets
 from ray.cluster_utils import Cluster
 
 ELSEWHERE = 'mount -t tmpfs none "$0" && exec "$@"'
@@ -51,7 +51,7 @@ def test_a_root_that_a_node_does_not_see_is_found(tmp_path: Path) -> None:
     try:
         with node_with_another(folder, cluster.address):
             cluster_has(cluster, 2)
-            code, lines = examine(cluster.address, RUN_FILE, "--no-dry-run", *sets(root=folder / "root"))
+            code, lines = examine_at(cluster.address, RUN_FILE, "--no-dry-run", *sets(root=folder / "root"))
     finally:
         cluster.shutdown()
     assert code == 1, lines

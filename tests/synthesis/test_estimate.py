@@ -1,13 +1,11 @@
 """`asclepius estimate`: what is asked is the sample, is kept, and is what the run would ask."""
 
 import io
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from command_here import run_here
 from rich.console import Console
 
 from asclepius_ray.artifacts import Folder, read_manifest
@@ -21,7 +19,6 @@ from asclepius_ray.synthesis.stage import JOURNAL_NAME
 from asclepius_ray.synthesis.walk import RowResult, StepUsage
 
 PROJECT = Path(__file__).parents[2]
-ASCLEPIUS = Path(sys.executable).parent / "asclepius"
 
 
 def result_of(number: int, **usage: StepUsage) -> RowResult:
@@ -72,27 +69,21 @@ def test_a_cost_that_nobody_knows_is_printed_as_unknown() -> None:
     assert "cost    unknown: set [teacher.price]" in console.export_text()
 
 
-def test_a_second_estimate_and_the_run_itself_buy_nothing_of_the_sample_again(tmp_path: Path) -> None:
+def test_a_second_estimate_and_the_run_itself_buy_nothing_of_the_sample_again(
+    ray_cluster: str, tmp_path: Path
+) -> None:
     with OfflineTeacher() as teacher:
         arguments = [
             "jobs/runs/quickstart.toml",
             *("--set", f"root={tmp_path / 'run'}", "--set", f"teacher.base_url={teacher.base_url}"),
             *("--set", "input.limit=40", "--set", f"teacher.model={OFFLINE_MODEL}"),
         ]
-        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
 
         def call(*command: str, changes: Sequence[str] = ()) -> str:
             sets = [part for change in changes for part in ("--set", change)]
-            ended = subprocess.run(
-                [ASCLEPIUS, *command, *arguments, *sets],
-                cwd=PROJECT,
-                capture_output=True,
-                text=True,
-                timeout=180,
-                env=environment,
-            )
-            assert ended.returncode == 0, ended.stdout + ended.stderr
-            return ended.stdout
+            code, said, complaints = run_here(*command, *arguments, *sets)
+            assert code == 0, said + complaints
+            return said
 
         price = "{input_usd_per_million_tokens = 1, output_usd_per_million_tokens = 2}"
         said = call("estimate", changes=["teacher.transport=batch", f"teacher.price={price}"])

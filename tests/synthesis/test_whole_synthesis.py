@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pandas
 import pytest
+from command_here import run_here
 
 from asclepius_ray.artifacts import Folder, Manifest, read_manifest
 from asclepius_ray.chat.config import OFFLINE_MODEL
@@ -75,12 +76,12 @@ def environment() -> dict[str, str]:
     return clean | {"PYTHONPATH": str(PROJECT)}
 
 
-def call(*command: str | Path, exit_code: int = 0) -> str:
+def call(*command: str | Path) -> str:
     ended = subprocess.run(
         [ASCLEPIUS, *command], cwd=PROJECT, capture_output=True, text=True, timeout=200, env=environment()
     )
     said = ended.stdout + ended.stderr
-    assert ended.returncode == exit_code, said
+    assert ended.returncode == 0, said
     assert CANARY not in said
     return said
 
@@ -242,7 +243,7 @@ def rows_of(root: Path) -> set[tuple[str, ...]]:
 
 
 @pytest.fixture(scope="module")
-def mended(finished: Finished) -> Mended:
+def mended(finished: Finished, ray_cluster: str) -> Mended:
     before, rows = manifest_of(finished.root), rows_of(finished.root)
     rejected = pandas.read_parquet(finished.root / "rejected" / "rejected-00000.parquet")
     failed_at = Counter(rejected[rejected["state"] == "failed"]["stage"])
@@ -251,10 +252,13 @@ def mended(finished: Finished) -> Mended:
             f"teacher.base_url={teacher.base_url}" if part.startswith("teacher.base_url=") else part
             for part in finished.arguments
         ]
-        call("run", "synthesize", *arguments, "--only", "failed")
+        code, *said = run_here("run", "synthesize", *arguments, "--only", "failed")
+        assert code == 0, said
+        assert CANARY not in "".join(said)
         asked = teacher.requests_received
-        said = call("run", "synthesize", *arguments, "--only", "failed", exit_code=2)
-    assert "no row" in said
+        code, *said = run_here("run", "synthesize", *arguments, "--only", "failed")
+        assert code == 2, said
+    assert "no row" in "".join(said)
     return Mended(before, manifest_of(finished.root), failed_at, asked, len(rows - rows_of(finished.root)))
 
 

@@ -55,11 +55,14 @@ def test_a_wish_to_regroup_ends_with_the_group_that_it_was_meant_for(board: Acto
 
 def test_a_checkpoint_is_wished_for_whenever_its_time_has_passed(board: ActorHandle) -> None:
     worker = Control(board, torch.device("cpu"), save_every_seconds=0.3)
-    wishes, started = [], time.monotonic()
-    while time.monotonic() - started < 1.5:
+    wishes: list[tuple[Wish, float]] = []
+    saves: list[float] = []
+    started = time.monotonic()
+    # A board that answers late on a busy machine delays the wishes, and loses none.
+    while len(saves) < 3 and time.monotonic() - started < 60:
         wishes.append((step(worker), time.monotonic()))
+        saves = [moment for wish, moment in wishes if wish is Wish.SAVE]
         time.sleep(0.01)
-    saves = [moment for wish, moment in wishes if wish is Wish.SAVE]
-    assert 2 <= len(saves) <= 5
+    assert len(saves) == 3
     assert {wish for wish, _ in wishes} == {Wish.SAVE, Wish.GO_ON}
     assert all(later - earlier >= 0.3 for earlier, later in itertools.pairwise(saves))

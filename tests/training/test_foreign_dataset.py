@@ -2,21 +2,14 @@
 
 import csv
 import json
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from artefacts import note_of
+from command_here import run_here
 
 from asclepius_ray.artifacts import Folder, read_manifest
 
-PROJECT = Path(__file__).resolve().parents[2]
-ASCLEPIUS = Path(sys.executable).parent / "asclepius"
 NUM_ROWS, PATIENTS = 24, 8
 SETTINGS = (
     "tokens.sequence_length=256",
@@ -41,36 +34,25 @@ def write_dataset(path: Path) -> Path:
 
 
 class Run:
-    """One root, its dataset, and Ray's own folder for all commands on them."""
+    """One root and its dataset."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "root"
         self.dataset = write_dataset(folder / "dataset.csv")
-        # Ray's sockets lie below it, and the path of a socket holds 107 characters at most.
-        self.ray_folder = Path(tempfile.mkdtemp(prefix="ray-"))
 
     def train(self, *more: str) -> tuple[int, str]:
         settings = (f"root={self.root}", f"training.dataset={self.dataset}", *SETTINGS)
         sets = [part for setting in settings for part in ("--set", setting)]
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-        ended = subprocess.run(
-            [ASCLEPIUS, "run", "train", "jobs/runs/quickstart.toml", *sets, *more],
-            cwd=PROJECT,
-            capture_output=True,
-            text=True,
-            timeout=280,
-            env={**environment, "RAY_TMPDIR": str(self.ray_folder)},
-        )
-        return ended.returncode, ended.stdout + ended.stderr
+        code, said, complaints = run_here("run", "train", "jobs/runs/quickstart.toml", *sets, *more)
+        return code, said + complaints
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, str]]:
+def finished(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, str]:
     run = Run(tmp_path_factory.mktemp("foreign"))
     code, text = run.train()
     assert code == 0, text
-    yield run, text
-    shutil.rmtree(run.ray_folder)
+    return run, text
 
 
 def test_a_dataset_from_elsewhere_is_trained_on_in_a_root_without_a_synthesis(
