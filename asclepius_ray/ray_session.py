@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,9 +73,11 @@ def shut_down_ray() -> None:
     """
     import ray
 
+    # For all of them together: one that waits for a reader who has gone away never ends by itself.
+    deadline = time.monotonic() + LONGEST_READING_SECONDS
     for thread in threading.enumerate():
         if thread.name in READING_THREADS:
-            thread.join(LONGEST_READING_SECONDS)
+            thread.join(max(0.0, deadline - time.monotonic()))
     ray.shutdown()
 
 

@@ -273,7 +273,7 @@ def test_a_dataset_made_in_batches_is_the_same(ray_cluster: str, invented: Path,
         assert set(teacher.batches.prompts_answered.values()) == {1}
         assert teacher.batches.files == {}
     assert files["batch"] == files["requests"]
-    assert answered == {"note": 86, "question": 86, "answer": 86}
+    assert answered == {"note": 88, "question": 88, "answer": 88}
 
 
 def test_the_rows_after_the_pilot_round_see_its_questions(
