@@ -6,6 +6,7 @@ into the one file. A checkpoint holds the number of bytes before it and none of 
 it takes as long after a million steps as after ten.
 """
 
+import contextlib
 import json
 import os
 import time
@@ -14,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from asclepius_ray.artifacts import Folder
+from asclepius_ray.transfers import tried_again
 
 METRICS_NAME = "metrics.jsonl"
 SEGMENTS = "metrics"
@@ -111,9 +113,15 @@ class _Segments:
             self.sync()
             self._start, self._content, self._sent = self._start + len(self._content), bytearray(), 0
         elif time.monotonic() - self._sent_at >= UPLOAD_SECONDS:
-            self.sync()
+            self._sent_at = time.monotonic()
+            # This one is for readers: what fails is still in memory, and is sent the next time.
+            with contextlib.suppress(OSError):
+                self._send()
 
     def sync(self) -> None:
+        tried_again(self._send, self._folder)
+
+    def _send(self) -> None:
         if self._sent != len(self._content):
             self._folder.write_bytes(_segment_name(self._start), bytes(self._content))
             self._sent = len(self._content)
@@ -130,6 +138,11 @@ def join_segments(folder: Folder) -> None:
         folder.write_bytes(METRICS_NAME, _read_whole_lines(folder))
         for start in found:
             folder.child(SEGMENTS).delete(_segment_name(start))
+
+
+def has_metrics(folder: Folder) -> bool:
+    """Whether any line was ever written."""
+    return folder.exists(METRICS_NAME) or bool(_segment_starts(folder))
 
 
 def read_metrics(folder: Folder) -> list[dict[str, Any]]:

@@ -72,6 +72,25 @@ def test_lines_behind_the_checkpoint_are_gone_and_its_own_are_kept(folder: Folde
     assert steps_in(folder) == [*range(position), *range(500, 505)]
 
 
+def test_what_a_bucket_did_not_take_is_sent_the_next_time(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader sees it later; training goes on meanwhile."""
+    monkeypatch.setattr(metric_log, "UPLOAD_SECONDS", 0.0)
+    folder = Folder(f"s3://runs/{tmp_path.name}{bucket}")
+    log = write(folder, 0, range(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "write_bytes", refuse)
+        log.append({"step": 101})
+    assert steps_in(folder) == [0]
+    log.append({"step": 102})
+    assert steps_in(folder) == [0, 1, 2]
+
+
+def refuse(*_: object) -> None:
+    raise OSError("AWS Error SLOW_DOWN")
+
+
 def test_lines_that_are_gone_are_counted(folder: Folder) -> None:
     write(folder, 0, range(4)).sync()
     with MetricLog(folder, 7 * LINE_BYTES) as log:

@@ -61,13 +61,20 @@ def fit(root: Folder, sequence_length: int, training: TrainingConfig, seed: int,
         finally:
             if not thread.ended.is_set():
                 board.stop.remote()
-                # Time for a step and for a checkpoint.
-                thread.ended.wait(max(STOP_GRACE_SECONDS, 3 * recorder.checkpoint_seconds))
+                _wait_for_the_last_checkpoint(thread, recorder)
             recorder.take(ray.get(board.drain.remote()))
     if thread.failure is not None:
         raise original_error(thread.failure) from thread.failure
     if not thread.succeeded:
         raise TrainingError("Ray Train ended without a result; the traceback above says why")
+
+
+def _wait_for_the_last_checkpoint(thread: "FitThread", recorder: Recorder) -> None:
+    """Waits while the workers end what they are at and save; whoever stops the run again cuts it short."""
+    seconds = max(STOP_GRACE_SECONDS, recorder.seconds_to_stop)
+    recorder.say(f"the workers are saving a checkpoint; it is waited for at most {seconds:.0f} s")
+    if not thread.ended.wait(seconds):
+        recorder.say(f"no checkpoint was finished in {seconds:.0f} s: the run goes on from the one before")
 
 
 @contextmanager

@@ -69,6 +69,8 @@ def run(job: Job) -> None:
         phases = load_phases(store, job.sequence_length, job.training, job.seed)
         if not Trainer(job, engine, state, phases, checkpoints).train():
             return
+        # The export's first collective must not wait for an upload.
+        checkpoints.settle()
     forget_on_node(tokens, manifest.identity)
     export_model(engine.module, job.root.child("model"), job.training)
 

@@ -1,14 +1,17 @@
 """What the training reads, made once and skipped if it is there: `imported_dataset/` and `tokens/`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ray.exceptions import RayTaskError
 
 from asclepius_ray.artifacts import Folder, Manifest, is_finished, read_manifest, write_manifest
+from asclepius_ray.errors import ConfigError
 from asclepius_ray.progress import Progress
 from asclepius_ray.prompts.rendering import prompt_hash
 from asclepius_ray.tokens.config import TokensConfig
+from asclepius_ray.training.changes import refuse_change
+from asclepius_ray.training.checkpoints.catalog import committed_steps
 from asclepius_ray.training.config import TrainingConfig
 from asclepius_ray.training.dataset_import import import_dataset
 from asclepius_ray.training.dataset_source import dataset_identity
@@ -26,11 +29,16 @@ def ensure_artifact(
 ) -> Manifest:
     """The artefact's manifest; built anew if it is not there or was made from something else.
 
-    These artefacts only serve the training, whose own settings were compared before.
+    A StageChangedError if checkpoints were made with the one that is there: they could not go on with
+    another, and what is removed may exist nowhere else.
     """
     folder = root.child(name)
-    if is_finished(folder) and read_manifest(folder).made_from == made_from:
-        return read_manifest(folder)
+    if is_finished(folder):
+        found = read_manifest(folder)
+        if found.made_from == made_from:
+            return found
+        if committed_steps(root.child("training")):
+            refuse_change(found.made_from, made_from, folder)
     progress.begin(f"training: preparing {name}")
     folder.clear()
     folder.make()
@@ -39,6 +47,16 @@ def ensure_artifact(
     except RayTaskError as error:
         raise original_error(error) from None
     return write_manifest(folder, name, counts, made_from, details)
+
+
+def require_seen(folder: Folder, names: Iterable[str]) -> None:
+    """A ConfigError unless the driver sees what a task has written, on a node that may have joined since."""
+    missing = set(names) - set(folder.names())
+    if missing:
+        raise ConfigError(
+            f"{folder.uri} lacks {min(missing)}, which a node of the cluster has written: that node has a "
+            "disk of its own there; use a root that all nodes share, such as s3://BUCKET/run"
+        )
 
 
 def ensure_imported_dataset(
@@ -85,6 +103,8 @@ def ensure_tokens(
     def build() -> tuple[dict[str, Any], dict[str, Any]]:
         sources = source_folders(root, dataset)
         store = root.child("tokens")
-        return tokenize_sources(sources, root.child("base_model"), store, tokenizer, tokens), {}
+        counts, shards = tokenize_sources(sources, root.child("base_model"), store, tokenizer, tokens)
+        require_seen(store, shards)
+        return counts, {}
 
     return ensure_artifact(root, "tokens", made_from, build, progress)

@@ -28,8 +28,9 @@ class Recorder:
 
     def __init__(self, progress: Progress, trackers: Sequence[Tracker] = ()) -> None:
         self._progress = progress
-        self.checkpoint_seconds = 0.0
+        self._checkpoint_seconds = 0.0
         """How long the last checkpoint took until it was whole."""
+        self._validation_seconds = 0.0
         self._trackers = trackers
         self._metrics = Metrics()
         self._total = 0
@@ -44,6 +45,15 @@ class Recorder:
         for tracker in self._trackers:
             tracker.close()
 
+    @property
+    def seconds_to_stop(self) -> float:
+        """In how long the workers will have ended a step or a validation, the last upload, and one more."""
+        step_seconds = max(self._seconds, default=0.0)
+        return 2 * step_seconds + self._validation_seconds + 3 * self._checkpoint_seconds
+
+    def say(self, text: str) -> None:
+        self._progress.say(f"training: {text}")
+
     def take(self, events: Sequence[Mapping[str, Any]]) -> None:
         for event in events:
             self._take(event)
@@ -55,15 +65,15 @@ class Recorder:
             case "metrics":
                 self._show(event["line"])
             case "checkpoint":
-                self.checkpoint_seconds = event["seconds"]
+                self._checkpoint_seconds = event["seconds"]
             case "say":
-                self._progress.say(f"training: {event['text']}")
+                self.say(event["text"])
 
     def _begin(self, event: Mapping[str, Any]) -> None:
         self._total = event["total_steps"]
         self._seconds.clear()
         self._progress.begin("training", self._total)
-        self._progress.say(f"training: {event['workers']} workers begin after step {event['step']}")
+        self.say(f"{event['workers']} workers begin after step {event['step']}")
         self._progress.update(event["step"], self._total)
         self._metrics.set({"workers": event["workers"], "step": event["step"]})
         for tracker in self._trackers:
@@ -74,6 +84,7 @@ class Recorder:
         for tracker in self._trackers:
             tracker.log(line["step"], values)
         if "loss" not in line:
+            self._validation_seconds = line["seconds"]
             self._metrics.set(line)
             return
         self._seconds.append(line["seconds"])

@@ -12,23 +12,30 @@ import ray
 
 from asclepius_ray.artifacts import (
     MANIFEST_NAME,
+    SUMS_NAME,
     Folder,
     Manifest,
     is_finished,
     read_manifest,
 )
-from asclepius_ray.errors import StageChangedError, TrainingError
-from asclepius_ray.metric_log import join_segments, read_metrics
+from asclepius_ray.errors import TrainingError
+from asclepius_ray.metric_log import has_metrics, join_segments, read_metrics
 from asclepius_ray.progress import Progress
 from asclepius_ray.tokens.config import TokensConfig
 from asclepius_ray.training.base_model import prepare_base_model
 from asclepius_ray.training.base_model_source import base_model_identity
+from asclepius_ray.training.changes import refuse_change
 from asclepius_ray.training.checkpoints.catalog import committed_steps
 from asclepius_ray.training.config import TINY, TrainingConfig
 from asclepius_ray.training.finishing import SETTINGS_NAME, finish
 from asclepius_ray.training.fitting import fit
 from asclepius_ray.training.machine import check_a_node, require_gpus
-from asclepius_ray.training.prepared import ensure_artifact, ensure_imported_dataset, ensure_tokens
+from asclepius_ray.training.prepared import (
+    ensure_artifact,
+    ensure_imported_dataset,
+    ensure_tokens,
+    require_seen,
+)
 from asclepius_ray.training.recorder import Recorder
 from asclepius_ray.training.sources import source_identities
 from asclepius_ray.training.tokenization import require_few_dropped
@@ -64,7 +71,7 @@ def train(
     require_few_dropped(store.counts, [phase.kind for phase in training.phases], tokens.max_dropped_share)
     require_documents(store, training)
     settings = {"made_from": {**made_from, "base_model": base_model.identity, "tokens": store.identity}}
-    open_training(run_folder, settings)
+    open_training(run_folder, settings, progress)
     model_folder.clear()
     progress.begin("training: starting the workers")
     with Recorder(progress, open_trackers(training.trackers, run_folder)) as recorder:
@@ -109,6 +116,7 @@ def ensure_base_model(
             runtime_env={"env_vars": variables} if variables else None,
         )(prepare_base_model)
         details = ray.get(task.remote(root, training, tokens.sequence_length, seed, token))
+        require_seen(root.child("base_model"), [SUMS_NAME])
         return {"parameters": details["parameters"]}, details
 
     return ensure_artifact(root, "base_model", made_from, build, progress)
@@ -130,40 +138,26 @@ def require_documents(store: Manifest, training: TrainingConfig) -> None:
             )
 
 
-def open_training(folder: Folder, settings: dict[str, Any]) -> None:
+def open_training(folder: Folder, settings: dict[str, Any], progress: Progress) -> None:
     """Makes the folder, or finds an interrupted training in it and checks that it can go on."""
+    has_checkpoints = bool(committed_steps(folder))
     if folder.exists(MANIFEST_NAME):
+        if not has_checkpoints:
+            raise TrainingError(
+                f"{folder.uri} is finished, but its checkpoints are gone and model/ is not there to be read; "
+                "put one of them back, or use --redo train to train anew"
+            )
         # Finished, but its model is not there: the newest checkpoint is exported again.
         filesystem, path = folder.filesystem()
         filesystem.delete_file(f"{path}/{MANIFEST_NAME}")
-    if not committed_steps(folder):
+    if not has_checkpoints:
+        if has_metrics(folder):
+            progress.say(
+                "training: no checkpoint of the steps before was finished; it begins anew with step 1"
+            )
         folder.clear()
         folder.make()
         folder.write_bytes(SETTINGS_NAME, json.dumps(settings, indent=2).encode())
         return
     found = json.loads(folder.read_bytes(SETTINGS_NAME))
     refuse_change(found["made_from"], settings["made_from"], folder)
-
-
-def refuse_change(found: dict[str, Any], wanted: dict[str, Any], folder: Folder) -> None:
-    """A StageChangedError that names the settings that differ."""
-    before, now = _flat(found), _flat(wanted)
-    changed = [
-        f"  {name}: {before.get(name)!r} -> {now.get(name)!r}"
-        for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name)
-    ]
-    if changed:
-        raise StageChangedError(
-            f"{folder.uri} was made with other settings:\n" + "\n".join(changed) + "\n"
-            "set them back, use another root, or use --redo train to train anew"
-        )
-
-
-def _flat(values: dict[str, Any] | list[Any] | tuple[Any, ...], prefix: str = "") -> dict[str, Any]:
-    pairs = values.items() if isinstance(values, dict) else enumerate(values)
-    flat: dict[str, Any] = {}
-    for key, value in pairs:
-        path = f"{prefix}{key}"
-        flat |= _flat(value, f"{path}.") if isinstance(value, dict | list | tuple) else {path: value}
-    return flat

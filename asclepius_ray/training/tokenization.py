@@ -25,7 +25,7 @@ from asclepius_ray.errors import TrainingError
 from asclepius_ray.tables.writer import SPLITS
 from asclepius_ray.tokens.config import TokensConfig
 from asclepius_ray.tokens.rendering import TokenizedExample, render_example, render_note
-from asclepius_ray.tokens.store import Index, write_index, write_shard
+from asclepius_ray.tokens.store import Index, shard_name, write_index, write_shard
 from asclepius_ray.tokens.tokenizer import load_tokenizer
 
 PIECE_ROWS = 2000
@@ -80,8 +80,11 @@ def tokenize_sources(
     store: Folder,
     tokenizer_sha256: str,
     tokens: TokensConfig,
-) -> dict[str, dict[str, Any]]:
-    """Writes every shard and index; returns `{"notes/train": {rows, documents, …}, …}` for the manifest."""
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Writes every shard and index.
+
+    Returns `{"notes/train": {rows, documents, …}, …}` for the manifest, and the names of the shards.
+    """
     pieces = plan_pieces(sources)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
@@ -101,7 +104,7 @@ def tokenize_sources(
             rows = [row for row in done if (row["kind"], row["split"]) == (kind, split)]
             write_index(store, kind, split, [_index_of(row) for row in rows])
             counts[f"{kind}/{split}"] = _sum(row["counts"] for row in rows)
-    return counts
+    return counts, [shard_name(piece.kind, piece.split, piece.shard) for piece in pieces]
 
 
 def tokenizer_sha256(base_model: Manifest) -> str:

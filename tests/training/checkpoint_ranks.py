@@ -100,9 +100,9 @@ def _main(rank: int, world_size: int, meeting: str, plan: Path, found: Path) -> 
     import deepspeed
     import torch
 
-    from asclepius_ray.training.checkpoints import storing
+    from asclepius_ray import transfers
 
-    storing.WAIT_SECONDS = 0.05
+    transfers.WAIT_SECONDS = 0.01
     torch.set_num_threads(1)
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     torch.distributed.init_process_group(

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from asclepius_ray import transfers
 from asclepius_ray.artifacts import Folder
-from asclepius_ray.training.checkpoints import storing
 from asclepius_ray.training.checkpoints.catalog import (
     COMMIT_NAME,
     Commit,
@@ -37,8 +37,8 @@ from asclepius_ray.training.checkpoints.shards import (
     wanted_by_name,
     write_files,
 )
-from asclepius_ray.training.checkpoints.storing import ATTEMPTS, tried_again
 from asclepius_ray.training.loop_state import Best, LoopState
+from asclepius_ray.transfers import ATTEMPTS, tried_again
 
 SIZES = {"embedding": 97, "norm": 1, "projection": 40, "bias": 7}
 
@@ -203,12 +203,16 @@ class FailingFirst:
 def test_a_bucket_that_fails_is_asked_again_and_a_disk_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storing, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(transfers, "WAIT_SECONDS", 0.001)
     bucket = Folder("s3://runs/training")
     assert tried_again(FailingFirst(OSError("slow down"), ATTEMPTS - 1), bucket) == ATTEMPTS
     with pytest.raises(OSError, match="slow down"):
         tried_again(FailingFirst(OSError("slow down"), ATTEMPTS), bucket)
-    for place, error in ((bucket, FileNotFoundError("gone")), (Folder(str(tmp_path)), OSError("full"))):
+    for place, error in (
+        (bucket, FileNotFoundError("gone")),
+        (bucket, OSError("AWS Error ACCESS_DENIED during PutObject")),
+        (Folder(str(tmp_path)), OSError("full")),
+    ):
         action = FailingFirst(error, 1)
         with pytest.raises(OSError, match=str(error)):
             tried_again(action, place)

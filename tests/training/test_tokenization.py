@@ -126,7 +126,10 @@ def root(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> Folder:
 def make_store(root: Folder, name: str) -> dict[str, dict[str, object]]:
     sources = {kind: root.child(kind) for kind in ("notes", "instructions")}
     tokens = TokensConfig(sequence_length=LENGTH)
-    return tokenize_sources(sources, root.child("base_model"), root.child(name), "the tests", tokens)
+    store = root.child(name)
+    counts, shards = tokenize_sources(sources, root.child("base_model"), store, "the tests", tokens)
+    assert set(shards) == {file for file in store.names() if "index" not in file}
+    return counts
 
 
 def test_the_store_holds_every_row_in_order_whoever_was_done_first(

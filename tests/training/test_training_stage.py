@@ -152,9 +152,17 @@ def test_an_interrupted_and_killed_training_ends_as_an_unbroken_plain_loop(resum
 def test_an_interrupted_training_does_not_go_on_with_other_rows(
     interrupted_root: Folder, tmp_path: Path
 ) -> None:
-    """Neither where the driver sees it, nor where only the checkpoint knows of the old store."""
+    """Neither where the store is there, nor where it is lost, nor where only the checkpoint knows of it."""
     root = copy_of(interrupted_root, tmp_path / "root")
+    before = read_manifest(root.child("tokens")).identity
     write_inputs(root, train_rows=26)
+    with pytest.raises(
+        StageChangedError, match=r"(?s)(base_model|tokens) was made with .*notes: '\w{64}' -> '\w{64}'"
+    ):
+        run(root, settings(), Progress())
+    assert read_manifest(root.child("tokens")).identity == before
+    for name in ("base_model", "tokens"):
+        root.child(name).clear()
     with pytest.raises(StageChangedError, match=r"tokens: '\w{64}' -> '\w{64}'"):
         run(root, settings(), Progress())
     names = ("base_model", "tokens")

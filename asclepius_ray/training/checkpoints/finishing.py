@@ -20,7 +20,8 @@ from asclepius_ray.training.checkpoints.catalog import (
     outdated_steps,
     step_folder,
 )
-from asclepius_ray.training.checkpoints.storing import store_files, tried_again
+from asclepius_ray.training.checkpoints.storing import store_files
+from asclepius_ray.transfers import tried_again
 
 LOOK_SECONDS = 0.1
 """How often rank 0 looks for the other ranks' records."""

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,10 +24,11 @@ from asclepius_ray.training.checkpoints.catalog import (
 )
 from asclepius_ray.training.checkpoints.pieces import owned_pieces, parameter_sizes, refresh_weights
 from asclepius_ray.training.checkpoints.shards import check_coverage, copy_into, overlaps, wanted_by_name
-from asclepius_ray.training.checkpoints.storing import tried_again
 from asclepius_ray.training.loop_state import LoopState
+from asclepius_ray.transfers import tried_again
 
 logger = logging.getLogger(__name__)
+REREAD_SECONDS = 1.0
 READERS = 4
 """Files in memory at once."""
 
@@ -106,11 +108,19 @@ def _load_own_part(engine: DeepSpeedEngine, folder: Folder, commit: Commit) -> L
 
 
 def _read_checked(folder: Folder, file: StoredFile) -> bytes:
-    """The file's content, if it is what was written."""
-    try:
-        content = tried_again(lambda: folder.read_bytes(file.name), folder)
-    except FileNotFoundError:
-        raise DamagedCheckpointError(f"{file.name} is missing") from None
-    if len(content) != file.num_bytes or hashlib.sha256(content).hexdigest() != file.sha256:
-        raise DamagedCheckpointError(f"{file.name} is not as it was written")
-    return content
+    """The file's content, if it is what was written.
+
+    Read once more before the verdict: a checkpoint that is held for damaged is lost.
+    """
+    problem = ""
+    for wait_seconds in (0.0, REREAD_SECONDS):
+        time.sleep(wait_seconds)
+        try:
+            content = tried_again(lambda: folder.read_bytes(file.name), folder)
+        except FileNotFoundError:
+            problem = f"{file.name} is missing"
+            continue
+        if len(content) == file.num_bytes and hashlib.sha256(content).hexdigest() == file.sha256:
+            return content
+        problem = f"{file.name} is not as it was written"
+    raise DamagedCheckpointError(problem)

@@ -5,23 +5,18 @@ In a bucket they are copied; a local folder holds them already, and they get the
 
 import hashlib
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import TrainingError
+from asclepius_ray.transfers import tried_again
 
-Value = TypeVar("Value")
 PARTIAL_SUFFIX = ".partial"
 """What is being written; the final name says that a file is whole."""
 UPLOADS = 8
-ATTEMPTS = 4
-WAIT_SECONDS = 2.0
-"""Before the second attempt; twice as long before each further one."""
 _BLOCK = 8 << 20
 
 
@@ -52,18 +47,6 @@ def _store(file: Path, name: str, target: Folder) -> tuple[int, str]:
         return _settle(file, target.local_path / name)
     # Half of it may be there: the next attempt writes over it.
     return tried_again(lambda: _upload(file, name, target), target)
-
-
-def tried_again(action: Callable[[], Value], place: Folder) -> Value:
-    """What `action` returns; on a bucket it is tried some times before its OSError counts."""
-    for attempt in range(1, 1 if place.is_local else ATTEMPTS):
-        try:
-            return action()
-        except FileNotFoundError:
-            raise
-        except OSError:
-            time.sleep(WAIT_SECONDS * 2 ** (attempt - 1))
-    return action()
 
 
 def _settle(file: Path, final: Path) -> tuple[int, str]:

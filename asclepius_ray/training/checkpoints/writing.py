@@ -33,6 +33,8 @@ from asclepius_ray.training.checkpoints.shards import group_pieces, write_files
 from asclepius_ray.training.checkpoints.storing import PARTIAL_SUFFIX, storage_errors_named
 from asclepius_ray.training.loop_state import LoopState
 
+AGREE_SECONDS = 0.05
+
 
 @dataclass(frozen=True)
 class Saved:
@@ -127,10 +129,18 @@ class CheckpointWriter:
     def settle(self) -> None:
         """Returns on every rank when the last checkpoint is committed."""
         started = time.monotonic()
+        # Rank 0 commits: once its part is done, all is. Asked again and again, since an upload may take
+        # longer than a collective is waited for.
+        while self._is_running_anywhere():
+            time.sleep(AGREE_SECONDS)
         self.wait()
-        # Rank 0 commits: once it is here, all is done.
-        torch.distributed.barrier()
         self._blocked_seconds += time.monotonic() - started
+
+    def _is_running_anywhere(self) -> bool:
+        is_running = self._running is not None and not self._running.done()
+        running = torch.tensor(int(is_running), device=self._engine.device)
+        torch.distributed.all_reduce(running)
+        return bool(running.item())
 
     def _write_locally(self, state: LoopState) -> Checkpoint:
         pieces = pieces_to_save(self._engine, self._group.rank, self._group.num_workers)
