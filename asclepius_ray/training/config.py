@@ -91,9 +91,11 @@ class TrainingConfig(Section):
     """Keeps the optimizer's state in the host's memory and takes its steps on the CPU (ZeRO 1 to 3)."""
     parameter_offload: Annotated[bool, Operational()] = False
     """Keeps the weights in the host's memory too, each on the GPU only while it is needed (ZeRO 3)."""
-    attention: Annotated[Literal["sdpa", "varlen", "flash_attention_2"], Operational()] = "sdpa"
-    """"sdpa" works everywhere. "varlen" (torch's own kernel) and "flash_attention_2" (the package flash-attn)
-    never touch two documents at once: for GPUs from Ampere on, in bf16."""
+    attention: Annotated[Literal["sdpa", "varlen", "flash_attention_2"], Operational()] = "varlen"
+    """How the documents of a row are kept apart. "varlen" never touches two of them at once: by torch's own
+    kernel on GPUs in bf16 (from Ampere on), one after the other elsewhere. "flash_attention_2" is the package
+    flash-attn, for the same GPUs. "sdpa" takes a mask of all positions and is for the few models whose
+    attention has more to it."""
     precision: Literal["fp32", "bf16"] = "fp32"
     global_batch: int = Field(default=128, ge=1)
     """Rows of one optimizer step over all workers; the paper's 128."""
@@ -144,10 +146,10 @@ class TrainingConfig(Section):
         for key, name in (("offload_optimizer", "optimizer_offload"), ("offload_param", "parameter_offload")):
             if key in given and not getattr(self, name):
                 raise ValueError(f"deepspeed.zero_optimization.{key} needs {name} = true")
-        if self.attention != "sdpa" and not (self.use_gpu and self.precision == "bf16"):
+        if self.attention == "flash_attention_2" and not (self.use_gpu and self.precision == "bf16"):
             raise ValueError(
-                f'attention = "{self.attention}" is for GPUs in 16 bits; use "sdpa", or use_gpu = true with '
-                'precision = "bf16"'
+                'attention = "flash_attention_2" is for GPUs in 16 bits; use "varlen", or use_gpu = true '
+                'with precision = "bf16"'
             )
         return self
 

@@ -87,7 +87,8 @@ def require_machine(training: TrainingConfig, machine: Machine) -> None:
         raise TrainingError(
             f'training.precision is "bf16", which the GPU of {machine.host} cannot do; set it to "fp32"'
         )
-    if training.attention != "sdpa" and machine.compute_capability < AMPERE:
+    has_kernel = training.attention != "sdpa" and training.precision == "bf16"
+    if has_kernel and machine.compute_capability < AMPERE:
         raise TrainingError(
             f'training.attention is "{training.attention}", for which the GPU of {machine.host} is too old '
             f"(compute capability {machine.compute_capability}, needed {AMPERE}); "

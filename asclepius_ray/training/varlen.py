@@ -1,9 +1,10 @@
 """Attention document by document: rows laid end to end, with the borders of their documents.
 
-For kernels that take the borders instead of a mask: nothing is calculated for two documents at once, and
-no mask of (positions x positions) is held. On GPUs only; the probe at the start holds for it as for all.
+Nothing is calculated for two documents at once, and no mask of (positions x positions) is held. The probe at
+the start holds for it as for all.
 """
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,6 +16,8 @@ from transformers import AttentionInterface, PreTrainedModel
 from asclepius_ray.errors import TrainingError
 
 VARLEN = "varlen"
+States = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Queries, keys and values."""
 
 
 def attend_by_documents(model: PreTrainedModel) -> None:
@@ -58,23 +61,32 @@ def _varlen_attention(
     attention_mask: torch.Tensor | None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """torch's own flash attention, in the form that transformers calls."""
+    """Attention within the borders alone, in the form that transformers calls."""
     if unknown := [name for name in ("softcap", "s_aux") if options.get(name) is not None]:
         raise TrainingError(
             f'training.attention = "{VARLEN}" does not know {unknown[0]}, which this base model uses; '
-            'set it to "sdpa" or "flash_attention_2"'
+            'set it to "sdpa"'
         )
+    states = (query_1HTD, key_1HTD, value_1HTD)
+    has_kernel = query_1HTD.is_cuda and query_1HTD.dtype in (torch.bfloat16, torch.float16)
+    attended_THD = _by_kernel(states, options) if has_kernel else _one_by_one(states, options)
+    return attended_THD[None], None
+
+
+def _by_kernel(states_1HTD: States, options: dict[str, Any]) -> torch.Tensor:
+    """All documents at once, by torch's own flash attention."""
     if options.get("dropout"):
         raise TrainingError(
-            f'training.attention = "{VARLEN}" has no dropout, which this base model\'s attention uses; '
-            'set it to "sdpa" or "flash_attention_2"'
+            f'training.attention = "{VARLEN}" has no dropout on GPUs, which this base model\'s attention '
+            'uses; set it to "sdpa" or "flash_attention_2"'
         )
     window: int | None = options.get("sliding_window")
     borders, longest = options["cu_seq_lens_q"], options["max_length_q"]
+    query_THD, key_THD, value_THD = (states[0].transpose(0, 1) for states in states_1HTD)
     attended_THD = varlen_attn(
-        query_1HTD[0].transpose(0, 1),
-        key_1HTD[0].transpose(0, 1),
-        value_1HTD[0].transpose(0, 1),
+        query_THD,
+        key_THD,
+        value_THD,
         borders,
         borders,
         longest,
@@ -84,7 +96,37 @@ def _varlen_attention(
         enable_gqa=True,
     )
     assert isinstance(attended_THD, torch.Tensor)
-    return attended_THD[None], None
+    return attended_THD
+
+
+def _one_by_one(states_1HTD: States, options: dict[str, Any]) -> torch.Tensor:
+    """One document after the other: on a CPU, less work than a mask over all positions of the row."""
+    borders = options["cu_seq_lens_q"].tolist()
+    parts_1HTD = []
+    for start, end in itertools.pairwise(borders):
+        mask_TT = _window_mask(end - start, options.get("sliding_window"), states_1HTD[0].device)
+        query_1HTD, key_1HTD, value_1HTD = (states[:, :, start:end] for states in states_1HTD)
+        part_1HTD = torch.nn.functional.scaled_dot_product_attention(
+            query_1HTD,
+            key_1HTD,
+            value_1HTD,
+            attn_mask=mask_TT,
+            is_causal=mask_TT is None,
+            dropout_p=options.get("dropout") or 0.0,
+            scale=options.get("scaling"),
+            enable_gqa=True,
+        )
+        parts_1HTD.append(part_1HTD)
+    return torch.cat(parts_1HTD, dim=2)[0].transpose(0, 1)
+
+
+def _window_mask(length: int, window: int | None, device: torch.device) -> torch.Tensor | None:
+    """What a position sees of a document longer than the window: itself and those just before; else None."""
+    if window is None or length <= window:
+        return None
+    positions = torch.arange(length, device=device)
+    distance_TT = positions[:, None] - positions
+    return (distance_TT >= 0) & (distance_TT < window)
 
 
 AttentionInterface.register(VARLEN, _varlen_attention)

@@ -58,7 +58,7 @@ def test_the_machine_is_described_as_it_is() -> None:
     [
         ({"parameter_offload": True, "zero_stage": 2}, "parameter_offload needs zero_stage 3, not 2"),
         ({"optimizer_offload": True, "zero_stage": 0}, "optimizer_offload needs zero_stage 1, 2 or 3"),
-        ({"attention": "varlen"}, 'attention = "varlen" is for GPUs in 16 bits'),
+        ({"attention": "flash_attention_2"}, 'attention = "flash_attention_2" is for GPUs in 16 bits'),
         ({"attention": "flash_attention_2", "use_gpu": True}, "is for GPUs in 16 bits"),
         ({"zero_stage": 4}, "zero_stage"),
         ({"lora": {"rank": 0}}, r"lora\.rank"),

@@ -1,54 +1,20 @@
 """Rows laid end to end: the borders of the documents, and the same logits as with a mask.
 
-torch's kernel runs on GPUs only (tests/gpu); here a plain one of the same arguments stands in for it, which
-attends within the borders alone and so shows whether they are right.
+torch's kernel runs on GPUs only (tests/gpu); here the documents are attended to one after the other.
 """
 
-import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from test_training_step import make_model, pack
-from transformers import AttentionInterface, AutoModelForCausalLM
+from test_training_step import VOCABULARY, make_model, pack
+from transformers import AttentionInterface, AutoModelForCausalLM, MistralConfig
 
 from asclepius_ray.errors import TrainingError
 from asclepius_ray.training.batches import Batch, collate, summed_loss
 from asclepius_ray.training.model import check_documents_are_apart
-from asclepius_ray.training.varlen import attend_by_documents, document_borders
-
-REFERENCE = "reference-by-borders"
-
-
-def attend_within_borders(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: None,
-    **options: Any,
-) -> tuple[torch.Tensor, None]:
-    """One document after the other, by torch's common attention."""
-    assert attention_mask is None
-    assert query.shape[0] == 1
-    borders = options["cu_seq_lens_q"].tolist()
-    assert max(end - start for start, end in itertools.pairwise(borders)) == options["max_length_q"]
-    parts = [
-        torch.nn.functional.scaled_dot_product_attention(
-            query[:, :, start:end],
-            key[:, :, start:end],
-            value[:, :, start:end],
-            is_causal=True,
-            enable_gqa=True,
-            scale=options["scaling"],
-        )
-        for start, end in itertools.pairwise(borders)
-    ]
-    return torch.cat(parts, dim=2).transpose(1, 2), None
-
-
-AttentionInterface.register(REFERENCE, attend_within_borders)
+from asclepius_ray.training.varlen import VARLEN, attend_by_documents, document_borders
 
 
 def open_model(folder: Path, attention: str) -> Any:
@@ -75,7 +41,7 @@ def test_borders_stand_where_positions_begin_anew() -> None:
 
 
 def test_rows_laid_end_to_end_have_the_loss_and_gradients_of_rows_with_a_mask(folder: Path) -> None:
-    masked, laid = open_model(folder, "sdpa"), open_model(folder, REFERENCE)
+    masked, laid = open_model(folder, "sdpa"), open_model(folder, VARLEN)
     attend_by_documents(laid)
     batch = batch_of([0, 1, 2])
     assert len(document_borders(batch.position_ids)[0]) > 5
@@ -88,10 +54,10 @@ def test_rows_laid_end_to_end_have_the_loss_and_gradients_of_rows_with_a_mask(fo
 
 
 def test_the_probe_holds_for_it_too(folder: Path) -> None:
-    laid = open_model(folder, REFERENCE)
+    laid = open_model(folder, VARLEN)
     attend_by_documents(laid)
     check_documents_are_apart(laid, torch.device("cpu"))
-    whole = open_model(folder, REFERENCE)
+    whole = open_model(folder, VARLEN)
     forward = whole.forward
 
     def forget_the_borders(*, input_ids: torch.Tensor, position_ids: torch.Tensor, **arguments: Any) -> Any:
@@ -111,9 +77,34 @@ def test_the_probe_holds_for_it_too(folder: Path) -> None:
         check_documents_are_apart(whole, torch.device("cpu"))
 
 
-@pytest.mark.parametrize(("option", "value"), [("softcap", 30.0), ("s_aux", torch.ones(4)), ("dropout", 0.1)])
+@pytest.mark.parametrize(("option", "value"), [("softcap", 30.0), ("s_aux", torch.ones(4))])
 def test_what_the_kernel_does_not_know_is_refused(option: str, value: object) -> None:
     attention = AttentionInterface()["varlen"]
     states = torch.zeros(1, 4, 6, 8)
     with pytest.raises(TrainingError, match=r'attention = "varlen".*"sdpa"'):
         attention(torch.nn.Module(), states, states, states, None, **{option: value})
+
+
+def test_a_window_is_kept_to_within_each_document(tmp_path: Path) -> None:
+    config = MistralConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        sliding_window=3,
+    )
+    torch.manual_seed(1)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    masked, laid = open_model(tmp_path, "sdpa"), open_model(tmp_path, VARLEN)
+    attend_by_documents(laid)
+    batch = batch_of([0, 1, 2])
+    borders, longest = document_borders(batch.position_ids)
+    assert longest > 3
+    assert len(borders) > 5
+    assert summed_loss(laid, batch).item() == pytest.approx(summed_loss(masked, batch).item(), rel=1e-6)
+    unbounded = AutoModelForCausalLM.from_pretrained(
+        tmp_path, sliding_window=None, attn_implementation="sdpa"
+    )
+    assert summed_loss(unbounded, batch).item() != pytest.approx(summed_loss(laid, batch).item(), rel=1e-6)
