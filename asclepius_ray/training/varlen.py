@@ -4,7 +4,6 @@ Nothing is calculated for two documents at once, and no mask of (positions x pos
 the start holds for it as for all.
 """
 
-import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -101,11 +100,13 @@ def _by_kernel(states_1HTD: States, options: dict[str, Any]) -> torch.Tensor:
 
 def _one_by_one(states_1HTD: States, options: dict[str, Any]) -> torch.Tensor:
     """One document after the other: on a CPU, less work than a mask over all positions of the row."""
-    borders = options["cu_seq_lens_q"].tolist()
+    lengths = options["cu_seq_lens_q"].diff().tolist()
     parts_1HTD = []
-    for start, end in itertools.pairwise(borders):
-        mask_TT = _window_mask(end - start, options.get("sliding_window"), states_1HTD[0].device)
-        query_1HTD, key_1HTD, value_1HTD = (states[:, :, start:end] for states in states_1HTD)
+    # Split and not sliced: the gradient of each slice would be as long as the whole.
+    for query_1HTD, key_1HTD, value_1HTD in zip(
+        *(states.split(lengths, 2) for states in states_1HTD), strict=True
+    ):
+        mask_TT = _window_mask(query_1HTD.shape[2], options.get("sliding_window"), query_1HTD.device)
         part_1HTD = torch.nn.functional.scaled_dot_product_attention(
             query_1HTD,
             key_1HTD,
