@@ -212,8 +212,8 @@ class Trainer:
                 mean = self._sum_over_workers(summed, own_rows) / targets
                 self._require_finite("loss", mean)
             self.engine.step()
-        # DeepSpeed skips such a step in silence, or takes it. The norm is the same on all workers, so that each
-        # of them ends here. On a GPU this waits until the step is done.
+        # DeepSpeed skips such a step in silence, or takes it. The norm is the same on all workers, so each of
+        # them ends here. On a GPU this waits until the step is done.
         norm = math.inf if self.engine.skipped_steps > skipped else gradient_norm(self.engine)
         if norm is not None:
             self._require_finite("norm of the gradient", norm)

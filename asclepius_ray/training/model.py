@@ -1,6 +1,7 @@
 """A prepared model folder → the model on each worker, and the proof that it keeps packed documents apart."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
+from transformers.utils.loading_report import LoadStateDictInfo
 
 from asclepius_ray.artifacts import Folder, read_manifest
 from asclepius_ray.errors import TrainingError
 from asclepius_ray.node_cache import fetch_to_node
 from asclepius_ray.training.base_model_source import WEIGHT_SUFFIXES
 from asclepius_ray.training.config import TrainingConfig
+from asclepius_ray.training.export_plan import persistent_buffers
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # Step and length of the documents that are tried.
@@ -66,37 +69,67 @@ def load_sharded_model(path: Path, training: TrainingConfig, config: dict[str, A
 
 
 def _spread_weights(model: PreTrainedModel, path: Path) -> None:
-    """Rank 0 reads the tensors of the folder one by one, and every rank keeps its share of each."""
+    """Rank 0 reads the folder's tensors one by one; every rank keeps its share, and all buffers."""
     reads = torch.distributed.get_rank() == 0
     files = _weight_files(path) if reads else {}
-    missing = [name for name, _ in model.named_parameters() if name not in files] if reads else []
     # All ranks have to learn of it: those that go on would wait for rank 0.
-    verdict = [missing]
+    verdict = [_mismatch(model, files.keys()) if reads else None]
     torch.distributed.broadcast_object_list(verdict)
-    if verdict[0]:
-        raise TrainingError(
-            f"the base model's files lack {len(verdict[0])} tensor(s), the first is {verdict[0][0]}; "
-            "set training.zero_stage to 0, 1 or 2 for this kind of model"
-        )
+    if verdict[0] is not None:
+        raise TrainingError(verdict[0])
     for name, parameter in model.named_parameters():
         with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
             if reads:
-                with safe_open(files[name], framework="pt") as weights:
-                    parameter.data.copy_(weights.get_tensor(name))
+                parameter.data.copy_(_read_tensor(files[name], name))
+    for name, buffer in persistent_buffers(model).items():
+        read = [_read_tensor(files[name], name) if reads else torch.empty(0)]
+        torch.distributed.broadcast_object_list(read)
+        buffer.copy_(read[0])
+
+
+def _mismatch(model: PreTrainedModel, found: Collection[str]) -> str | None:
+    """What keeps the tensors of these names from being all of the model and nothing else; None if nothing.
+
+    What transformers passes over when it loads such a model is passed over here.
+    """
+    needed = [name for name, _ in model.named_parameters()] + list(persistent_buffers(model))
+    missing = [name for name in needed if name not in found]
+    computed = {name for name, _ in model.named_buffers(remove_duplicate=False)}
+    info = LoadStateDictInfo(set(), set(found) - model.state_dict().keys() - computed, set(), [], {}, set())
+    model._adjust_missing_and_unexpected_keys(info)
+    for what, names in (("lack", missing), ("hold, for no part of the model,", sorted(info.unexpected_keys))):
+        if names:
+            return (
+                f"the base model's files {what} {len(names)} tensor(s), the first is {names[0]}; "
+                "set training.zero_stage to 0, 1 or 2 for this kind of model"
+            )
+    return None
+
+
+def _read_tensor(file: Path, name: str) -> torch.Tensor:
+    with safe_open(file, framework="pt") as weights:
+        tensor: torch.Tensor = weights.get_tensor(name)
+    return tensor
 
 
 def restore_buffers(model: PreTrainedModel) -> None:
-    """Computes the rotary frequencies again, in 32 bits.
+    """Computes the rotary frequencies again, in 32 bits; to be called before the weights are read.
 
     Under ZeRO's constructor they come out rounded to the 16 bits of the weights: a position of 1,000
     would be turned by up to two radians, and the served model would read another text than the trained one.
+    Buffers that are stored with the weights are not computed, and stay as they are.
     """
-    for module in model.modules():
-        own = dict(module.named_buffers(recurse=False))
-        rounded = [name for name, buffer in own.items() if buffer.dtype in (torch.bfloat16, torch.float16)]
+    stored = persistent_buffers(model).keys()
+    for prefix, module in model.named_modules():
+        rounded = {
+            name: buffer
+            for name, buffer in module.named_buffers(recurse=False)
+            if buffer.dtype in (torch.bfloat16, torch.float16)
+            and f"{prefix}.{name}".removeprefix(".") not in stored
+        }
         if rounded and not any(True for _ in module.parameters(recurse=False)):
-            for name in rounded:
-                setattr(module, name, own[name].float())
+            for name, buffer in rounded.items():
+                setattr(module, name, buffer.float())
             model._init_weights(module)
 
 
