@@ -28,8 +28,8 @@ def deepspeed_config(training: TrainingConfig, workers: int) -> dict[str, Any]:
     if training.precision == "bf16":
         config["bf16"] = {"enabled": True}
         if training.zero_stage:
-            # 16-bit sums over many micro-batches lose the small gradients; without ZeRO there is no other way,
-            # and the configuration allows for one micro-batch alone.
+            # 16-bit sums over many micro-batches lose the small gradients. Without ZeRO there are no others:
+            # the configuration then allows for a single micro-batch.
             config["data_types"] = {"grad_accum_dtype": "fp32"}
     return merged(config, training.deepspeed)
 

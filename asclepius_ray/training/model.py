@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import deepspeed
+import numpy as np
 import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
@@ -15,13 +16,20 @@ from transformers.utils.loading_report import LoadStateDictInfo
 from asclepius_ray.artifacts import Folder, read_manifest
 from asclepius_ray.errors import TrainingError
 from asclepius_ray.node_cache import fetch_to_node
+from asclepius_ray.tokens.packing import Packing
+from asclepius_ray.tokens.rendering import TokenizedExample
+from asclepius_ray.tokens.store import documents_in_memory
 from asclepius_ray.training.base_model_source import WEIGHT_SUFFIXES
+from asclepius_ray.training.batches import Batch, PackedRows, collate, collate_alone
 from asclepius_ray.training.config import TrainingConfig
 from asclepius_ray.training.export_plan import persistent_buffers
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # Step and length of the documents that are tried.
 _PROBE = ((3, 5), (7, 6))
+# Which of them make up each row. No border of one row is one of the other, and the second ends in padding: a
+# model may keep documents apart in a single row alone, or by the borders of the first.
+_PROBE_ROWS = ((0, 0, 1), (1, 0))
 # Documents that see each other differ by 0.6 and more of the logits' size; rounding makes 1e-6 in 32 bits.
 _LARGEST_DIFFERENCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 
@@ -134,14 +142,16 @@ def restore_buffers(model: PreTrainedModel) -> None:
 
 
 def check_documents_are_apart(model: PreTrainedModel, device: torch.device) -> None:
-    """Refuses a model that gives documents other logits in one packed row than it gives each alone."""
-    vocabulary = model.config.get_text_config().vocab_size
-    documents = [[(step * index + 1) % vocabulary for index in range(length)] for step, length in _PROBE]
+    """Refuses a model that gives documents other logits in a packed micro-batch than it gives each alone."""
+    rows = _probe_rows(model.config.get_text_config().vocab_size)
     was_training = model.training
     model.eval()
-    packed = _probe_logits(model, documents, device)
-    alone = torch.cat([_probe_logits(model, [document], device) for document in documents])
+    together = _probe_logits(model, collate(rows, range(len(rows))), device)
+    each = [_probe_logits(model, collate_alone(rows, number), device)[0] for number in range(len(_PROBE))]
     model.train(was_training)
+    alone = torch.cat([each[number] for row in _PROBE_ROWS for number in row])
+    # What a row has behind its documents is padding.
+    packed = torch.cat([logits[: rows.tokens([row])] for row, logits in enumerate(together)])
     if not torch.isfinite(alone).all():
         raise TrainingError(
             "the base model's weights are damaged: what it makes of a short text is no number; fetch or make "
@@ -157,17 +167,26 @@ def check_documents_are_apart(model: PreTrainedModel, device: torch.device) -> N
         )
 
 
-def _probe_logits(model: PreTrainedModel, documents: list[list[int]], device: torch.device) -> torch.Tensor:
-    """The logits of one row that holds these documents, called as the training calls the model."""
-    ids = [token for document in documents for token in document]
-    positions = [position for document in documents for position in range(len(document))]
+def _probe_rows(vocabulary: int) -> PackedRows:
+    documents = [
+        TokenizedExample([(step * index + 1) % vocabulary for index in range(length)], [True] * length)
+        for step, length in _PROBE
+    ]
+    numbers = np.concatenate(_PROBE_ROWS).astype(np.int32)
+    starts = np.cumsum([0, *(len(row) for row in _PROBE_ROWS)])
+    return PackedRows(documents_in_memory(documents), Packing(numbers, starts))
+
+
+def _probe_logits(model: PreTrainedModel, batch: Batch, device: torch.device) -> torch.Tensor:
+    """The logits of a batch, (rows, positions, vocabulary), called as the training calls the model."""
+    on_device = batch.to(device)
     with torch.no_grad():
         logits: torch.Tensor = model(
-            input_ids=torch.tensor([ids], device=device),
-            position_ids=torch.tensor([positions], device=device),
+            input_ids=on_device.input_ids,
+            position_ids=on_device.position_ids,
             attention_mask=None,
             use_cache=False,
-        ).logits[0]
+        ).logits
     return logits
 
 
