@@ -47,8 +47,11 @@ class MetricLog:
         self._sink.close()
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Adds a line; it may be lost with this machine until `sync` returns."""
-        content = json.dumps(line).encode() + b"\n"
+        """Adds a line; it may be lost with this machine until `sync` returns.
+
+        A ValueError for infinity and NaN, which are no JSON.
+        """
+        content = json.dumps(line, allow_nan=False).encode() + b"\n"
         self._sink.append(content)
         self.position += len(content)
 

@@ -151,3 +151,12 @@ def test_one_more_line_in_a_bucket_sends_no_more_than_a_segment(
     changed = [name for name in after if after[name] != before.get(name)]
     assert len(before) == 10
     assert changed == [f"metrics/{30 * LINE_BYTES:015d}.jsonl"]
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_figure_that_json_does_not_know_never_gets_into_the_lines(tmp_path: Path, value: float) -> None:
+    with MetricLog(Folder(str(tmp_path)), 0) as log:
+        log.append({"step": 1})
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            log.append({"step": 2, "gradient_norm": value})
+    assert read_metrics(Folder(str(tmp_path))) == [{"step": 1}]

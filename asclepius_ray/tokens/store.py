@@ -88,13 +88,13 @@ def write_shard(
     store: Folder, kind: str, split: str, number: int, documents: Sequence[TokenizedExample]
 ) -> Index:
     """Writes one shard, whole or not at all, and returns its part of the index."""
-    columns = {
-        "input_ids": [document.input_ids for document in documents],
-        "loss_mask": [document.loss_mask for document in documents],
-    }
-    batch = pa.RecordBatch.from_pydict(columns, schema=SHARD_SCHEMA)
-    store.write_bytes(shard_name(kind, split, number), _as_file(batch))
+    store.write_bytes(shard_name(kind, split, number), _as_file(_as_batch(documents)))
     return Index.of(documents, number)
+
+
+def documents_in_memory(documents: Sequence[TokenizedExample]) -> Documents:
+    """These documents as a store of one shard would give them, without a file."""
+    return Documents(Index.of(documents, 0), (_shard_of(_as_batch(documents)),))
 
 
 def write_index(store: Folder, kind: str, split: str, parts: Sequence[Index]) -> None:
@@ -143,6 +143,10 @@ def _map_shard(path: Path) -> _Shard:
         batch = _only_batch(pa.ipc.open_file(pa.memory_map(str(path))), SHARD_SCHEMA)
     except (OSError, pa.ArrowInvalid) as error:
         raise _damaged(str(path), error) from None
+    return _shard_of(batch)
+
+
+def _shard_of(batch: pa.RecordBatch) -> _Shard:
     ids = batch["input_ids"]
     return _Shard(ids.values.to_numpy(), batch["loss_mask"].values, ids.offsets.to_numpy())
 
@@ -151,6 +155,14 @@ def _only_batch(file: pa.ipc.RecordBatchFileReader, schema: pa.Schema) -> pa.Rec
     if file.num_record_batches != 1 or not file.schema.equals(schema):
         raise pa.ArrowInvalid("it has another layout than this program writes")
     return file.get_batch(0)
+
+
+def _as_batch(documents: Sequence[TokenizedExample]) -> pa.RecordBatch:
+    columns = {
+        "input_ids": [document.input_ids for document in documents],
+        "loss_mask": [document.loss_mask for document in documents],
+    }
+    return pa.RecordBatch.from_pydict(columns, schema=SHARD_SCHEMA)
 
 
 def _as_file(batch: pa.RecordBatch) -> bytes:

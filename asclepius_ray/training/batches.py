@@ -106,6 +106,13 @@ def collate(packed: PackedRows, rows: Sequence[int]) -> Batch:
     return Batch(torch.from_numpy(ids), torch.from_numpy(positions), torch.from_numpy(mask))
 
 
+def collate_alone(packed: PackedRows, number: int) -> Batch:
+    """One document as a row of its own, without padding."""
+    tokens, targets = packed.documents.tokens(number)
+    columns = (tokens.astype(np.int64), np.arange(len(tokens)), targets)
+    return Batch(*(torch.from_numpy(column[None]) for column in columns))
+
+
 def summed_loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
     """The sum (not the mean) of the targets' negative log-likelihoods, in 32 bits."""
     logits = model(

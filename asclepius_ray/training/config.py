@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from asclepius_ray.config import Operational, Section
 from asclepius_ray.training.deepspeed_table import check_table
+from asclepius_ray.training.order import accumulation_steps
 
 TINY = "tiny"
 
@@ -150,6 +151,13 @@ class TrainingConfig(Section):
             raise ValueError(
                 'attention = "flash_attention_2" is for GPUs in 16 bits; use "varlen", or use_gpu = true '
                 'with precision = "bf16"'
+            )
+        # DeepSpeed adds them up in 32 bits from ZeRO 1 on alone.
+        passes = accumulation_steps(self.global_batch, self.workers.fewest, self.micro_batch)
+        if self.zero_stage == 0 and self.precision == "bf16" and passes > 1:
+            raise ValueError(
+                f"zero_stage 0 would add up the gradients of {passes} micro-batches in 16 bits, and lose the "
+                "small ones: set zero_stage = 1, or a micro_batch with which one is enough"
             )
         return self
 

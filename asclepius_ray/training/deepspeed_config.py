@@ -28,7 +28,8 @@ def deepspeed_config(training: TrainingConfig, workers: int) -> dict[str, Any]:
     if training.precision == "bf16":
         config["bf16"] = {"enabled": True}
         if training.zero_stage:
-            # 16-bit sums over many micro-batches lose the small gradients.
+            # 16-bit sums over many micro-batches lose the small gradients. Without ZeRO there are no others:
+            # the configuration then allows for a single micro-batch.
             config["data_types"] = {"grad_accum_dtype": "fp32"}
     return merged(config, training.deepspeed)
 
@@ -51,7 +52,9 @@ def _adamw(training: TrainingConfig) -> dict[str, Any]:
     with DeepSpeed's.
     """
     params: dict[str, Any] = {
-        "lr": training.phases[0].learning_rate,
+        # The loop sets the rate of every step. DeepSpeed takes an empty step of its own before, in which any
+        # other rate would let the weights decay.
+        "lr": 0.0,
         "weight_decay": training.weight_decay,
         "torch_adam": True,
     }

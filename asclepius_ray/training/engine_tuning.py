@@ -3,6 +3,7 @@
 Its own functions are replaced, so its exact version is pinned, and a test holds what they must do.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -51,6 +52,12 @@ def _tune_without_zero(engine: DeepSpeedEngine) -> None:
 
 
 def gradient_norm(engine: DeepSpeedEngine) -> float | None:
-    """The norm of the last step's gradient over all workers, before it was clipped; None if not known."""
+    """The norm of the last step's gradient over all workers, before it was clipped.
+
+    None if it is not known; infinite or NaN if the gradient is.
+    """
     norm = engine.get_global_grad_norm()
-    return None if norm is None else float(norm)
+    if norm is None:
+        return None
+    # Below 0 is DeepSpeed's own mark of a norm that is no number.
+    return float(norm) if float(norm) >= 0 else math.nan

@@ -52,15 +52,20 @@ def model_sources(model: PreTrainedModel) -> list[Source]:
     """Every weight and persistent buffer under its public name; tied weights once, adapters merged."""
     layers = {id(layer.get_base_layer().weight): layer for _, layer in adapted_layers(model)}
     adapters = {id(weight) for layer in layers.values() for weight in adapter_weights(layer).values()}
-    persistent = model.state_dict().keys()
-    tensors = {
+    tensors: dict[str, torch.Tensor] = {
         name.replace(_BASE_LAYER, "."): weight
         for name, weight in _untied(model)
         if id(weight) not in adapters
     }
-    tensors |= {name: buffer for name, buffer in model.named_buffers() if name in persistent}
+    tensors |= persistent_buffers(model)
     revert = _reverting(model, tensors)
     return [_source(name, tensor, layers.get(id(tensor)), revert) for name, tensor in tensors.items()]
+
+
+def persistent_buffers(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """The buffers that are stored with the weights, by name; ZeRO leaves them whole on every worker."""
+    stored = model.state_dict().keys()
+    return {name: buffer for name, buffer in model.named_buffers() if name in stored}
 
 
 def adapter_sources(model: PreTrainedModel) -> list[Source]:

@@ -174,7 +174,6 @@ class Trainer:
         loss = self.optimizer_step(packed, rows, rate, following)
         self.state.step += 1
         self.state.total_steps += 1
-        # On a GPU this waits until the step is done.
         norm = gradient_norm(self.engine)
         waited, blocked = self.loader.take_waited_seconds(), self.checkpoints.take_blocked_seconds()
         times = StepTimes(time.monotonic() - started, waited, blocked)
@@ -200,7 +199,7 @@ class Trainer:
         targets of the whole batch makes the gradient the same for every split of the same rows.
         `following` are the next step's rows, which are put together meanwhile.
         """
-        targets = packed.loss_tokens(rows)
+        targets, skipped = packed.loss_tokens(rows), self.engine.skipped_steps
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
         shares = self._shares(rows, self.rank)
@@ -213,8 +212,13 @@ class Trainer:
             if number == len(shares) - 1:
                 own_rows = sum(packed.fingerprint(rows) for rows in shares) % FINGERPRINTS
                 mean = self._sum_over_workers(summed, own_rows) / targets
-                self._require_finite(mean)
+                self._require_finite("loss", mean)
             self.engine.step()
+        # DeepSpeed skips such a step in silence, or takes it. The norm is the same on all workers, so each of
+        # them ends here. On a GPU this waits until the step is done.
+        norm = math.inf if self.engine.skipped_steps > skipped else gradient_norm(self.engine)
+        if norm is not None:
+            self._require_finite("norm of the gradient", norm)
         return mean
 
     def _validate(self, phase: Phase) -> float | None:
@@ -243,7 +247,7 @@ class Trainer:
         # What the validation has waited for is no part of the next step.
         self.loader.take_waited_seconds()
         mean = self._sum_over_workers(summed) / packed.loss_tokens(rows)
-        self._require_finite(mean)
+        self._require_finite("loss", mean)
         return mean
 
     def _sum_over_workers(self, value: torch.Tensor, own_rows: int = 0) -> float:
@@ -256,11 +260,11 @@ class Trainer:
         self.control.take(words)
         return float(total)
 
-    def _require_finite(self, loss: float) -> None:
-        if not math.isfinite(loss):
+    def _require_finite(self, name: str, value: float) -> None:
+        if not math.isfinite(value):
             raise TrainingError(
-                f"the loss is {loss} after {self.state.total_steps} steps; lower the phase's learning_rate, "
-                'or use precision = "fp32"'
+                f"the {name} is {value} after {self.state.total_steps} steps; lower the phase's "
+                'learning_rate, or use precision = "fp32"'
             )
 
     def _record(self, phase: Phase, values: dict[str, Any]) -> None:

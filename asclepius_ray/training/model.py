@@ -1,24 +1,35 @@
 """A prepared model folder → the model on each worker, and the proof that it keeps packed documents apart."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import deepspeed
+import numpy as np
 import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
+from transformers.utils.loading_report import LoadStateDictInfo
 
 from asclepius_ray.artifacts import Folder, read_manifest
 from asclepius_ray.errors import TrainingError
 from asclepius_ray.node_cache import fetch_to_node
+from asclepius_ray.tokens.packing import Packing
+from asclepius_ray.tokens.rendering import TokenizedExample
+from asclepius_ray.tokens.store import documents_in_memory
 from asclepius_ray.training.base_model_source import WEIGHT_SUFFIXES
+from asclepius_ray.training.batches import Batch, PackedRows, collate, collate_alone
 from asclepius_ray.training.config import TrainingConfig
+from asclepius_ray.training.export_plan import persistent_buffers
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # Step and length of the documents that are tried.
 _PROBE = ((3, 5), (7, 6))
+# Which of them make up each row. No border of one row is one of the other, and the second ends in padding: a
+# model may keep documents apart in a single row alone, or by the borders of the first.
+_PROBE_ROWS = ((0, 0, 1), (1, 0))
 # Documents that see each other differ by 0.6 and more of the logits' size; rounding makes 1e-6 in 32 bits.
 _LARGEST_DIFFERENCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 
@@ -66,49 +77,81 @@ def load_sharded_model(path: Path, training: TrainingConfig, config: dict[str, A
 
 
 def _spread_weights(model: PreTrainedModel, path: Path) -> None:
-    """Rank 0 reads the tensors of the folder one by one, and every rank keeps its share of each."""
+    """Rank 0 reads the folder's tensors one by one; every rank keeps its share, and all buffers."""
     reads = torch.distributed.get_rank() == 0
     files = _weight_files(path) if reads else {}
-    missing = [name for name, _ in model.named_parameters() if name not in files] if reads else []
     # All ranks have to learn of it: those that go on would wait for rank 0.
-    verdict = [missing]
+    verdict = [_mismatch(model, files.keys()) if reads else None]
     torch.distributed.broadcast_object_list(verdict)
-    if verdict[0]:
-        raise TrainingError(
-            f"the base model's files lack {len(verdict[0])} tensor(s), the first is {verdict[0][0]}; "
-            "set training.zero_stage to 0, 1 or 2 for this kind of model"
-        )
+    if verdict[0] is not None:
+        raise TrainingError(verdict[0])
     for name, parameter in model.named_parameters():
         with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
             if reads:
-                with safe_open(files[name], framework="pt") as weights:
-                    parameter.data.copy_(weights.get_tensor(name))
+                parameter.data.copy_(_read_tensor(files[name], name))
+    for name, buffer in persistent_buffers(model).items():
+        read = [_read_tensor(files[name], name) if reads else torch.empty(0)]
+        torch.distributed.broadcast_object_list(read)
+        buffer.copy_(read[0])
+
+
+def _mismatch(model: PreTrainedModel, found: Collection[str]) -> str | None:
+    """What keeps the tensors of these names from being all of the model and nothing else; None if nothing.
+
+    What transformers passes over when it loads such a model is passed over here.
+    """
+    needed = [name for name, _ in model.named_parameters()] + list(persistent_buffers(model))
+    missing = [name for name in needed if name not in found]
+    computed = {name for name, _ in model.named_buffers(remove_duplicate=False)}
+    info = LoadStateDictInfo(set(), set(found) - model.state_dict().keys() - computed, set(), [], {}, set())
+    model._adjust_missing_and_unexpected_keys(info)
+    for what, names in (("lack", missing), ("hold, for no part of the model,", sorted(info.unexpected_keys))):
+        if names:
+            return (
+                f"the base model's files {what} {len(names)} tensor(s), the first is {names[0]}; "
+                "set training.zero_stage to 0, 1 or 2 for this kind of model"
+            )
+    return None
+
+
+def _read_tensor(file: Path, name: str) -> torch.Tensor:
+    with safe_open(file, framework="pt") as weights:
+        tensor: torch.Tensor = weights.get_tensor(name)
+    return tensor
 
 
 def restore_buffers(model: PreTrainedModel) -> None:
-    """Computes the rotary frequencies again, in 32 bits.
+    """Computes the rotary frequencies again, in 32 bits; to be called before the weights are read.
 
     Under ZeRO's constructor they come out rounded to the 16 bits of the weights: a position of 1,000
     would be turned by up to two radians, and the served model would read another text than the trained one.
+    Buffers that are stored with the weights are not computed, and stay as they are.
     """
-    for module in model.modules():
-        own = dict(module.named_buffers(recurse=False))
-        rounded = [name for name, buffer in own.items() if buffer.dtype in (torch.bfloat16, torch.float16)]
+    stored = persistent_buffers(model).keys()
+    for prefix, module in model.named_modules():
+        rounded = {
+            name: buffer
+            for name, buffer in module.named_buffers(recurse=False)
+            if buffer.dtype in (torch.bfloat16, torch.float16)
+            and f"{prefix}.{name}".removeprefix(".") not in stored
+        }
         if rounded and not any(True for _ in module.parameters(recurse=False)):
-            for name in rounded:
-                setattr(module, name, own[name].float())
+            for name, buffer in rounded.items():
+                setattr(module, name, buffer.float())
             model._init_weights(module)
 
 
 def check_documents_are_apart(model: PreTrainedModel, device: torch.device) -> None:
-    """Refuses a model that gives documents other logits in one packed row than it gives each alone."""
-    vocabulary = model.config.get_text_config().vocab_size
-    documents = [[(step * index + 1) % vocabulary for index in range(length)] for step, length in _PROBE]
+    """Refuses a model that gives documents other logits in a packed micro-batch than it gives each alone."""
+    rows = _probe_rows(model.config.get_text_config().vocab_size)
     was_training = model.training
     model.eval()
-    packed = _probe_logits(model, documents, device)
-    alone = torch.cat([_probe_logits(model, [document], device) for document in documents])
+    together = _probe_logits(model, collate(rows, range(len(rows))), device)
+    each = [_probe_logits(model, collate_alone(rows, number), device)[0] for number in range(len(_PROBE))]
     model.train(was_training)
+    alone = torch.cat([each[number] for row in _PROBE_ROWS for number in row])
+    # What a row has behind its documents is padding.
+    packed = torch.cat([logits[: rows.tokens([row])] for row, logits in enumerate(together)])
     if not torch.isfinite(alone).all():
         raise TrainingError(
             "the base model's weights are damaged: what it makes of a short text is no number; fetch or make "
@@ -124,17 +167,26 @@ def check_documents_are_apart(model: PreTrainedModel, device: torch.device) -> N
         )
 
 
-def _probe_logits(model: PreTrainedModel, documents: list[list[int]], device: torch.device) -> torch.Tensor:
-    """The logits of one row that holds these documents, called as the training calls the model."""
-    ids = [token for document in documents for token in document]
-    positions = [position for document in documents for position in range(len(document))]
+def _probe_rows(vocabulary: int) -> PackedRows:
+    documents = [
+        TokenizedExample([(step * index + 1) % vocabulary for index in range(length)], [True] * length)
+        for step, length in _PROBE
+    ]
+    numbers = np.concatenate(_PROBE_ROWS).astype(np.int32)
+    starts = np.cumsum([0, *(len(row) for row in _PROBE_ROWS)])
+    return PackedRows(documents_in_memory(documents), Packing(numbers, starts))
+
+
+def _probe_logits(model: PreTrainedModel, batch: Batch, device: torch.device) -> torch.Tensor:
+    """The logits of a batch, (rows, positions, vocabulary), called as the training calls the model."""
+    on_device = batch.to(device)
     with torch.no_grad():
         logits: torch.Tensor = model(
-            input_ids=torch.tensor([ids], device=device),
-            position_ids=torch.tensor([positions], device=device),
+            input_ids=on_device.input_ids,
+            position_ids=on_device.position_ids,
             attention_mask=None,
             use_cache=False,
-        ).logits[0]
+        ).logits
     return logits
 
 

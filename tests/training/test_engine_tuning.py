@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from artefacts import write_store
 from ranks import run_on_ranks
 from test_training_step import (
@@ -19,9 +20,12 @@ from test_training_step import (
     plain_loop,
     settings,
 )
+from transformers import AutoModelForCausalLM
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.training.schedule import learning_rate
+
+STAGES = (0, 1, 2, 3)
 
 
 def take_steps(rank: int, folder: str) -> None:
@@ -47,11 +51,47 @@ def take_steps(rank: int, folder: str) -> None:
     (Path(folder) / "found.json").write_text(json.dumps({"losses": losses, "norms": norms}))
 
 
-def test_norm_and_losses_of_a_lone_worker_are_those_of_a_plain_loop(tmp_path: Path) -> None:
-    make_model().save_pretrained(tmp_path / "model")
-    write_store(tmp_path / "store", {"notes/train": make_documents(), "notes/validation": []})
-    run_on_ranks(take_steps, 1, str(tmp_path))
-    found = json.loads((tmp_path / "found.json").read_text())
-    losses, norms, _ = plain_loop(tmp_path / "model", tmp_path / "store")
+def start_with_decay(folder: str) -> None:
+    """By how much the masters of each stage differ from the weights of the model before the first step."""
+    from asclepius_ray.training.checkpoints.pieces import owned_pieces
+    from asclepius_ray.training.engine import start_engine
+
+    model = AutoModelForCausalLM.from_pretrained(Path(folder) / "model", dtype=torch.bfloat16)
+    differences = {}
+    for stage in STAGES:
+        training = settings(stage, "bf16", 5).model_copy(update={"weight_decay": 0.1})
+        engine = start_engine(Path(folder) / "model", training)
+        pieces = owned_pieces(engine)
+        assert sum(piece.fragment.size for piece in pieces) == model.num_parameters()
+        differences[stage] = max(
+            float((piece.master - model.get_parameter(piece.fragment.name).flatten()).abs().max())
+            for piece in pieces
+        )
+        engine.destroy()
+    (Path(folder) / "differences.json").write_text(json.dumps(differences))
+
+
+def run_engines(rank: int, folder: str) -> None:
+    take_steps(rank, folder)
+    start_with_decay(folder)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("alone")
+    make_model().save_pretrained(folder / "model")
+    write_store(folder / "store", {"notes/train": make_documents(), "notes/validation": []})
+    run_on_ranks(run_engines, 1, str(folder))
+    return folder
+
+
+def test_norm_and_losses_of_a_lone_worker_are_those_of_a_plain_loop(folder: Path) -> None:
+    found = json.loads((folder / "found.json").read_text())
+    losses, norms, _ = plain_loop(folder / "model", folder / "store")
     assert found["norms"] == pytest.approx(norms, rel=1e-3), "measured before it is clipped"
     assert found["losses"] == pytest.approx(losses, abs=2e-5)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_weight_decays_before_the_first_step(folder: Path, stage: int) -> None:
+    assert json.loads((folder / "differences.json").read_text())[str(stage)] == 0

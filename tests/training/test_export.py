@@ -1,6 +1,7 @@
 """The exported folder against the engine it came from: every ZeRO stage, precision, offload and adapters."""
 
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from test_training_step import LENGTH, VOCABULARY, make_model, pack
 from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from asclepius_ray.artifacts import Folder, read_sums
-from asclepius_ray.errors import ConfigError
+from asclepius_ray.errors import ConfigError, TrainingError
 from asclepius_ray.tokens.reference_logits import distribution_distance, read_reference, reference_rows
 from asclepius_ray.training.batches import collate, summed_loss
 from asclepius_ray.training.config import LoraConfig, PhaseConfig, TrainingConfig
@@ -106,7 +107,25 @@ def train_and_export(rank: int, folder: str) -> None:
             target.with_suffix(".losses").write_text(json.dumps({"losses": losses, "norms": norms}))
             if variant == VARIANTS[0]:
                 engine.module.save_pretrained(target.with_suffix(".reference"))
+        refusal = refused_gradient(trainer, is_broken=rank == 1)
+        target.with_suffix(f".refusal-{rank}").write_text(refusal)
         engine.destroy()
+
+
+def refused_gradient(trainer: Any, is_broken: bool) -> str:
+    """What is said of a step whose loss is a number, and whose gradient on one of the workers is none."""
+
+    def break_gradient(module: object, inputs: object, output: torch.Tensor) -> None:
+        if is_broken:
+            output.register_hook(lambda gradient: gradient * torch.inf)
+
+    trainer.engine.train()
+    trainer.engine.module.get_output_embeddings().register_forward_hook(break_gradient)
+    try:
+        trainer.optimizer_step(pack(), rows_of(0), RATE)
+    except TrainingError as error:
+        return str(error)
+    return ""
 
 
 def refuse_an_unknown_key(base: Path) -> None:
@@ -209,6 +228,17 @@ def test_two_workers_lose_what_one_plain_loop_loses(exported: Path, variant: Var
 def test_the_norm_is_that_of_the_gradient_before_it_was_clipped(exported: Path) -> None:
     _, norms = plain_steps(AutoModelForCausalLM.from_pretrained(exported / "base"))
     assert max(norms) > 1.2 * CLIP
+
+
+@by_name
+def test_a_gradient_that_is_no_number_ends_the_training_on_every_worker(
+    exported: Path, variant: Variant
+) -> None:
+    for rank in range(2):
+        refusal = (exported / f"{variant.name}.refusal-{rank}").read_text()
+        assert re.match(
+            r"the norm of the gradient is (inf|nan) after 0 steps; lower .*learning_rate", refusal
+        )
 
 
 @pytest.mark.parametrize("variant", ADAPTED, ids=lambda variant: variant.name)

@@ -60,6 +60,10 @@ def test_the_machine_is_described_as_it_is() -> None:
         ({"optimizer_offload": True, "zero_stage": 0}, "optimizer_offload needs zero_stage 1, 2 or 3"),
         ({"attention": "flash_attention_2"}, 'attention = "flash_attention_2" is for GPUs in 16 bits'),
         ({"attention": "flash_attention_2", "use_gpu": True}, "is for GPUs in 16 bits"),
+        (
+            {"zero_stage": 0, "precision": "bf16", "workers": (2, 8), "micro_batch": 2, "global_batch": 5},
+            r"gradients of 2 micro-batches in 16 bits.*zero_stage = 1",
+        ),
         ({"zero_stage": 4}, "zero_stage"),
         ({"lora": {"rank": 0}}, r"lora\.rank"),
         ({"lora": {"r": 8}}, r"lora\.r: there is no such setting"),
@@ -69,3 +73,8 @@ def test_the_machine_is_described_as_it_is() -> None:
 def test_settings_that_do_not_go_together_are_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         settings(**values)
+
+
+@pytest.mark.parametrize("change", [{"zero_stage": 1}, {"precision": "fp32"}, {"global_batch": 4}])
+def test_gradients_are_added_up_in_32_bits_or_not_at_all(change: dict[str, object]) -> None:
+    settings(**{"zero_stage": 0, "precision": "bf16", "micro_batch": 2, "global_batch": 5, **change})

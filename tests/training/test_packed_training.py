@@ -131,11 +131,18 @@ class CarelessModel(torch.nn.Module):
             arguments["use_cache"] = True
         elif self.way == "mask of ones":
             arguments["attention_mask"] = torch.ones_like(arguments["input_ids"])
+        elif self.way == "borders of the first row":
+            positions = arguments["position_ids"]
+            arguments["position_ids"] = positions[:1].expand_as(positions)
+        elif self.way == "one row alone" and len(arguments["input_ids"]) > 1:
+            del arguments["position_ids"]
         return self.model(**arguments)
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-@pytest.mark.parametrize("way", ["no position ids", "cache", "mask of ones"])
+@pytest.mark.parametrize(
+    "way", ["no position ids", "cache", "mask of ones", "borders of the first row", "one row alone"]
+)
 def test_a_model_whose_documents_see_each_other_is_refused(way: str, precision: torch.dtype) -> None:
     from asclepius_ray.training.model import check_documents_are_apart
 
