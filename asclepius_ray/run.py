@@ -63,6 +63,10 @@ class Run(Section):
             ("root", self.root),
             ("input.path", self.input.path),
             ("training.dataset", self.training.dataset),
+            ("training.base_model", self.training.base_model),
+            ("serving.model", self.serving.model),
+            ("teacher.model_path", self.teacher.model_path),
+            ("judge.model_path", self.judge.model_path),
         ):
             if _KEY_IN_ADDRESS.match(address):
                 raise ValueError(

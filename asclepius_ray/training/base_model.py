@@ -25,6 +25,7 @@ from transformers.initialization import no_init_weights
 from transformers.utils.logging import disable_progress_bar
 
 from asclepius_ray.artifacts import Folder, write_sums
+from asclepius_ray.config import shown_name
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.tokens.chat_template import ensure_chat_template
 from asclepius_ray.tokens.rendering import end_token_id
@@ -182,4 +183,4 @@ def fit_together(
     generation.do_sample, generation.temperature, generation.top_p, generation.top_k = False, None, None, None
     model.generation_config = generation
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {"base_model": name, "parameters": parameters, "plain_chat_template": plain}
+    return {"base_model": shown_name(name), "parameters": parameters, "plain_chat_template": plain}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asclepius_ray.artifacts import Manifest
+from asclepius_ray.config import is_place, shown_name
 from asclepius_ray.training.config import TINY, TrainingConfig
 
 CURVE_POINTS = 8
@@ -100,16 +101,7 @@ def render_card(
 
 
 def _base_model_line(name: str) -> str:
-    return "" if name == TINY or _is_place(name) else f"base_model: {name}\n"
-
-
-def _is_place(name: str) -> bool:
-    """Whether a name is a folder or an address: those mean nothing, or too much, to a reader elsewhere."""
-    return "://" in name or name.startswith((".", "/", "~")) or name.count("/") > 1
-
-
-def _shown(name: str) -> str:
-    return name.partition("?")[0].rstrip("/").rsplit("/", 1)[-1] if _is_place(name) else name
+    return "" if name == TINY or is_place(name) else f"base_model: {name}\n"
 
 
 def _origin(facts: CardFacts) -> str:
@@ -119,11 +111,11 @@ def _origin(facts: CardFacts) -> str:
     how = (
         "all weights trained" if facts.training.lora is None else "adapters trained, merged into the weights"
     )
-    return f"Base model: `{_shown(facts.training.base_model)}` ({size}; {how})."
+    return f"Base model: `{shown_name(facts.training.base_model)}` ({size}; {how})."
 
 
 def _data(facts: CardFacts) -> str:
-    dataset, name = facts.dataset, _shown(facts.training.dataset)
+    dataset, name = facts.dataset, shown_name(facts.training.dataset)
     source = dataset.details.get("source")
     teacher = dataset.details.get("teacher")
     if source is None:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from asclepius_ray.config import Operational, Section
+from asclepius_ray.config import ModelName, Operational, Section
 from asclepius_ray.training.deepspeed_table import check_table
 
 TINY = "tiny"
@@ -67,7 +67,7 @@ class LoraConfig(Section):
 class TrainingConfig(Section):
     """What is trained, how and on how many workers."""
 
-    base_model: str = Field(default=TINY, min_length=1)
+    base_model: Annotated[str, ModelName(), Field(min_length=1)] = TINY
     """"tiny" (made from scratch, tokenizer included), or a Hugging Face id, folder or URI."""
     dataset: Annotated[str, Operational()] = ""
     """A file, folder or URI with the columns patient_id, note, question, answer (Parquet, CSV, JSON lines);

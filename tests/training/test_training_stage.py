@@ -278,6 +278,10 @@ def test_a_model_folder_gets_adapters_under_zero_3_in_16_bits(ray_cluster: str, 
         read_manifest(folder).files
     )
     assert "adapters trained, merged into the weights" in folder.read_bytes("README.md").decode()
+    adapter = json.loads(folder.read_bytes("adapter/adapter_config.json"))
+    assert adapter["base_model_name_or_path"] == "foreign"
+    for name in folder.names():
+        assert str(tmp_path).encode() not in folder.read_bytes(name), name
     assert not torch.allclose(
         logits_of(folder.local_path), logits_of(root.child("base_model").local_path), atol=0.1
     )
