@@ -15,7 +15,6 @@ import torch.distributed
 from transformers import PreTrainedModel
 
 from asclepius_ray.artifacts import Folder, write_sums
-from asclepius_ray.config import shown_name
 from asclepius_ray.tokens.reference_logits import REFERENCE_NAME, pack_reference, reference_rows
 from asclepius_ray.training.config import TrainingConfig
 from asclepius_ray.training.export_plan import Shard, adapter_sources, index_json, model_sources, plan_shards
@@ -125,6 +124,6 @@ def _write_configs(model: PreTrainedModel, folder: Folder, training: TrainingCon
         if model.can_generate():
             model.generation_config.save_pretrained(scratch)
         if training.lora is not None:
-            base_model = shown_name(training.base_model)
+            base_model = training.shown_base_model
             peft_config(training.lora, base_model).save_pretrained(f"{scratch}/{ADAPTER_FOLDER}")
         folder.upload(Path(scratch))
