@@ -22,7 +22,8 @@ from asclepius_ray.synthesis.config import InputConfig, SynthesisConfig
 from asclepius_ray.tokens.config import TokensConfig
 from asclepius_ray.training.config import TrainingConfig
 
-_KEY_IN_ADDRESS = re.compile(r"\w+://[^/?]*@")
+# A secret may hold a slash; what is behind a colon and no number is a secret, and no port.
+_KEY_IN_ADDRESS = re.compile(r"\w+://([^/?]*@|[^/?:]+:(?!\d+([/?]|$))[^?]*@)")
 JOBS = ("synthesize", "train", "evaluate", "serve", "pipeline")
 
 

@@ -156,6 +156,18 @@ def test_a_folder_that_the_loading_machine_lacks_is_never_sought_on_the_hub(
         prepare_base_model(Folder(str(tmp_path / "root")), training, 128, 0, "")
 
 
+def test_a_hub_id_is_no_folder_that_a_worker_happens_to_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = settings("models/llama")
+    save_foreign_model(tmp_path / "models" / "llama")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "ENDPOINT", NOBODY_LISTENS)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ConfigError, match="is not in the cache"):
+        prepare_base_model(Folder(str(tmp_path / "root")), training, 128, 0, "")
+
+
 @pytest.mark.parametrize("artifact", ["model", "base_model"])
 def test_whose_texts_a_base_model_of_ours_has_learnt_is_told_on(tmp_path: Path, artifact: str) -> None:
     source = Folder(str(tmp_path / "source"))
