@@ -4,6 +4,7 @@ A setting either makes an artefact (it is part of that artefact's fingerprint) o
 work is done (`Operational`: limits, workers, ports), and may change on a rerun.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,6 +17,31 @@ from asclepius_ray.errors import ConfigError
 @dataclass(frozen=True)
 class Operational:
     """Marks a field that may change on a rerun: `workers: Annotated[int, Operational()] = 2`."""
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """Marks a field that names a model: where that is a folder or an address, no fingerprint holds it.
+
+    Fingerprints stand in manifests, which leave the machine when a run is published.
+    """
+
+
+def is_place(name: str) -> bool:
+    """Whether a model's name is a folder or an address: those mean nothing, or too much, to others."""
+    return "://" in name or name.startswith((".", "/", "~")) or name.count("/") > 1
+
+
+def shown_name(name: str) -> str:
+    """The name as others may see it: of a folder or an address its last part alone."""
+    return name.partition("?")[0].rstrip("/").rsplit("/", 1)[-1] if is_place(name) else name
+
+
+def told_apart(name: str) -> str:
+    """`shown_name` with a hash behind it, so that folders that end alike stay two names."""
+    if not is_place(name):
+        return name
+    return f"{shown_name(name)}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 class Section(BaseModel):
@@ -34,6 +60,8 @@ class Section(BaseModel):
                 continue
             value = getattr(self, name)
             kept[name] = value.fingerprint() if isinstance(value, Section) else values[name]
+            if any(isinstance(mark, ModelName) for mark in field.metadata):
+                kept[name] = told_apart(kept[name])
         return kept
 
 

@@ -9,6 +9,7 @@ from asclepius_ray.chat.client import check_endpoint
 from asclepius_ray.chat.config import OFFLINE_MODEL, EndpointConfig
 from asclepius_ray.chat.endpoint import Endpoint, check_encrypted, check_trusted, is_loopback
 from asclepius_ray.chat.offline.server import OfflineTeacher
+from asclepius_ray.config import told_apart
 from asclepius_ray.errors import ConfigError, ServingError
 from asclepius_ray.progress import Progress
 from asclepius_ray.run import read_secret
@@ -98,7 +99,8 @@ def _served_model(config: EndpointConfig, serving: ServingConfig, progress: Prog
     from asclepius_ray.serving.stage import open_models
 
     api_key = secrets.token_urlsafe(32)
-    config = config.model_copy(update={"model": config.model or config.model_path})
+    # Its name goes into replies, manifests and the card: no path of this machine.
+    config = config.model_copy(update={"model": config.model or told_apart(config.model_path)})
     nodes = [node for node in ray.nodes() if node["Alive"]]
     heads = [node for node in nodes if "node:__internal_head__" in node["Resources"]]
     host = (heads or nodes)[0]["NodeManagerAddress"]

@@ -3,13 +3,15 @@
 The copy lies under the identity of what it holds, so another content has another place. A file gets its
 name there once it is whole and has the hash that it must have: whoever finds the name can read it, and a
 copy that was cut short by `kill -9` goes on with the files that are not there yet. It stays until
-`forget_on_node`, so that the next start need not wait for it.
+`forget_on_node`, so that the next start need not wait for it, or until something else is fetched while no
+process has asked for it for 30 days: else each new base model would stay for good.
 """
 
 import contextlib
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +22,7 @@ from asclepius_ray.transfers import THREADS, copy_file
 
 UNKNOWN = ""
 """The hash of a file of which none is known: it is taken as it comes."""
+UNUSED_SECONDS = 30 * 24 * 3600
 
 
 def fetch_to_node(folder: Folder, identity: str, hashes: Mapping[str, str]) -> Path:
@@ -30,10 +33,17 @@ def fetch_to_node(folder: Folder, identity: str, hashes: Mapping[str, str]) -> P
     if folder.is_local:
         return folder.local_path
     target = cache_folder() / identity
-    if _missing(target, hashes):
-        target.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _lock(target.with_name(f".{identity}.lock")):
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = target.with_name(f".{identity}.lock")
+    with _lock(_cache_lock()):
+        # Its time is that of the last use. What is marked before this lock goes is not dropped after it.
+        lock.touch(mode=0o600)
+        missing = _missing(target, hashes)
+    if missing:
+        target.mkdir(mode=0o700, exist_ok=True)
+        with _lock(lock):
             _copy_missing(folder, target, hashes)
+        _drop_unused()
     return target
 
 
@@ -47,6 +57,23 @@ def cache_folder() -> Path:
     """Where the copies of this node lie; XDG_CACHE_HOME moves it to another disk."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return home / "asclepius-ray"
+
+
+def _cache_lock() -> Path:
+    """Held for moments only: while a copy is marked as used, and while old ones are dropped."""
+    return cache_folder() / "lock"
+
+
+def _drop_unused() -> None:
+    """Removes every copy that no process of this node has asked for in UNUSED_SECONDS."""
+    with _lock(_cache_lock()):
+        for lock in cache_folder().glob(".*.lock"):
+            if time.time() - lock.stat().st_mtime < UNUSED_SECONDS:
+                continue
+            name = lock.name.removesuffix(".lock").removeprefix(".")
+            for copy in (lock.with_name(name), lock.with_name(f".{name}.partial")):
+                shutil.rmtree(copy, ignore_errors=True)
+            lock.unlink()
 
 
 def _missing(target: Path, hashes: Mapping[str, str]) -> list[str]:

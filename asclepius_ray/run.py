@@ -22,7 +22,8 @@ from asclepius_ray.synthesis.config import InputConfig, SynthesisConfig
 from asclepius_ray.tokens.config import TokensConfig
 from asclepius_ray.training.config import TrainingConfig
 
-_KEY_IN_ADDRESS = re.compile(r"\w+://[^/?]*@")
+# A secret may hold a slash; what is behind a colon and no number is a secret, and no port.
+_KEY_IN_ADDRESS = re.compile(r"\w+://([^/?]*@|[^/?:]+:(?!\d+([/?]|$))[^?]*@)")
 JOBS = ("synthesize", "train", "evaluate", "serve", "pipeline")
 
 
@@ -63,6 +64,10 @@ class Run(Section):
             ("root", self.root),
             ("input.path", self.input.path),
             ("training.dataset", self.training.dataset),
+            ("training.base_model", self.training.base_model),
+            ("serving.model", self.serving.model),
+            ("teacher.model_path", self.teacher.model_path),
+            ("judge.model_path", self.judge.model_path),
         ):
             if _KEY_IN_ADDRESS.match(address):
                 raise ValueError(

@@ -14,6 +14,7 @@ from asclepius_ray.chat.endpoint import Endpoint, check_trusted
 from asclepius_ray.chat.exchange import Completion, Request
 from asclepius_ray.chat.gate import LocalGate
 from asclepius_ray.chat.limiter import Limits
+from asclepius_ray.config import told_apart
 from asclepius_ray.endpoints import check_endpoint_config, open_endpoint, reach_endpoint
 from asclepius_ray.errors import ConfigError, EndpointError, ServingError
 from asclepius_ray.progress import Progress
@@ -103,7 +104,7 @@ def test_a_model_by_its_path_is_served_to_every_node_for_as_long_as_it_is_asked(
     request = Request("note", (Message("user", "Write."),), 1.0, 8, accept_truncated=True, accept_empty=True)
     with Progress() as progress, open_endpoint(config, ServingConfig(port=0), progress) as teacher:
         replies = ask_from_every_node(teacher, request)
-        assert all(isinstance(reply, Completion) and reply.model == path for reply in replies)
+        assert all(isinstance(reply, Completion) and reply.model == told_apart(path) for reply in replies)
         assert all(0 < reply.completion_tokens <= 8 for reply in replies)
         assert httpx.get(f"{teacher.base_url}/models").status_code == 401
         assert not teacher.may_use_proxy

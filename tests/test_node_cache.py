@@ -1,9 +1,12 @@
 """One copy a node of what lies in a bucket: shared by processes, whole or not there, and of one content."""
 
+import fcntl
 import hashlib
 import multiprocessing
 import os
+import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +18,7 @@ from moto.server import ThreadedMotoServer
 
 from asclepius_ray.artifacts import MANIFEST_NAME, Folder, read_manifest, write_manifest
 from asclepius_ray.errors import ArtifactError
-from asclepius_ray.node_cache import UNKNOWN, cache_folder, fetch_to_node, forget_on_node
+from asclepius_ray.node_cache import UNKNOWN, UNUSED_SECONDS, cache_folder, fetch_to_node, forget_on_node
 
 FILES = {"config.json": b"{}", "weights/one.bin": b"1" * 30_000, "weights/two.bin": b"2" * 20_000}
 
@@ -134,7 +137,7 @@ def test_a_copy_cut_short_by_a_kill_goes_on_with_what_is_missing(
     assert contents(fetch_to_node(bucket, "identity", hashes())) == FILES
     read = sorted(name for name in server.reads if name.endswith((".bin", ".json")))
     assert read == sorted(f"/runs/artefact/{name}" for name in missing)
-    assert {entry.name for entry in target.parent.iterdir()} == {"identity", ".identity.lock"}
+    assert {entry.name for entry in target.parent.iterdir()} == {"identity", ".identity.lock", "lock"}
 
 
 def test_a_file_that_is_not_what_the_manifest_says_gets_no_name(bucket: Folder) -> None:
@@ -175,6 +178,50 @@ def test_a_copy_that_is_forgotten_is_fetched_anew(server: CountingServer, bucket
     server.reads.clear()
     assert contents(fetch_to_node(bucket, "identity", hashes())) == FILES
     assert len(server.reads) == len(FILES)
+
+
+def make_old(identity: str) -> None:
+    """As if no process had asked for this copy for a little longer than copies are kept."""
+    then = time.time() - UNUSED_SECONDS - 60
+    os.utime(cache_folder() / f".{identity}.lock", (then, then))
+
+
+def test_a_copy_that_nobody_uses_for_long_goes_when_another_is_fetched(bucket: Folder) -> None:
+    old, kept = (fetch_to_node(bucket, identity, hashes()) for identity in ("old", "kept"))
+    partial = cache_folder() / ".old.partial"
+    partial.mkdir()
+    make_old("old")
+    fetch_to_node(bucket, "kept", hashes())
+    assert old.exists(), "where nothing is fetched nothing needs room"
+    fetch_to_node(bucket, "new", hashes(["config.json"]))
+    assert not old.exists()
+    assert not partial.exists()
+    assert contents(kept) == FILES
+    assert contents(fetch_to_node(bucket, "old", hashes())) == FILES
+
+
+def test_a_copy_that_is_used_is_kept_however_old_it_is(server: CountingServer, bucket: Folder) -> None:
+    copy = fetch_to_node(bucket, "identity", hashes())
+    make_old("identity")
+    server.reads.clear()
+    assert fetch_to_node(bucket, "identity", hashes()) == copy
+    fetch_to_node(bucket, "new", hashes(["config.json"]))
+    assert contents(copy) == FILES
+    assert [name for name in server.reads if not name.endswith("config.json")] == []
+
+
+def test_a_use_waits_while_old_copies_are_dropped(bucket: Folder) -> None:
+    copy = fetch_to_node(bucket, "identity", hashes())
+    make_old("identity")
+    user = threading.Thread(target=fetch, args=(bucket.uri, hashes()))
+    with (cache_folder() / "lock").open("r+") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        user.start()
+        user.join(0.5)
+        assert user.is_alive(), "what it is given may be gone in a moment"
+        shutil.rmtree(copy)
+    user.join()
+    assert contents(copy) == FILES
 
 
 def test_a_local_folder_is_never_forgotten(tmp_path: Path) -> None:

@@ -49,11 +49,42 @@ def test_a_wrong_setting_is_named_with_its_full_path(override: str, message: str
         load_run(QUICKSTART, [override])
 
 
-@pytest.mark.parametrize("setting", ["root", "input.path"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "root",
+        "input.path",
+        "training.dataset",
+        "training.base_model",
+        "serving.model",
+        "teacher.model_path",
+        "judge.model_path",
+    ],
+)
 def test_an_address_that_holds_a_key_is_refused_without_showing_it(setting: str) -> None:
-    with pytest.raises(ConfigError, match=setting) as caught:
-        load_run(QUICKSTART, [f"{setting}=s3://AKIA0:secret-value@bucket/x"])
-    assert "secret-value" not in str(caught.value)
+    for secret in ("secret-value", "7secret-value/of/parts"):
+        with pytest.raises(ConfigError, match=setting) as caught:
+            load_run(QUICKSTART, [f"{setting}=s3://AKIA0:{secret}@bucket/x"])
+        assert "secret-value" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/a@b", "hdfs://host:9000/a@b", "s3://b/x?mail=a@b", "/a@b"])
+def test_an_at_sign_elsewhere_in_an_address_is_no_key(address: str) -> None:
+    assert load_run(QUICKSTART, [f"training.base_model={address}"]).training.base_model == address
+
+
+@pytest.mark.parametrize("place", ["/home/someone/models/llama", "~/models/llama", "s3://ward-7/a/llama"])
+def test_a_fingerprint_tells_places_of_models_apart_and_holds_none(place: str) -> None:
+    settings = ("training.base_model", "teacher.model_path")
+    found = [
+        [run.training.fingerprint()["base_model"], run.teacher.fingerprint()["model_path"]]
+        for folder in (place, f"{place}/../other/llama")
+        for run in [load_run(QUICKSTART, [f"{setting}={folder}" for setting in settings])]
+    ]
+    assert all(name.startswith("llama-") and "/" not in name for names in found for name in names)
+    assert found[0] != found[1]
+    run = load_run(QUICKSTART, ["training.base_model=huggyllama/llama-7b"])
+    assert run.training.fingerprint()["base_model"] == "huggyllama/llama-7b"
 
 
 def test_help_answers_within_a_second() -> None:

@@ -11,6 +11,7 @@ import pyarrow.parquet
 from babbling_model import NUM_WORDS, save_babbling_model
 
 from asclepius_ray.artifacts import Folder, read_manifest
+from asclepius_ray.config import told_apart
 
 PROJECT = Path(__file__).parents[1]
 ASCLEPIUS = Path(sys.executable).parent / "asclepius"
@@ -53,7 +54,10 @@ def test_a_served_model_is_asked_for_every_step_and_ends_with_the_run(tmp_path: 
     manifest = read_manifest(Folder(str(root / "dataset")))
     assert manifest.counts == {"input": NUM_ROWS, "ok": NUM_ROWS, "rejected": {}, "failed": {}}
     assert manifest.details["teacher"]["is_offline"] is False
-    assert manifest.details["models"] == [str(tmp_path / "model")]
+    assert manifest.details["models"] == [told_apart(str(tmp_path / "model"))]
+    # What goes out when the dataset is published tells nothing of this machine.
+    for name in ("manifest.json", "README.md"):
+        assert str(tmp_path) not in (root / "dataset" / name).read_text()
     for step in ("note", "question", "answer"):
         usage = manifest.details["usage"][step]
         assert usage["calls"] == NUM_ROWS

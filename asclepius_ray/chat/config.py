@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from asclepius_ray.config import Operational, Section
+from asclepius_ray.config import ModelName, Operational, Section
 
 OFFLINE = "offline"
 OFFLINE_MODEL = "offline-rules"
@@ -56,7 +56,7 @@ class EndpointConfig(Section):
     """The name that goes into the requests; the offline teacher's own where base_url is "offline"."""
     api_key_env: Annotated[str, Operational()] = "OPENAI_API_KEY"
     """The environment variable with the key ("" = no key); the key itself never stands in a run file."""
-    model_path: str = ""
+    model_path: Annotated[str, ModelName()] = ""
     """A model's folder, URI or Hugging Face id: served on the cluster while the run asks it."""
     api_version: Annotated[str, Operational()] = ""
     """Azure's `api-version`; with it base_url ends in /openai/deployments/NAME."""

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
@@ -14,7 +13,7 @@ from asclepius_ray.run import Run
 from asclepius_ray.tokens.tokenizer import train_tokenizer
 from asclepius_ray.training.base_model import fit_together, open_shape, tiny_config
 from asclepius_ray.training.base_model_source import check_base_model, source_folder, weight_files
-from asclepius_ray.training.config import TINY
+from asclepius_ray.training.config import TINY, TrainingConfig
 from asclepius_ray.training.lora import add_adapters
 
 
@@ -39,19 +38,21 @@ def open_base_model(run: Run, rows: list[Row]) -> BaseModel:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(tiny_config(training.tiny, tokenizer, length))
     else:
-        model, tokenizer = _open(training.base_model)
+        model, tokenizer = _open(training)
     details = fit_together(training.base_model, model, tokenizer, length)
     if training.lora is not None:
         add_adapters(model, training.lora, run.seed)
     return BaseModel(_shape(model), tokenizer, not details["plain_chat_template"])
 
 
-def _open(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _open(training: TrainingConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    name = training.base_model
     check_base_model(name)
-    source = source_folder(name, os.environ.get("HF_TOKEN", ""), with_weights=False)
+    source = source_folder(
+        training.base_model_folder or name, os.environ.get("HF_TOKEN", ""), with_weights=False
+    )
     # A Hugging Face id's weights are not fetched for this.
-    is_place = "://" in name or Path(name).expanduser().is_dir()
-    if is_place and not weight_files(source):
+    if training.base_model_is_place and not weight_files(source):
         raise ConfigError(
             f"training.base_model {name!r} has a config.json and no weights (model.safetensors or "
             "pytorch_model.bin, or several with their index); copy the whole folder there"

@@ -77,7 +77,7 @@ def _places(job: str, run: Run) -> list[Place]:
     if "training" in STAGES_OF_JOB[job] and run.training.dataset:
         places.append(Place("training.dataset", run.training.dataset))
     # A name that is no folder here is one of the Hugging Face hub, or a folder of the cluster's image.
-    if "training" in STAGES_OF_JOB[job] and Path(run.training.base_model).is_dir():
+    if "training" in STAGES_OF_JOB[job] and run.training.base_model_folder:
         places.append(Place("training.base_model", run.training.base_model))
     if "serving" in STAGES_OF_JOB[job] and run.serving.model and Path(run.serving.model).is_dir():
         places.append(Place("serving.model", run.serving.model))

@@ -2,7 +2,7 @@
 
 Large files are sent ahead by the library's own machinery (Xet, or LFS where HF_HUB_DISABLE_XET=1 is set);
 nobody sees them before the commit, and what has arrived is not sent again. A new repository is private until
-its commit is there.
+its commit is there; one that holds anything else is never opened, for its history would be open with it.
 """
 
 import json
@@ -50,6 +50,7 @@ class Upload:
     outdated: list[str]
     """What an earlier publication put there, and this one does not hold."""
     additions: list[CommitOperationAdd] = field(default_factory=list)
+    is_committed: bool = False
 
     @property
     def kind(self) -> str:
@@ -66,11 +67,13 @@ def publish_to_hub(
     disable_progress_bars()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     api = HfApi(token=token)
-    with ExitStack() as copies, _explained(api.endpoint):
+    uploads: list[Upload] = []
+    with ExitStack() as copies, _explained(api.endpoint, uploads):
         _check_token(api)
         for publication in publications:
             _check_card(publication)
-        uploads = [_open_repository(api, publication, name, is_public) for publication in publications]
+        for publication in publications:
+            uploads.append(_open_repository(api, publication, name, is_public))
         for upload in uploads:
             folder = upload.publication.folder
             local = Folder(str(copies.enter_context(folder.as_local())))
@@ -79,6 +82,7 @@ def publish_to_hub(
         for upload in uploads:
             progress.begin(f"committing the {upload.kind}")
             _commit(api, upload)
+            upload.is_committed = True
         for upload in uploads:
             if is_public and not upload.is_public:
                 api.update_repo_settings(upload.name, visibility="public", repo_type=upload.kind)
@@ -120,9 +124,34 @@ def _open_repository(api: HfApi, publication: Publication, name: str, is_public:
             f"{address_of(kind, name, api.endpoint)} is open to everybody already; say --public if that is "
             "what you want, or name another repository"
         )
+    if info.private and is_public and not _holds_nothing_else(api, publication, name):
+        raise PublishError(
+            f"{address_of(kind, name, api.endpoint)} is private and holds more than this version of the "
+            f"{kind}: --public would open all that was ever put there; open it by hand at the hub's settings "
+            "if all of it may be seen, or name another repository"
+        )
     head = str(info.sha)
     outdated = _earlier_files(api, name, kind, head, there) - publication.sizes.keys()
     return Upload(publication, name, not info.private, head, sorted(outdated))
+
+
+def _holds_nothing_else(api: HfApi, publication: Publication, name: str) -> bool:
+    """Whether a repository is as the hub makes it, or has this very publication alone on top of that.
+
+    So it is where this command made it just now, or was cut short before.
+    """
+    kind = publication.kind
+    refs = api.list_repo_refs(name, repo_type=kind, include_pull_requests=True)
+    if len(refs.branches) != 1 or refs.tags or refs.pull_requests:
+        return False
+    *later, first = api.list_repo_commits(name, repo_type=kind)
+    files = set(api.list_repo_files(name, repo_type=kind, revision=first.commit_id)) - _NOT_CONTENT
+    return not files and all(commit.title == _title(publication) for commit in later)
+
+
+def _title(publication: Publication) -> str:
+    """The title of a publication's commit."""
+    return f"Publish the {publication.kind}, version {publication.version}"
 
 
 def _earlier_files(api: HfApi, name: str, kind: str, head: str, there: set[str]) -> set[str]:
@@ -180,45 +209,58 @@ def _commit(api: HfApi, upload: Upload) -> None:
     api.create_commit(
         upload.name,
         operations,
-        commit_message=f"Publish the {upload.kind}, version {upload.publication.version}",
+        commit_message=_title(upload.publication),
         repo_type=upload.kind,
         parent_commit=upload.head,
     )
 
 
 @contextmanager
-def _explained(endpoint: str) -> Iterator[None]:
-    """Turns the library's errors into one sentence; none of them holds the key."""
+def _explained(endpoint: str, uploads: list[Upload]) -> Iterator[None]:
+    """Turns the library's errors into one sentence, which says what is there by then and holds no key."""
     try:
         yield
     except AsclepiusError:
         raise
     except HfHubHTTPError as error:
-        raise _refused(endpoint, error) from None
+        raise _refused(endpoint, error, uploads) from None
     except ValueError as error:
         # A name or an object that the hub does not take, such as one beyond the owner's quota.
-        raise PublishError(f"{endpoint} does not take this: {_shortened(str(error))}") from None
+        raise PublishError(
+            f"{endpoint} does not take this: {_shortened(str(error))}; {_so_far(uploads)}"
+        ) from None
     except (httpx2.HTTPError, RuntimeError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         # One file's upload fails as a RuntimeError around the cause.
         cause = error.__cause__ or error
         if isinstance(cause, HfHubHTTPError):
-            raise _refused(endpoint, cause) from None
+            raise _refused(endpoint, cause, uploads) from None
         raise PublishError(
-            f"{endpoint} cannot be reached or broke off ({type(cause).__name__}); nothing is half published: "
+            f"{endpoint} cannot be reached or broke off ({type(cause).__name__}); {_so_far(uploads)}: "
             "say the same command again, what has arrived is not sent a second time; for a hub without Xet "
             "storage set HF_HUB_DISABLE_XET=1"
         ) from None
 
 
-def _refused(endpoint: str, error: HfHubHTTPError) -> PublishError:
+def _refused(endpoint: str, error: HfHubHTTPError, uploads: list[Upload]) -> PublishError:
     status = error.response.status_code
     said = _shortened(error.server_message or "")
     return PublishError(
-        f"{endpoint} refused (HTTP {status}{': ' + said if said else ''}); nothing is half published: "
-        f"{_advice(status)}, and say the same command again"
+        f"{endpoint} refused (HTTP {status}{': ' + said if said else ''}); {_so_far(uploads)}: "
+        f"{_advice(status)}, and say the same command again, which goes on from there"
     )
+
+
+def _so_far(uploads: list[Upload]) -> str:
+    """What is published and what is not, where a publication ends early."""
+    there = [f"the {upload.kind}" for upload in uploads if upload.is_committed]
+    missing = [f"the {upload.kind}" for upload in uploads if not upload.is_committed]
+    if not there:
+        return "nothing is published yet"
+    if not missing:
+        return f"{' and '.join(there)} arrived whole, and whether all may read it is not confirmed"
+    return f"{' and '.join(there)} is published already, {' and '.join(missing)} is not confirmed to be"
 
 
 def _shortened(text: str) -> str:

@@ -4,13 +4,14 @@ Reads manifests, cards and, for their hashes, the files that the manifests list;
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from asclepius_ray.artifacts import MANIFEST_NAME, SUMS_NAME, Folder, Manifest, is_finished, read_manifest
 from asclepius_ray.errors import ConfigError, PublishError
 from asclepius_ray.publish.card import check_card
+from asclepius_ray.training.base_model_origin import ORIGINS
 from asclepius_ray.training.sources import IMPORTED
 
 CARD_NAME = "README.md"
@@ -50,18 +51,23 @@ class Publication:
         return replace(self, folder=folder)
 
 
-def open_run(root: Folder, allow_real_notes: bool) -> None:
-    """A ConfigError if `root` is no run's folder, a PublishError if its notes are real and may not go out."""
+def open_run(root: Folder, ordered: Sequence[str], allow_real_notes: bool) -> None:
+    """A ConfigError if `root` is no run's folder, a PublishError if its notes are real and may not go out.
+
+    A model has learnt what its base model had learnt before: that counts where the model is `ordered`.
+    """
     if not root.exists("run.json"):
         raise ConfigError(f"{root.uri} is not the folder of a run: it has no run.json")
     kinds = {json.loads(root.read_bytes("run.json"))["input"]["kind"]}
-    for artifact in (*JOB_OF, IMPORTED):
+    of_model = ("model", "base_model") if "model" in ordered else ()
+    for artifact in ("dataset", IMPORTED, *of_model):
         if is_finished(root.child(artifact)):
             kinds |= _input_kinds(read_manifest(root.child(artifact)))
     if "notes" in kinds and not allow_real_notes:
         raise PublishError(
-            f'{root.uri} was made from real notes (input.kind = "notes"), and so is what was trained on '
-            "them: neither goes out; if all of its patients' data may be published, say --allow-real-notes"
+            f'{root.uri} was made from real notes (input.kind = "notes", in this run or in that of its data '
+            "set or its base model), and so is what was trained on them: neither goes out; if all of its "
+            "patients' data may be published, say --allow-real-notes"
         )
 
 
@@ -87,6 +93,11 @@ def read_publication(root: Folder, kind: str, allow_unknown_origin: bool) -> Pub
             f"{folder.uri} was trained on a data set from elsewhere (training.dataset), and no manifest "
             "tells whose texts it holds, who wrote them and under which licence: it does not go out; if you "
             "know that it may, say --allow-unknown-origin"
+        )
+    if not allow_unknown_origin and any("source" not in it for it in manifest.details.get(ORIGINS, [])):
+        raise PublishError(
+            f"{folder.uri} began as a base model whose manifest does not tell whose texts it has learnt "
+            "(training.base_model): it does not go out; if you know that it may, say --allow-unknown-origin"
         )
     check_card(text, f"{folder.uri}/{CARD_NAME}", teacher)
     names = [*sorted(manifest.files), MANIFEST_NAME]
@@ -137,5 +148,6 @@ def _teacher_of(rows: Manifest | None) -> str:
 
 
 def _input_kinds(manifest: Manifest) -> set[str]:
-    found = (manifest.made_from.get("input", {}), manifest.details.get("source", {}))
+    origins = [origin.get("source", {}) for origin in manifest.details.get(ORIGINS, [])]
+    found = (manifest.made_from.get("input", {}), manifest.details.get("source", {}), *origins)
     return {values["kind"] for values in found if "kind" in values}

@@ -45,7 +45,7 @@ def publish(root: Folder, order: Order, token: str, progress: Progress, say: Say
         )
     if isinstance(destination, Repository) and not (token or order.dry_run):
         raise ConfigError(f"the environment variable {TOKEN_VARIABLE} is not set; put the hub's key there")
-    open_run(root, order.allow_real_notes)
+    open_run(root, order.kinds, order.allow_real_notes)
     publications = [read_publication(root, kind, order.allow_unknown_origin) for kind in order.kinds]
     _check_files(publications, progress)
     if order.dry_run:

@@ -26,13 +26,14 @@ from transformers.utils.logging import disable_progress_bar
 
 from asclepius_ray.artifacts import Folder, write_sums
 from asclepius_ray.errors import ConfigError
-from asclepius_ray.tokens.chat_template import ensure_chat_template
+from asclepius_ray.tokens.chat_template import ensure_chat_template, writes_the_date
 from asclepius_ray.tokens.rendering import end_token_id
 from asclepius_ray.tokens.tokenizer import train_tokenizer
+from asclepius_ray.training.base_model_origin import ORIGINS, origin_of_rows, origins_of_base
 from asclepius_ray.training.base_model_source import SMALL_SUFFIXES, source_folder
 from asclepius_ray.training.base_model_weights import bring_weights, write_weights
 from asclepius_ray.training.config import TINY, TinyConfig, TrainingConfig
-from asclepius_ray.training.sources import source_folders
+from asclepius_ray.training.sources import rows_manifest, source_folders
 from asclepius_ray.transfers import copy_files
 
 
@@ -50,14 +51,16 @@ def prepare_base_model(
         notes = source_folders(root, training.dataset)["notes"]
         model, tokenizer = make_tiny_model(notes, training.tiny, sequence_length, seed)
         details = _write_small_files(name, model, tokenizer, sequence_length, folder)
+        origins = [origin_of_rows(rows_manifest(root, training.dataset))]
         hashes = write_weights(model, folder)
     else:
-        source = source_folder(name, token)
+        source = source_folder(training.base_model_folder or name, token)
+        origins = origins_of_base(source)
         model, tokenizer = open_shape(name, source)
         details = _write_small_files(name, model, tokenizer, sequence_length, folder)
         hashes = bring_weights(name, source, model, folder)
     write_sums(folder, hashes)
-    return details
+    return {"base_model": training.shown_base_model, ORIGINS: origins, **details}
 
 
 def make_tiny_model(
@@ -169,6 +172,13 @@ def fit_together(
             f"training.base_model {name!r}; lower it"
         )
     plain = ensure_chat_template(tokenizer)
+    if writes_the_date(tokenizer):
+        raise ConfigError(
+            f"training.base_model {name!r}: its chat template writes the day's date (strftime_now), so the "
+            "same example would have other tokens tomorrow; copy the model's folder, put a fixed date in "
+            "place of strftime_now(...) in its chat_template.jinja (if it has none, in chat_template of its "
+            "tokenizer_config.json), and name that folder"
+        )
     end = end_token_id(tokenizer)
     generation = model.generation_config or GenerationConfig()
     known = generation.eos_token_id
@@ -182,4 +192,4 @@ def fit_together(
     generation.do_sample, generation.temperature, generation.top_p, generation.top_k = False, None, None, None
     model.generation_config = generation
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {"base_model": name, "parameters": parameters, "plain_chat_template": plain}
+    return {"parameters": parameters, "plain_chat_template": plain}

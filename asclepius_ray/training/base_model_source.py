@@ -60,12 +60,11 @@ def base_model_identity(name: str) -> str:
 def source_folder(name: str, token: str, with_weights: bool = True) -> Folder:
     """Where the base model's files lie; those of a Hugging Face id are fetched to this machine first.
 
-    `with_weights` = False: the weights are not.
+    A local folder is given by its absolute path: what is relative is an id, whatever lies in this process's
+    working directory. `with_weights` = False: the weights are not fetched.
     """
-    if "://" in name:
+    if "://" in name or (Path(name).is_absolute() and Path(name).is_dir()):
         folder = Folder(name)
-    elif Path(name).expanduser().is_dir():
-        folder = Folder(str(Path(name).expanduser()))
     elif _HUB_ID.fullmatch(name):
         return Folder(_fetch_from_hub(name, token or None, with_weights))
     else:

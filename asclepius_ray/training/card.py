@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asclepius_ray.artifacts import Manifest
+from asclepius_ray.config import shown_name
 from asclepius_ray.training.config import TINY, TrainingConfig
 
 CURVE_POINTS = 8
@@ -80,7 +81,7 @@ def render_card(
     licence = facts.dataset.details.get("source", {}).get("licence", _LICENCE_ELSEWHERE)
     return "\n".join(
         [
-            _FRONT.format(licence=licence["id"], base_model=_base_model_line(facts.training.base_model)),
+            _FRONT.format(licence=licence["id"], base_model=_base_model_line(facts.training)),
             "# A clinical language model\n",
             f"{_origin(facts)}\n",
             _USE.format(prompt=facts.prompt_sha256),
@@ -99,17 +100,9 @@ def render_card(
     )
 
 
-def _base_model_line(name: str) -> str:
-    return "" if name == TINY or _is_place(name) else f"base_model: {name}\n"
-
-
-def _is_place(name: str) -> bool:
-    """Whether a name is a folder or an address: those mean nothing, or too much, to a reader elsewhere."""
-    return "://" in name or name.startswith((".", "/", "~")) or name.count("/") > 1
-
-
-def _shown(name: str) -> str:
-    return name.partition("?")[0].rstrip("/").rsplit("/", 1)[-1] if _is_place(name) else name
+def _base_model_line(training: TrainingConfig) -> str:
+    name = training.base_model
+    return "" if name == TINY or training.base_model_is_place else f"base_model: {name}\n"
 
 
 def _origin(facts: CardFacts) -> str:
@@ -119,11 +112,11 @@ def _origin(facts: CardFacts) -> str:
     how = (
         "all weights trained" if facts.training.lora is None else "adapters trained, merged into the weights"
     )
-    return f"Base model: `{_shown(facts.training.base_model)}` ({size}; {how})."
+    return f"Base model: `{facts.training.shown_base_model}` ({size}; {how})."
 
 
 def _data(facts: CardFacts) -> str:
-    dataset, name = facts.dataset, _shown(facts.training.dataset)
+    dataset, name = facts.dataset, shown_name(facts.training.dataset)
     source = dataset.details.get("source")
     teacher = dataset.details.get("teacher")
     if source is None:

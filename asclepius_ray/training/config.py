@@ -1,10 +1,11 @@
 """The section `[training]`."""
 
+import os
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
-from asclepius_ray.config import Operational, Section
+from asclepius_ray.config import ModelName, Operational, Section, is_place, shown_name
 from asclepius_ray.training.deepspeed_table import check_table
 from asclepius_ray.training.order import accumulation_steps
 
@@ -68,7 +69,7 @@ class LoraConfig(Section):
 class TrainingConfig(Section):
     """What is trained, how and on how many workers."""
 
-    base_model: str = Field(default=TINY, min_length=1)
+    base_model: Annotated[str, ModelName(), Field(min_length=1)] = TINY
     """"tiny" (made from scratch, tokenizer included), or a Hugging Face id, folder or URI."""
     dataset: Annotated[str, Operational()] = ""
     """A file, folder or URI with the columns patient_id, note, question, answer (Parquet, CSV, JSON lines);
@@ -133,6 +134,33 @@ class TrainingConfig(Section):
     """Absent: all weights are trained."""
     deepspeed: dict[str, Any] = Field(default={})
     """Laid over DeepSpeed's configuration; what other settings decide cannot be set here."""
+    _base_model_folder: str = PrivateAttr(default="")
+
+    @model_validator(mode="after")
+    def _find_base_model(self) -> "TrainingConfig":
+        # Once, where the run file is read: a worker has another working directory, and maybe another home.
+        path = os.path.expanduser(self.base_model)  # noqa: PTH111 - leaves the home of nobody as it is
+        if self.base_model != TINY and "://" not in path and os.path.isdir(path):  # noqa: PTH112
+            self._base_model_folder = os.path.abspath(path)  # noqa: PTH100
+        return self
+
+    @property
+    def base_model_folder(self) -> str:
+        """The absolute path of `base_model`, if it was a folder where the run file was read; else "".
+
+        No fingerprint holds it: the same settings are the same from any working directory.
+        """
+        return self._base_model_folder
+
+    @property
+    def base_model_is_place(self) -> bool:
+        """Whether `base_model` is a folder or an address, which others do not have."""
+        return bool(self._base_model_folder) or is_place(self.base_model)
+
+    @property
+    def shown_base_model(self) -> str:
+        """`base_model` as others may see it: of a place the last part alone."""
+        return shown_name(self._base_model_folder or self.base_model)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainingConfig":

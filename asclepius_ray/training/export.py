@@ -124,5 +124,6 @@ def _write_configs(model: PreTrainedModel, folder: Folder, training: TrainingCon
         if model.can_generate():
             model.generation_config.save_pretrained(scratch)
         if training.lora is not None:
-            peft_config(training.lora, training.base_model).save_pretrained(f"{scratch}/{ADAPTER_FOLDER}")
+            base_model = training.shown_base_model
+            peft_config(training.lora, base_model).save_pretrained(f"{scratch}/{ADAPTER_FOLDER}")
         folder.upload(Path(scratch))

@@ -7,6 +7,7 @@ from asclepius_ray.errors import TrainingError
 from asclepius_ray.metric_log import METRICS_NAME
 from asclepius_ray.prompts.rendering import prompt_hash, prompt_text
 from asclepius_ray.tokens.config import TokensConfig
+from asclepius_ray.training.base_model_origin import ORIGINS, origin_of_rows, told_origins
 from asclepius_ray.training.card import CardFacts, render_card
 from asclepius_ray.training.config import TrainingConfig
 from asclepius_ray.training.recorder import summarize
@@ -38,14 +39,17 @@ def finish(
     for name in source.details["tokenizer_files"]:
         model.write_bytes(name, base_model.read_bytes(name))
     model.write_bytes(PROMPT_NAME, prompt_text("instruction").encode())
+    rows = rows_manifest(root, training.dataset)
     facts = CardFacts(
         training=training,
         sequence_length=tokens.sequence_length,
         num_parameters=source.counts["parameters"],
         prompt_sha256=prompt_hash("instruction"),
-        dataset=rows_manifest(root, training.dataset),
+        dataset=rows,
         packages=written.packages,
     )
     model.write_bytes(CARD_NAME, render_card(facts, phases, lines).encode())
-    details |= {"base_model": source.details["base_model"]}
+    # Of the rows first, then of what the base model had learnt before.
+    origins = [origin_of_rows(rows), *told_origins(source)]
+    details |= {"base_model": source.details["base_model"], ORIGINS: origins}
     return write_manifest(model, "model", {"parameters": source.counts["parameters"]}, made_from, details)

@@ -41,19 +41,19 @@ PMC-Patients is under CC BY-NC-SA 4.0, and so is this model. For research only.
 """
 
 
-def write_run(root: Path, kind: str = "case_reports", model_card: str = MODEL_CARD) -> None:
+def write_run(root: Path, kind: str = "case_reports", model_card: str = MODEL_CARD, seed: int = 7) -> None:
     """Writes run.json, dataset and model with their manifests, and what must never leave the run."""
     folder = Folder(str(root))
     run = load_run(str(PROJECT / "jobs/runs/quickstart.toml"), [f"input.kind={kind}"])
     folder.write_bytes("run.json", resolved_json(run).encode())
-    _write_dataset(folder.child("dataset"), kind)
+    _write_dataset(folder.child("dataset"), kind, seed)
     _write_model(folder.child("model"), model_card)
     for name in ("journal/segment-0", "notes/train-00000.parquet", "notes/examples.json", "report.html"):
         folder.write_bytes(name, SECRET_NOTE.encode())
     folder.write_bytes("rejected/rejected-00000.parquet", SECRET_NOTE.encode())
 
 
-def _write_dataset(folder: Folder, kind: str) -> None:
+def _write_dataset(folder: Folder, kind: str, seed: int) -> None:
     rows = {"train": 40, "validation": 4}
     for split, count in rows.items():
         table = pa.table({name: [f"{name} {row}" for row in range(count)] for name in ("note", "answer")})
@@ -72,7 +72,7 @@ def _write_dataset(folder: Folder, kind: str) -> None:
     counts = {"input": 44, "ok": 44, "rejected": {}, "failed": {}}
     card = render_card(CardSource("PMC-Patients.csv", kind, 7, PMC_PATIENTS), counts, details)
     folder.write_bytes("README.md", card.encode())
-    write_manifest(folder, "dataset", counts, {"seed": 7, "input": {"kind": kind}}, details)
+    write_manifest(folder, "dataset", counts, {"seed": seed, "input": {"kind": kind}}, details)
 
 
 def _write_model(folder: Folder, card: str) -> None:

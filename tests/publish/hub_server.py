@@ -29,11 +29,25 @@ class Repository:
     private: bool
     files: dict[str, bytes] = field(default_factory=lambda: {".gitattributes": b"*.parquet filter=lfs\n"})
     commits: list[str] = field(default_factory=lambda: ["0" * 40])
+    titles: dict[str, str] = field(default_factory=dict)
+    """Of every commit but the first."""
+    branches: list[str] = field(default_factory=lambda: ["main"])
     was_public_while_empty: bool = False
 
     @property
     def head(self) -> str:
         return self.commits[-1]
+
+    def at(self, commit: str) -> dict[str, bytes]:
+        """The files then: a repository that others have written to keeps only how it is now."""
+        is_first_of_ours = commit == self.commits[0] and self.titles
+        return {".gitattributes": b""} if is_first_of_ours else self.files
+
+    def told(self, commit: str) -> dict[str, Any]:
+        """A commit as the hub lists it."""
+        title = self.titles.get(commit, "initial commit")
+        date = "2026-01-01T00:00:00.000Z"
+        return {"id": commit, "authors": [{"user": "org"}], "date": date, "title": title, "message": ""}
 
 
 class Hub:
@@ -121,8 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
             siblings = [{"rfilename": path} for path in repository.files]
             identity = {"id": name.partition("/")[2], "sha": repository.head, "private": repository.private}
             self._answer({**identity, "siblings": siblings, "tags": [], "downloads": 0, "likes": 0})
-        elif rest[0] == "tree":
-            self._answer([_tree_entry(path, content) for path, content in repository.files.items()])
+        elif rest[0] in ("tree", "commits", "refs"):
+            self._answer(_history(repository, *rest))
         elif rest[0] == "preupload":
             self._answer({"files": [_preupload(repository, f) for f in json.loads(self._body())["files"]]})
         elif rest[0] == "commit":
@@ -233,6 +247,7 @@ class _Handler(BaseHTTPRequestHandler):
         repository.commits.append(
             hashlib.sha1(repr(sorted(files)).encode() + repository.head.encode()).hexdigest()
         )
+        repository.titles[repository.head] = header["value"]["summary"]
         self._answer({"commitUrl": f"{self.hub.url}/{name}/commit/x", "commitOid": repository.head})
 
     def _resolve(self, path: str) -> None:
@@ -278,6 +293,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+
+
+def _history(repository: Repository, asked: str, revision: str = "") -> object:
+    if asked == "tree":
+        return [_tree_entry(path, content) for path, content in repository.at(revision).items()]
+    if asked == "commits":
+        return [repository.told(commit) for commit in reversed(repository.commits)]
+    refs = [{"name": name, "ref": name, "targetCommit": repository.head} for name in repository.branches]
+    return {"branches": refs, "converts": [], "tags": [], "pullRequests": []}
 
 
 def _tree_entry(path: str, content: bytes) -> dict[str, Any]:

@@ -97,7 +97,9 @@ def test_where_one_commit_is_refused_the_same_command_makes_up_for_it(
     code, said = run_publish([root, "--to", "org/clinic"], hub.environment(), tmp_path)
     assert code == 1, said
     assert "this commit is refused" in said
-    assert "the same command again" in said
+    assert "the dataset is published already, the model is not" in said
+    assert "the same command again, which goes on from there" in said
+    assert published(hub.repositories[DATASET]) == files_of(root, "dataset")
     assert published(hub.repositories[MODEL]) == {}
     num_received = len(hub.received)
     hub.refuse_commit_of = ""
@@ -114,6 +116,63 @@ def test_a_public_repository_is_opened_only_once_it_is_whole(root: Path, hub: Hu
     for repository in hub.repositories.values():
         assert not repository.private
         assert not repository.was_public_while_empty
+
+
+@pytest.mark.parametrize("public", [[], ["--public"]], ids=["private", "public"])
+def test_where_nothing_is_committed_yet_nothing_is_said_to_be(
+    root: Path, hub: Hub, tmp_path: Path, public: list[str]
+) -> None:
+    hub.refuse_commit_of = DATASET
+    code, said = run_publish([root, "--to", "org/clinic", *public], hub.environment(), tmp_path)
+    assert code == 1, said
+    assert "nothing is published yet" in said
+
+
+def test_a_public_publication_of_which_half_is_there_goes_on(root: Path, hub: Hub, tmp_path: Path) -> None:
+    arguments = [root, "--to", "org/clinic", "--public"]
+    hub.refuse_commit_of = MODEL
+    assert run_publish(arguments, hub.environment(), tmp_path)[0] == 1
+    assert all(repository.private for repository in hub.repositories.values())
+    hub.refuse_commit_of = ""
+    code, said = run_publish(arguments, hub.environment(), tmp_path)
+    assert code == 0, said
+    assert not any(repository.private for repository in hub.repositories.values())
+
+
+def test_what_was_published_privately_before_is_never_opened(root: Path, hub: Hub, tmp_path: Path) -> None:
+    arguments = [root, "--to", "org/clinic", "--dataset"]
+    assert run_publish(arguments, hub.environment(), tmp_path)[0] == 0
+    repository, num_received = hub.repositories[DATASET], len(hub.received)
+    write_run(root, seed=8)
+    before = dict(repository.files)
+    code, said = run_publish([*arguments, "--public"], hub.environment(), tmp_path)
+    assert code == 1, said
+    assert "open it by hand" in said
+    assert "another repository" in said
+    assert repository.private
+    assert repository.files == before
+    assert len(hub.received) == num_received
+
+
+@pytest.mark.parametrize("where", ["history", "branch", "first commit"])
+def test_a_private_repository_with_anything_of_others_is_never_opened(
+    root: Path, hub: Hub, tmp_path: Path, where: str
+) -> None:
+    arguments = [root, "--to", "org/clinic", "--model"]
+    if where == "first commit":
+        hub.repositories[MODEL] = Repository(private=True)
+        hub.repositories[MODEL].files["README.md"] = b"of others"
+    else:
+        assert run_publish(arguments, hub.environment(), tmp_path)[0] == 0
+    repository = hub.repositories[MODEL]
+    if where == "history":
+        repository.commits.insert(1, "1" * 40)
+    elif where == "branch":
+        repository.branches.append("drafts")
+    code, said = run_publish([*arguments, "--public"], hub.environment(), tmp_path)
+    assert code == 1, said
+    assert "open it by hand" in said
+    assert repository.private
 
 
 def test_a_repository_that_is_open_already_takes_nothing_without_the_word_public(

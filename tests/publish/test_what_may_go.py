@@ -12,6 +12,7 @@ from asclepius_ray.progress import Progress
 from asclepius_ray.publish.card import check_card
 from asclepius_ray.publish.destination import Repository, parse_destination
 from asclepius_ray.publish.publishing import Order, publish
+from asclepius_ray.training.base_model_origin import ORIGINS
 from asclepius_ray.training.card import CardFacts, render_card
 from asclepius_ray.training.config import TrainingConfig
 
@@ -76,6 +77,35 @@ def test_real_notes_stay_where_they_come_by_a_dataset_from_elsewhere(root: Path,
     train_elsewhere(root, {**origin, "source": {**origin["source"], "kind": "notes"}})
     with pytest.raises(PublishError, match="real notes"):
         publish_to(root, tmp_path / "given", allow_unknown_origin=True)
+
+
+@pytest.mark.parametrize("artifact", ["base_model", "model"])
+def test_real_notes_stay_where_they_come_by_the_base_model(root: Path, tmp_path: Path, artifact: str) -> None:
+    origin = origin_of(root)
+    origins = [origin, {**origin, "source": {**origin["source"], "kind": "notes"}}]
+    start_from(root, artifact, origins)
+    with pytest.raises(PublishError, match=r"real notes.*base model.*--allow-real-notes"):
+        publish_to(root, tmp_path / "given", allow_unknown_origin=True)
+    assert not (tmp_path / "given").exists()
+    publish_to(root, tmp_path / "given", kinds=("dataset",))
+    publish_to(root, tmp_path / "given", allow_real_notes=True)
+    assert (tmp_path / "given" / "model").exists()
+
+
+def test_a_model_whose_base_has_learnt_texts_that_nobody_tells_stays_unless_allowed_by_name(
+    root: Path, tmp_path: Path
+) -> None:
+    start_from(root, "model", [origin_of(root), {}])
+    with pytest.raises(PublishError, match=r"base model.*--allow-unknown-origin"):
+        publish_to(root, tmp_path / "given")
+    publish_to(root, tmp_path / "given", allow_unknown_origin=True)
+
+
+def start_from(root: Path, artifact: str, origins: list[dict[str, Any]]) -> None:
+    """Has the manifest tell what its model had learnt."""
+    folder = Folder(str(root / artifact))
+    folder.write_bytes("config.json", b"{}")
+    write_manifest(folder, artifact, {"parameters": 1}, {"seed": 7}, {ORIGINS: origins})
 
 
 @pytest.mark.parametrize(

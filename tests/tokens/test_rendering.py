@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from asclepius_ray.errors import InputError
 from asclepius_ray.prompts.rendering import render_instruction
-from asclepius_ray.tokens.chat_template import PLAIN_CHAT_TEMPLATE, ensure_chat_template
+from asclepius_ray.tokens.chat_template import PLAIN_CHAT_TEMPLATE, ensure_chat_template, writes_the_date
 from asclepius_ray.tokens.rendering import (
     end_token_id,
     prompt_ids,
@@ -82,6 +82,24 @@ def test_only_a_model_without_a_template_gets_ours() -> None:
     assert own.chat_template == CHATML
     assert ensure_chat_template(bare)
     assert bare.chat_template == PLAIN_CHAT_TEMPLATE
+
+
+@pytest.mark.parametrize(
+    ("date", "is_written"),
+    [
+        ("{{ strftime_now('%d %b %Y') }}", True),
+        ("{{ strftime_now('%-d') }}", True),
+        ("{{ 'new' if strftime_now('%Y') | int > 2024 else 'old' }}", True),
+        ("{% set date_string = date_string | default(strftime_now('%A')) %}{{ date_string }}", True),
+        ("{% macro day() %}{{ strftime_now('%Y-%m-%d') }}{% endmacro %}{{ day() }}", True),
+        ("{% set date_string = date_string | default('26 Jul 2024') %}{{ date_string }}", False),
+        ("{% if strftime_now is defined %}Today{% endif %}", False),
+        ("{% set unused = strftime_now('%Y') %}", False),
+    ],
+)
+def test_a_template_that_writes_the_date_is_known(date: str, is_written: bool) -> None:
+    assert writes_the_date(make_tokenizer(date + CHATML)) is is_written
+    assert not writes_the_date(make_tokenizer())
 
 
 def test_a_saved_tokenizer_renders_the_same_ids(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:

@@ -16,12 +16,13 @@ from moto.server import ThreadedMotoServer
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from asclepius_ray.artifacts import Folder, is_finished, read_sums
+from asclepius_ray.artifacts import Folder, is_finished, read_sums, write_manifest
 from asclepius_ray.config import parse_section
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.progress import Progress
 from asclepius_ray.tokens.config import TokensConfig
 from asclepius_ray.training.base_model import prepare_base_model
+from asclepius_ray.training.base_model_origin import ORIGINS
 from asclepius_ray.training.base_model_source import base_model_identity, check_base_model
 from asclepius_ray.training.config import TrainingConfig
 from asclepius_ray.training.prepared import ensure_artifact
@@ -111,6 +112,73 @@ def test_a_folder_that_is_no_language_model_is_refused(tmp_path: Path) -> None:
         prepare_base_model(Folder(str(tmp_path)), settings(str(source)), 128, 0, "")
     assert str(source) in str(failed.value)
     assert "\n" not in str(failed.value)
+
+
+def test_a_template_that_writes_the_date_is_refused_with_the_file_to_change(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    save_foreign_model(source)
+    template = source / "chat_template.jinja"
+    template.write_text("{{ strftime_now('%d %b %Y') }}" + template.read_text())
+    with pytest.raises(ConfigError, match=r"strftime_now.*chat_template\.jinja"):
+        prepare_base_model(Folder(str(tmp_path)), settings(str(source)), 128, 0, "")
+
+
+@pytest.mark.parametrize("name", ["models/llama", "~/models/llama"])
+def test_a_folder_is_the_one_that_the_run_file_meant_wherever_it_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    save_foreign_model(tmp_path / "models" / "llama")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    training = settings(name)
+    # As a worker has them: there lies another model under this name, which may be the hub's too.
+    for folder in ("elsewhere", "empty"):
+        (tmp_path / folder).mkdir()
+    save_foreign_model(tmp_path / "elsewhere" / "models" / "llama", positions=64)
+    for folder in ("elsewhere", "empty"):
+        monkeypatch.chdir(tmp_path / folder)
+        monkeypatch.setenv("HOME", str(tmp_path / folder))
+        root = Folder(str(tmp_path / folder / "root"))
+        moved = pickle.loads(pickle.dumps(training))
+        details = prepare_base_model(root, moved, 128, 0, "")
+        assert details["base_model"] == "llama"
+        assert moved.fingerprint() == settings(name).fingerprint()
+
+
+def test_a_folder_that_the_loading_machine_lacks_is_never_sought_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_foreign_model(tmp_path / "models" / "llama")
+    monkeypatch.chdir(tmp_path)
+    training = settings("models/llama")
+    (tmp_path / "models").rename(tmp_path / "gone")
+    with pytest.raises(ConfigError, match="no folder on the machine that loads it"):
+        prepare_base_model(Folder(str(tmp_path / "root")), training, 128, 0, "")
+
+
+def test_a_hub_id_is_no_folder_that_a_worker_happens_to_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = settings("models/llama")
+    save_foreign_model(tmp_path / "models" / "llama")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "ENDPOINT", NOBODY_LISTENS)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ConfigError, match="is not in the cache"):
+        prepare_base_model(Folder(str(tmp_path / "root")), training, 128, 0, "")
+
+
+@pytest.mark.parametrize("artifact", ["model", "base_model"])
+def test_whose_texts_a_base_model_of_ours_has_learnt_is_told_on(tmp_path: Path, artifact: str) -> None:
+    source = Folder(str(tmp_path / "source"))
+    save_foreign_model(source.local_path)
+    origin = {"source": {"name": "ward.csv", "kind": "notes"}, "teacher": {"model": "some-teacher"}}
+    for details, expected in (({ORIGINS: [origin]}, [origin]), ({}, [{}])):
+        write_manifest(source, artifact, {}, {}, details)
+        found = prepare_base_model(Folder(str(tmp_path)), settings(source.uri), 128, 0, "")
+        assert found[ORIGINS] == expected
+    (source.local_path / "manifest.json").unlink()
+    assert prepare_base_model(Folder(str(tmp_path)), settings(source.uri), 128, 0, "")[ORIGINS] == []
 
 
 def prepared(root: Path, source: str) -> Path:

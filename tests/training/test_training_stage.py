@@ -15,7 +15,7 @@ import torch
 from artefacts import CHATML, note_of, save_foreign_model, write_inputs
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from asclepius_ray.artifacts import Folder, Manifest, is_finished, read_manifest
+from asclepius_ray.artifacts import Folder, Manifest, is_finished, read_manifest, write_manifest
 from asclepius_ray.config import parse_section
 from asclepius_ray.errors import StageChangedError, TrainingError
 from asclepius_ray.progress import Progress
@@ -24,6 +24,7 @@ from asclepius_ray.tokens.config import TokensConfig
 from asclepius_ray.tokens.reference_logits import read_reference
 from asclepius_ray.tokens.rendering import prompt_ids, render_example
 from asclepius_ray.tokens.store import open_documents
+from asclepius_ray.training.base_model_origin import ORIGINS
 from asclepius_ray.training.batches import collate, summed_loss
 from asclepius_ray.training.config import TrainingConfig
 from asclepius_ray.training.phases import load_phases
@@ -271,6 +272,8 @@ def test_a_model_folder_gets_adapters_under_zero_3_in_16_bits(ray_cluster: str, 
     root = Folder(str(tmp_path / "root"))
     write_inputs(root, train_rows=16)
     save_foreign_model(tmp_path / "foreign")
+    learnt = {"source": {"name": "ward.csv", "kind": "notes"}}
+    write_manifest(Folder(str(tmp_path / "foreign")), "model", {}, {}, {ORIGINS: [learnt]})
     training = settings(
         base_model=str(tmp_path / "foreign"),
         zero_stage=3,
@@ -286,6 +289,12 @@ def test_a_model_folder_gets_adapters_under_zero_3_in_16_bits(ray_cluster: str, 
         read_manifest(folder).files
     )
     assert "adapters trained, merged into the weights" in folder.read_bytes("README.md").decode()
+    # Its own rows, of which nothing is known, and what the base model had learnt.
+    assert read_manifest(folder).details[ORIGINS] == [{}, learnt]
+    adapter = json.loads(folder.read_bytes("adapter/adapter_config.json"))
+    assert adapter["base_model_name_or_path"] == "foreign"
+    for name in folder.names():
+        assert str(tmp_path).encode() not in folder.read_bytes(name), name
     assert not torch.allclose(
         logits_of(folder.local_path), logits_of(root.child("base_model").local_path), atol=0.1
     )
