@@ -103,9 +103,8 @@ def _one_by_one(states_1HTD: States, options: dict[str, Any]) -> torch.Tensor:
     lengths = options["cu_seq_lens_q"].diff().tolist()
     parts_1HTD = []
     # Split and not sliced: the gradient of each slice would be as long as the whole.
-    for query_1HTD, key_1HTD, value_1HTD in zip(
-        *(states.split(lengths, 2) for states in states_1HTD), strict=True
-    ):
+    split = (torch.split(states, lengths, 2) for states in states_1HTD)
+    for query_1HTD, key_1HTD, value_1HTD in zip(*split, strict=True):
         mask_TT = _window_mask(query_1HTD.shape[2], options.get("sliding_window"), query_1HTD.device)
         part_1HTD = torch.nn.functional.scaled_dot_product_attention(
             query_1HTD,
