@@ -1,10 +1,9 @@
-"""A real training with validations that ends a phase early, unbroken and resumed, and what is seen of it."""
+"""A real training with validations that ends a phase early, and what is seen of it."""
 
 import json
 import math
 import re
 import time
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -118,26 +117,6 @@ def test_the_exported_model_has_the_loss_of_the_last_validation(unbroken: tuple[
     with torch.no_grad():
         loss = summed_loss(model, collate(packed, rows)).item() / packed.loss_tokens(rows)
     assert loss == pytest.approx(of_phase(read_lines(root), 2, "validation_loss")[-1][1], abs=1e-4)
-
-
-def test_a_training_that_was_interrupted_decides_the_same(
-    unbroken: tuple[Folder, Seen], tmp_path: Path
-) -> None:
-    """Ctrl-C after the best validation: what was seen of it comes from the checkpoint, of any ZeRO stage."""
-    root, lines = Folder(str(tmp_path)), read_lines(unbroken[0])
-    write_inputs(root)
-    last_step = of_phase(lines, 1, "loss")[-1][0]
-    with pytest.raises(KeyboardInterrupt):
-        run(root, 2, Seen(interrupt_at=last_step - 1))
-    assert len(of_phase(read_lines(root), 1, "loss")) < len(of_phase(lines, 1, "loss")) + 1
-    run(root, 2, Seen())
-    again = read_lines(root)
-    for key in ("loss", "validation_loss", "gradient_norm"):
-        for number in (1, 2):
-            expected = of_phase(lines, number, key)
-            found = of_phase(again, number, key)
-            assert [step for step, _ in found] == [step for step, _ in expected]
-            assert [value for _, value in found] == pytest.approx([value for _, value in expected], rel=2e-3)
 
 
 def test_every_step_has_its_figures_and_a_phase_its_validations(unbroken: tuple[Folder, Seen]) -> None:

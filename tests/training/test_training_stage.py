@@ -1,21 +1,17 @@
-"""The whole stage on a real cluster: interrupted, killed, resumed; from scratch and from a model folder."""
+"""The whole stage on a real cluster, from scratch and from a model folder; what interrupts it is drilled."""
 
 import json
-import os
 import shutil
-import signal
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from artefacts import CHATML, note_of, save_foreign_model, write_inputs
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from asclepius_ray.artifacts import Folder, Manifest, is_finished, read_manifest, write_manifest
+from asclepius_ray.artifacts import MANIFEST_NAME, Folder, Manifest, read_manifest, write_manifest
 from asclepius_ray.config import parse_section
 from asclepius_ray.errors import StageChangedError, TrainingError
 from asclepius_ray.progress import Progress
@@ -57,37 +53,6 @@ def read_metrics(root: Folder) -> list[dict[str, Any]]:
     return [json.loads(line) for line in root.child("training").read_bytes("metrics.jsonl").splitlines()]
 
 
-class InterruptingProgress(Progress):
-    """Does `act` once, when the training has done so many steps."""
-
-    def __init__(self, at_step: int, act: Callable[[], None]) -> None:
-        super().__init__()
-        self.at_step, self.act, self.acted = at_step, act, False
-
-    def update(self, done: int, total: int = 0, detail: str = "") -> None:
-        if done >= self.at_step and not self.acted:
-            self.acted = True
-            self.act()
-
-
-def press_ctrl_c() -> None:
-    """Soon: when the main thread waits again, as it mostly does."""
-    # Ray Train puts its own handler in place where a test calls it in the main thread.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
-
-
-def kill_a_worker() -> None:
-    """Kills one training worker of the cluster that this process has started."""
-    workers = [
-        child
-        for child in psutil.Process().children(recursive=True)
-        if any("RayTrainWorker" in part for part in child.cmdline())
-    ]
-    assert workers
-    os.kill(workers[0].pid, signal.SIGKILL)
-
-
 def plain_training(root: Folder, training: TrainingConfig) -> list[float]:
     """The losses of the same training by a plain loop in this process: what the run must amount to."""
     model = AutoModelForCausalLM.from_pretrained(root.child("base_model").local_path)
@@ -116,45 +81,34 @@ def logits_of(folder: Path) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def interrupted_root(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """A training that met Ctrl-C and left a checkpoint; for copies alone."""
-    root = Folder(str(tmp_path_factory.mktemp("interrupted")))
+def trained_root(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """A finished training; for copies alone."""
+    root = Folder(str(tmp_path_factory.mktemp("trained")))
     write_inputs(root)
-    with pytest.raises(KeyboardInterrupt):
-        run(root, settings(), InterruptingProgress(3, press_ctrl_c))
+    run(root, settings(), Progress())
     return root
 
 
-def copy_of(root: Folder, target: Path) -> Folder:
+def interrupted_copy(root: Folder, target: Path) -> Folder:
+    """The root as a training leaves it that ended before its export."""
     shutil.copytree(root.local_path, target)
-    return Folder(str(target))
+    copy = Folder(str(target))
+    copy.child("training").delete(MANIFEST_NAME)
+    copy.child("model").clear()
+    return copy
 
 
-@pytest.fixture(scope="module")
-def resumed_root(interrupted_root: Folder, tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """A training that met Ctrl-C, was called again, lost a worker and went on to its end."""
-    root = copy_of(interrupted_root, tmp_path_factory.mktemp("resumed") / "root")
-    seen = len([line for line in read_metrics(root) if "loss" in line])
-    assert not is_finished(root.child("training"))
-    killing = InterruptingProgress(seen + 3, kill_a_worker)
-    run(root, settings(), killing)
-    assert killing.acted
-    return root
-
-
-def test_an_interrupted_and_killed_training_ends_as_an_unbroken_plain_loop(resumed_root: Folder) -> None:
-    lines = [line for line in read_metrics(resumed_root) if "loss" in line]
-    expected = plain_training(resumed_root, settings())
+def test_a_training_amounts_to_a_plain_loop(trained_root: Folder) -> None:
+    lines = [line for line in read_metrics(trained_root) if "loss" in line]
+    expected = plain_training(trained_root, settings())
     assert len(expected) > 10
     assert [line["step"] for line in lines] == list(range(1, len(expected) + 1))
     assert [line["loss"] for line in lines] == pytest.approx(expected, abs=2e-4)
 
 
-def test_an_interrupted_training_does_not_go_on_with_other_rows(
-    interrupted_root: Folder, tmp_path: Path
-) -> None:
+def test_an_interrupted_training_does_not_go_on_with_other_rows(trained_root: Folder, tmp_path: Path) -> None:
     """Neither where the store is there, nor where it is lost, nor where only the checkpoint knows of it."""
-    root = copy_of(interrupted_root, tmp_path / "root")
+    root = interrupted_copy(trained_root, tmp_path / "root")
     before = read_manifest(root.child("tokens")).identity
     write_inputs(root, train_rows=26)
     with pytest.raises(
@@ -174,8 +128,8 @@ def test_an_interrupted_training_does_not_go_on_with_other_rows(
         run(root, settings(), Progress())
 
 
-def test_the_losses_fall_in_both_phases(resumed_root: Folder) -> None:
-    manifest = read_manifest(resumed_root.child("training"))
+def test_the_losses_fall_in_both_phases(trained_root: Folder) -> None:
+    manifest = read_manifest(trained_root.child("training"))
     notes, instructions = manifest.details["phases"]
     assert (notes["phase"], instructions["phase"]) == ("notes", "instructions")
     for phase in (notes, instructions):
@@ -184,13 +138,13 @@ def test_the_losses_fall_in_both_phases(resumed_root: Folder) -> None:
     assert manifest.counts["steps"] == notes["steps"] + instructions["steps"]
 
 
-def test_no_more_checkpoints_are_kept_than_asked_for(resumed_root: Folder) -> None:
-    names = {name.split("/")[0] for name in resumed_root.child("training").names() if "step-" in name}
+def test_no_more_checkpoints_are_kept_than_asked_for(trained_root: Folder) -> None:
+    names = {name.split("/")[0] for name in trained_root.child("training").names() if "step-" in name}
     assert len(names) == settings().keep_checkpoints
 
 
-def test_the_model_folder_opens_and_is_the_trained_one(resumed_root: Folder) -> None:
-    model, base = resumed_root.child("model"), resumed_root.child("base_model")
+def test_the_model_folder_opens_and_is_the_trained_one(trained_root: Folder) -> None:
+    model, base = trained_root.child("model"), trained_root.child("base_model")
     assert {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json"} <= set(
         model.names()
     )
@@ -198,20 +152,20 @@ def test_the_model_folder_opens_and_is_the_trained_one(resumed_root: Folder) -> 
     assert model.read_bytes("tokenizer.json") == base.read_bytes("tokenizer.json")
     assert model.read_bytes("chat_template.jinja") == base.read_bytes("chat_template.jinja")
     assert not torch.allclose(logits_of(model.local_path), logits_of(base.local_path), atol=0.1)
-    packed = load_phases(resumed_root.child("tokens").local_path, LENGTH, settings(), SEED)[-1].validation
+    packed = load_phases(trained_root.child("tokens").local_path, LENGTH, settings(), SEED)[-1].validation
     rows = range(len(packed))
     with torch.no_grad():
         opened = AutoModelForCausalLM.from_pretrained(model.local_path)
         loss = summed_loss(opened, collate(packed, rows)).item() / packed.loss_tokens(rows)
-    assert loss == pytest.approx(read_metrics(resumed_root)[-1]["validation_loss"], abs=1e-4)
+    assert loss == pytest.approx(read_metrics(trained_root)[-1]["validation_loss"], abs=1e-4)
 
 
-def test_the_model_folder_tells_what_it_is(resumed_root: Folder) -> None:
-    model = resumed_root.child("model")
+def test_the_model_folder_tells_what_it_is(trained_root: Folder) -> None:
+    model = trained_root.child("model")
     card = model.read_bytes("README.md").decode()
-    last = [line["loss"] for line in read_metrics(resumed_root) if "loss" in line][-1]
+    last = [line["loss"] for line in read_metrics(trained_root) if "loss" in line][-1]
     assert f"{last:.4f}" in card
-    assert read_manifest(resumed_root.child("dataset")).identity in card
+    assert read_manifest(trained_root.child("dataset")).identity in card
     manifest = read_manifest(model)
     assert {"README.md", "reference_logits.safetensors", "SHA256SUMS"} <= set(manifest.files)
     for name in ("model.safetensors", "config.json"):
@@ -224,8 +178,8 @@ def test_the_model_folder_tells_what_it_is(resumed_root: Folder) -> None:
     assert torch.allclose(found, stored[1], atol=1e-3)
 
 
-def test_generation_stops_at_the_end_token_of_an_answer(resumed_root: Folder) -> None:
-    folder = resumed_root.child("model").local_path
+def test_generation_stops_at_the_end_token_of_an_answer(trained_root: Folder) -> None:
+    folder = trained_root.child("model").local_path
     tokenizer = AutoTokenizer.from_pretrained(folder)
     example = render_example(tokenizer, note_of(1), "Which drug?", "Iron.", LENGTH)
     assert example is not None
@@ -233,24 +187,24 @@ def test_generation_stops_at_the_end_token_of_an_answer(resumed_root: Folder) ->
     assert example.input_ids[-1] in stops
 
 
-def test_the_token_store_holds_every_row(resumed_root: Folder) -> None:
-    counts = read_manifest(resumed_root.child("tokens")).counts
+def test_the_token_store_holds_every_row(trained_root: Folder) -> None:
+    counts = read_manifest(trained_root.child("tokens")).counts
     assert counts["instructions/train"]["rows"] == 24
     for found in counts.values():
         assert found["documents"] + sum(found["dropped"].values()) >= found["rows"] > 0
         assert 0 < found["loss_tokens"] < found["tokens"]
 
 
-def test_a_finished_training_is_not_run_again(resumed_root: Folder) -> None:
-    before = (resumed_root.child("model").local_path / "model.safetensors").stat()
-    manifest = run(resumed_root, settings(), Progress())
-    assert manifest == read_manifest(resumed_root.child("model"))
-    assert (resumed_root.child("model").local_path / "model.safetensors").stat() == before
+def test_a_finished_training_is_not_run_again(trained_root: Folder) -> None:
+    before = (trained_root.child("model").local_path / "model.safetensors").stat()
+    manifest = run(trained_root, settings(), Progress())
+    assert manifest == read_manifest(trained_root.child("model"))
+    assert (trained_root.child("model").local_path / "model.safetensors").stat() == before
 
 
-def test_a_finished_training_with_other_settings_says_which(resumed_root: Folder) -> None:
+def test_a_finished_training_with_other_settings_says_which(trained_root: Folder) -> None:
     with pytest.raises(StageChangedError, match="settings: 'of a test' -> 'others'"):
-        train(resumed_root, TOKENS, settings(), SEED, Progress(), {"settings": "others"})
+        train(trained_root, TOKENS, settings(), SEED, Progress(), {"settings": "others"})
 
 
 def test_a_store_without_a_train_document_is_refused(tmp_path: Path) -> None:
@@ -309,7 +263,7 @@ def test_a_model_folder_gets_adapters_under_zero_3_in_16_bits(ray_cluster: str, 
     assert tokenizer.decode(ids[mask]).endswith("<|stop|>")
 
 
-def test_no_thread_is_left_behind_by_a_training(resumed_root: Folder) -> None:
+def test_no_thread_is_left_behind_by_a_training(trained_root: Folder) -> None:
     assert not [
         thread for thread in threading.enumerate() if thread.name == "ray-train" and thread.is_alive()
     ]
