@@ -1,6 +1,7 @@
 """A run that is stopped, killed or starved says so, leaves nothing half-made, and goes on when repeated."""
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -152,6 +153,31 @@ def test_a_stopped_training_saves_and_goes_on_from_the_step_it_had_reached(tmp_p
     after = [line for line in metrics.read_text().splitlines() if '"loss"' in line]
     assert after[: len(before)] == before
     assert len(after) > len(before)
+
+
+def test_a_training_whose_driver_is_killed_goes_on_from_its_newest_checkpoint(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    longer = (
+        "training.checkpoint_steps=3",
+        "training.phases=[{kind='notes', epochs=30, learning_rate=1e-3}]",
+    )
+    assert end_of(start(root, "synthesize"))[0] == 0
+    process = start(root, "train", *longer)
+    training = Folder(str(root / "training"))
+    wait_until(lambda: bool(committed_steps(training)), process)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert alive == [], "the killed run left processes behind"
+    kept = committed_steps(training)[0]
+    code, output = end_of(start(root, "train", *longer), 200)
+    assert code == 0, output
+    assert f"2 workers begin after step {kept}" in output
+    metrics = [json.loads(line) for line in (root / "training" / "metrics.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in metrics if "loss" in line]
+    assert steps == list(range(1, len(steps) + 1))
+    assert len(steps) > kept
 
 
 def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(tmp_path: Path) -> None:

@@ -111,6 +111,23 @@ def test_ten_kills_on_two_then_one_then_two_workers_change_no_bit(
     assert result.model == unbroken.model
 
 
+def test_a_run_that_goes_on_with_other_micro_batches_reads_the_same_rows_and_learns_the_same(
+    prepared: Folder, unbroken: Result, tmp_path: Path
+) -> None:
+    root = Folder(str(tmp_path / "root"))
+    copy_prepared(prepared, root)
+    with pytest.raises(KeyboardInterrupt):
+        run(root, settings(), Watch(act=Kills(root, [], 20, random.Random(1))), STEP_SECONDS)
+    reached = committed_steps(root.child("training"))[0]
+    assert 20 <= reached < len(unbroken.consumed)
+    watch = Watch()
+    run(root, settings(workers=1, micro_batch=1), watch)
+    assert watch.starts == [{"workers": 1, "step": reached}]
+    result = result_of(root)
+    assert result.consumed == unbroken.consumed
+    assert result.losses == pytest.approx(unbroken.losses, abs=1e-3)
+
+
 @pytest.fixture
 def bucket() -> Iterator[str]:
     """The address of a server that speaks S3, with an empty bucket."""
