@@ -18,7 +18,7 @@ quickstart: $(RUNTIME)
 	$(BIN)/asclepius run pipeline jobs/runs/quickstart.toml
 
 test: $(TOOLS)
-	$(BIN)/pytest tests --ignore=tests/drills --ignore=tests/benchmarks -n 2 --dist loadfile
+	$(BIN)/pytest tests --ignore=tests/drills --ignore=tests/benchmarks -n 2 --dist loadfile --no-loadscope-reorder
 
 drills: $(TOOLS)
 	$(BIN)/pytest tests/drills --timeout 900

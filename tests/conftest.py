@@ -19,6 +19,32 @@ PROJECT = Path(__file__).resolve().parents[1]
 SHARED_DATA = PROJECT.parent / "shared" / "data"
 
 
+LONGEST_FIRST = (
+    "test_pipeline.py",
+    "test_stage.py",
+    "test_serving_stage.py",
+    "test_doctor.py",
+    "test_training_stage.py",
+    "test_whole_synthesis.py",
+    "test_export.py",
+    "test_seeing.py",
+    "test_submit.py",
+    "test_checkpoint_exactness.py",
+    "test_openai_surface.py",
+    "test_desk_losses.py",
+    "test_served_teacher.py",
+)
+"""Files of more than a minute: one that begins last would leave a core without work."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        name = item.path.name
+        return LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST)
+
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[str]:
     """The address of a cluster of two nodes with four logical CPUs each; the driver is connected."""

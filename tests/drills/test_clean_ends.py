@@ -129,55 +129,47 @@ def test_a_killed_run_is_repeated_to_the_same_dataset_byte_for_byte(
     assert alive == [], "the killed run left processes behind"
 
 
-def test_a_stopped_training_saves_and_goes_on_from_the_step_it_had_reached(tmp_path: Path) -> None:
+def test_a_training_that_is_stopped_and_then_killed_goes_on_from_where_it_was(tmp_path: Path) -> None:
     root = tmp_path / "root"
-    longer = (
-        # No checkpoint but the one that the signal asks for.
-        "training.checkpoint_steps=0",
-        "training.phases=[{kind='notes', epochs=30, learning_rate=1e-3}]",
-    )
+    longer = "training.phases=[{kind='notes', epochs=25, learning_rate=1e-3}]"
     assert end_of(start(root, "synthesize"))[0] == 0
-    process = start(root, "train", *longer)
-    metrics = root / "training" / "metrics.jsonl"
+    # No checkpoint but the one that the signal asks for.
+    process = start(root, "train", longer, "training.checkpoint_steps=0")
+    metrics, training = root / "training" / "metrics.jsonl", Folder(str(root / "training"))
     wait_until(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 6, process)
     process.send_signal(signal.SIGTERM)
     code, output = end_of(process, 60)
     assert code == 130, output
-    before = [line for line in metrics.read_text().splitlines() if '"loss"' in line]
-    assert committed_steps(Folder(str(root / "training"))) == [len(before)]
+    before = step_lines(metrics)
+    assert committed_steps(training) == [len(before)]
     assert not is_finished(Folder(str(root / "model")))
-    code, output = end_of(start(root, "train", *longer), 200)
-    assert code == 0, output
-    assert f"2 workers begin after step {len(before)}" in output
-    assert is_finished(Folder(str(root / "model")))
-    after = [line for line in metrics.read_text().splitlines() if '"loss"' in line]
-    assert after[: len(before)] == before
-    assert len(after) > len(before)
 
-
-def test_a_training_whose_driver_is_killed_goes_on_from_its_newest_checkpoint(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    longer = (
-        "training.checkpoint_steps=3",
-        "training.phases=[{kind='notes', epochs=30, learning_rate=1e-3}]",
-    )
-    assert end_of(start(root, "synthesize"))[0] == 0
-    process = start(root, "train", *longer)
-    training = Folder(str(root / "training"))
-    wait_until(lambda: bool(committed_steps(training)), process)
-    children = psutil.Process(process.pid).children(recursive=True)
+    process = start(root, "train", longer, "training.checkpoint_steps=3")
+    wait_until(lambda: committed_steps(training)[0] > len(before), process)
+    workers = [one for one in psutil.Process(process.pid).children(recursive=True) if is_training(one)]
     process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(children, timeout=60)
-    assert alive == [], "the killed run left processes behind"
+    assert len(workers) == 2
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert alive == [], "the killed run left workers behind, which go on training"
     kept = committed_steps(training)[0]
-    code, output = end_of(start(root, "train", *longer), 200)
+
+    code, output = end_of(start(root, "train", longer), 200)
     assert code == 0, output
     assert f"2 workers begin after step {kept}" in output
-    metrics = [json.loads(line) for line in (root / "training" / "metrics.jsonl").read_text().splitlines()]
-    steps = [line["step"] for line in metrics if "loss" in line]
-    assert steps == list(range(1, len(steps) + 1))
-    assert len(steps) > kept
+    assert is_finished(Folder(str(root / "model")))
+    after = step_lines(metrics)
+    assert after[: len(before)] == before
+    assert [json.loads(line)["step"] for line in after] == list(range(1, len(after) + 1))
+    assert len(after) > kept > len(before)
+
+
+def step_lines(metrics: Path) -> list[str]:
+    return [line for line in metrics.read_text().splitlines() if '"loss"' in line]
+
+
+def is_training(process: psutil.Process) -> bool:
+    return any("RayTrainWorker" in part for part in process.cmdline())
 
 
 def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(tmp_path: Path) -> None:
