@@ -45,7 +45,8 @@ def export_once(rank: int, way: str, stage: int, folder: str) -> None:
     """On each rank: opens the model under DeepSpeed and saves it in one of the two ways."""
     from asclepius_ray.training.config import TrainingConfig
     from asclepius_ray.training.engine import start_engine
-    from asclepius_ray.training.export import export_model
+    from asclepius_ray.training.export import GIGABYTE, write_shards
+    from asclepius_ray.training.export_plan import model_sources, plan_shards
 
     table = {"zero_optimization": {"stage3_gather_16bit_weights_on_model_save": True}} if stage == 3 else {}
     training = TrainingConfig(
@@ -54,7 +55,10 @@ def export_once(rank: int, way: str, stage: int, folder: str) -> None:
     engine = start_engine(Path(folder) / "base", training)
     target = Path(folder) / f"{way}-{stage}"
     if way == "streaming":
-        grown, seconds = growth_mb(lambda: export_model(engine.module, Folder(str(target)), training))
+        # The weights alone, as in the other way: the forward pass for the reference logits holds no more
+        # than any step of the training.
+        shards = plan_shards(model_sources(engine.module), training.export_shard_gb * GIGABYTE, "model")
+        grown, seconds = growth_mb(lambda: write_shards(shards, Folder(str(target))))
     else:
         grown, seconds = growth_mb(lambda: engine.save_16bit_model(str(target)))
     Path(folder, f"{way}-{stage}-{rank}.json").write_text(json.dumps([grown, seconds]))
