@@ -77,4 +77,13 @@ def test_settings_that_do_not_go_together_are_refused(values: dict[str, object],
 
 @pytest.mark.parametrize("change", [{"zero_stage": 1}, {"precision": "fp32"}, {"global_batch": 4}])
 def test_gradients_are_added_up_in_32_bits_or_not_at_all(change: dict[str, object]) -> None:
-    settings(**{"zero_stage": 0, "precision": "bf16", "micro_batch": 2, "global_batch": 5, **change})
+    in_16_bits: dict[str, object] = {
+        "zero_stage": 0,
+        "precision": "bf16",
+        "micro_batch": 2,
+        "global_batch": 5,
+        "workers": 2,
+    }
+    with pytest.raises(ConfigError, match="set zero_stage = 1"):
+        settings(**in_16_bits)
+    settings(**{**in_16_bits, **change})
