@@ -8,8 +8,8 @@ from served_models import save_tiny_model
 from transformers import LlamaForCausalLM
 
 from asclepius_ray.errors import ServingError
-from asclepius_ray.serving.logits_check import check_logits
-from asclepius_ray.serving.transformers_engine import TransformersEngine
+from asclepius_ray.serving.engines.logits_check import check_logits
+from asclepius_ray.serving.engines.transformers_engine import TransformersEngine
 from asclepius_ray.tokens.reference_logits import REFERENCE_NAME, pack_reference, reference_rows
 
 

@@ -5,7 +5,7 @@ import random
 import pytest
 from served_models import TEXTS
 
-from asclepius_ray.serving.text_stream import StopFilter, TokenDecoder
+from asclepius_ray.serving.surface.text_stream import StopFilter, TokenDecoder
 from asclepius_ray.tokens.tokenizer import train_tokenizer
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import Request
 
-from asclepius_ray.serving.api_errors import ApiError
+from asclepius_ray.serving.surface.api_errors import ApiError
 
 HEALTH_PATH = "/health"
 LONGEST_BODY_BYTES = 4 << 20

@@ -19,10 +19,34 @@ class GenerationRequest:
     max_new_tokens: int
     temperature: float = 0.0
     top_p: float = 1.0
+    seed: int | None = None
+    """The same seed gives a request that runs alone the same tokens again; None draws one."""
+    top_logprobs: int | None = None
+    """With the log-probability of each token and of so many likeliest ones; None = without any."""
+    adapter: str = ""
+    """The name of a LoRA adapter that the engine was started with; empty = the model itself."""
 
     @property
     def is_greedy(self) -> bool:
         return self.temperature < GREEDY_BELOW_TEMPERATURE
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """The natural log-probability of a token under the model's own distribution, before any sampling."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+    """The likeliest ids at this place with theirs, the likeliest first."""
+
+
+@dataclass(frozen=True)
+class TokenChunk:
+    """New tokens of one answer, in order."""
+
+    ids: list[int]
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    """One for each id where the request asked for them."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +55,12 @@ class EngineStats:
 
     running_requests: int
     generated_tokens: int
+    waiting_requests: int = 0
+    """Taken in, and without a place in a batch yet."""
+    cache_tokens: int = 0
+    """How many tokens the cache of keys and values holds."""
+    cache_use: float = 0.0
+    """The share of it that is in use, from 0 to 1."""
 
 
 class EngineError(ServingError):
@@ -48,7 +78,7 @@ class Engine(Protocol):
     def end_token_ids(self) -> frozenset[int]:
         """The ids that end an answer; the engine yields the one that it stopped at."""
 
-    def stream(self, request: GenerationRequest) -> AsyncGenerator[list[int], None]:
+    def stream(self, request: GenerationRequest) -> AsyncGenerator[TokenChunk, None]:
         """Yields new ids as they come, several at once when the reader lags; closing it cancels.
 
         Raises EngineError when the engine fails or no longer takes requests.

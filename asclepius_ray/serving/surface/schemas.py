@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
-from asclepius_ray.serving.api_errors import ApiError, invalid_value
+from asclepius_ray.serving.surface.api_errors import ApiError, invalid_value
 
 # What OpenAI's API knows and this surface does not: allowed only with the value that changes nothing.
 NEUTRAL_VALUES: dict[str, tuple[object, ...]] = {

@@ -19,8 +19,8 @@ from transformers.generation.continuous_batching.requests import GenerationOutpu
 from transformers.utils.logging import disable_progress_bar
 
 from asclepius_ray.errors import ServingError
-from asclepius_ray.serving.engine import EngineError, EngineStats, GenerationRequest
-from asclepius_ray.serving.logits_check import check_logits
+from asclepius_ray.serving.engines.engine import EngineError, EngineStats, GenerationRequest, TokenChunk
+from asclepius_ray.serving.engines.logits_check import check_logits
 
 PAGE_TOKENS = 32
 CPU_BATCH_TOKENS = 256
@@ -98,7 +98,7 @@ class TransformersEngine:
         """Ids that the model knows: a larger one would end the engine, not only its request."""
         return int(self._model.get_input_embeddings().num_embeddings)
 
-    async def stream(self, request: GenerationRequest) -> AsyncGenerator[list[int], None]:
+    async def stream(self, request: GenerationRequest) -> AsyncGenerator[TokenChunk, None]:
         queue = self._router.open(request.request_id)
         try:
             self._add(request)
@@ -112,7 +112,7 @@ class TransformersEngine:
                 new_ids = output.generated_tokens[num_seen:]
                 num_seen += len(new_ids)
                 if new_ids:
-                    yield new_ids
+                    yield TokenChunk(new_ids)
                 if output.status == RequestStatus.FINISHED:
                     return
         finally:

@@ -10,8 +10,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from asclepius_ray.serving.engine import Engine, GenerationRequest
-from asclepius_ray.serving.text_stream import Decoding, StopFilter, TokenDecoder
+from asclepius_ray.serving.engines.engine import Engine, GenerationRequest
+from asclepius_ray.serving.surface.text_stream import Decoding, StopFilter, TokenDecoder
 
 # A child of Ray Serve's logger: its lines go to the replica's log file, and not to the console.
 _audit = logging.getLogger("ray.serve.asclepius.audit")
@@ -49,8 +49,8 @@ async def stream_text(
     decoder, stop_filter = TokenDecoder(tokenizer), StopFilter(stops)
     try:
         async with aclosing(engine.stream(answer.request)) as chunks:
-            async for ids in chunks:
-                text = _take(engine, answer, ids, decoder, stop_filter)
+            async for chunk in chunks:
+                text = _take(engine, answer, chunk.ids, decoder, stop_filter)
                 if text:
                     yield text
                 if stop_filter.stopped:

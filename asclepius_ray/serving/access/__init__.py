@@ -1,0 +1,1 @@
+"""Who may ask: keys, their scopes and limits, and what is written down of each request."""

@@ -1,0 +1,1 @@
+"""How much is taken in at a time: tokens that fit, time that is left."""

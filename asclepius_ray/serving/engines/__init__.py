@@ -1,0 +1,1 @@
+"""The engines: token ids in, a stream of token ids out."""
