@@ -14,12 +14,12 @@ from ray.serve.schema import LoggingConfig
 from transformers import AutoTokenizer
 
 from asclepius_ray.errors import ConfigError, ServingError
+from asclepius_ray.serving.access.gate import hash_key
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.engines.engine import GenerationRequest
-from asclepius_ray.serving.access.gate import hash_key
+from asclepius_ray.serving.engines.transformers_engine import TransformersEngine
 from asclepius_ray.serving.model_source import fetch_model, locate_model
 from asclepius_ray.serving.surface.surface import ServedModel, build_surface
-from asclepius_ray.serving.engines.transformers_engine import TransformersEngine
 from asclepius_ray.tokens.chat_template import ensure_chat_template
 from asclepius_ray.tokens.rendering import end_token_id
 

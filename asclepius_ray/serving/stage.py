@@ -23,9 +23,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from asclepius_ray.errors import ConfigError, ServingError
 from asclepius_ray.progress import Progress
+from asclepius_ray.serving.access.gate import hash_key
 from asclepius_ray.serving.application import ApplicationSettings, build_application, require_key
 from asclepius_ray.serving.config import ServingConfig
-from asclepius_ray.serving.access.gate import hash_key
 from asclepius_ray.serving.model_source import locate_model
 
 POLL_SECONDS = 0.2

@@ -8,10 +8,10 @@ from typing import Any
 
 from fastapi.responses import StreamingResponse
 
+from asclepius_ray.serving.access.gate import Receive, Scope, Send
+from asclepius_ray.serving.engines.engine import EngineError
 from asclepius_ray.serving.surface.api_errors import ApiError
 from asclepius_ray.serving.surface.completions import Answer
-from asclepius_ray.serving.engines.engine import EngineError
-from asclepius_ray.serving.access.gate import Receive, Scope, Send
 
 DONE = "data: [DONE]\n\n"
 

@@ -19,11 +19,11 @@ from fastapi.responses import JSONResponse, Response
 from jinja2 import TemplateError
 
 from asclepius_ray.errors import InputError
+from asclepius_ray.serving.access.gate import HEALTH_PATH, Gate, read_body
+from asclepius_ray.serving.engines.engine import Engine, EngineError, GenerationRequest
 from asclepius_ray.serving.surface.api_errors import ApiError, context_length_exceeded
 from asclepius_ray.serving.surface.completions import Answer, stream_text
-from asclepius_ray.serving.engines.engine import Engine, EngineError, GenerationRequest
 from asclepius_ray.serving.surface.event_stream import EventStreamResponse, chat_events
-from asclepius_ray.serving.access.gate import HEALTH_PATH, Gate, read_body
 from asclepius_ray.serving.surface.schemas import ChatMessage, parse_chat_body, parse_clinical_body
 from asclepius_ray.tokens.rendering import prompt_ids, shorten_note
 
