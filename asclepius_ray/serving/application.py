@@ -6,6 +6,7 @@ A request goes from Serve's proxy straight to the replica that generates: there 
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -13,12 +14,14 @@ from ray import serve
 from ray.serve.schema import LoggingConfig
 from transformers import AutoTokenizer
 
+from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import ConfigError, ServingError
 from asclepius_ray.serving.access.gate import hash_key
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.engines.engine import GenerationRequest
 from asclepius_ray.serving.engines.transformers_engine import TransformersEngine
 from asclepius_ray.serving.model_source import fetch_model, locate_model
+from asclepius_ray.serving.parity import check_token_ids
 from asclepius_ray.serving.surface.surface import ServedModel, build_surface
 from asclepius_ray.tokens.chat_template import ensure_chat_template
 from asclepius_ray.tokens.rendering import end_token_id
@@ -90,6 +93,8 @@ class ModelReplica:
         self._settings = settings
         folder = fetch_model(locate_model(settings.model))
         self._tokenizer = _load_tokenizer(folder)
+        if Path(folder).is_dir():
+            check_token_ids(Folder(folder), self._tokenizer)
         config = settings.serving
         end_ids = frozenset({end_token_id(self._tokenizer), self._tokenizer.eos_token_id})
         self._engine = _start_engine(config, folder, end_ids, settings.gpu_share)

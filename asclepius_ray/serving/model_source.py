@@ -14,12 +14,10 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from asclepius_ray.artifacts import MANIFEST_NAME, Folder, is_finished, read_manifest
 from asclepius_ray.errors import ServingError
 from asclepius_ray.node_cache import UNKNOWN, fetch_to_node
-from asclepius_ray.prompts.rendering import prompt_hash
+from asclepius_ray.serving.parity import check_files
 
 CONFIG_NAME = "config.json"
-PROMPT_NAME = "instruction_prompt.txt"
 HUB_TIMEOUT_SECONDS = 5.0
-WEIGHT_SUFFIXES = (".safetensors", ".bin")
 _HUGGING_FACE_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
@@ -45,37 +43,15 @@ def locate_model(model: str) -> str:
 
 def fetch_model(located: str) -> str:
     """A folder on this node, or the Hugging Face id as it is; what differs from its manifest is refused."""
-    if _is_hugging_face_id(located):
+    if is_hugging_face_id(located):
         return located
     folder = Folder(located)
     if not folder.is_local:
         folder = Folder(str(_fetch_to_cache(folder)))
     elif not folder.exists(CONFIG_NAME):
         raise ServingError(f"{located} is not on the node of the replica; use a shared folder or a URI")
-    check_parity(folder)
+    check_files(folder)
     return str(folder.local_path)
-
-
-def check_parity(folder: Folder) -> None:
-    """Refuses a model that was trained with another instruction prompt, or changed since its export.
-
-    The weights are left out, their hashes would take minutes.
-    """
-    if folder.exists(PROMPT_NAME):
-        found = hashlib.sha256(folder.read_bytes(PROMPT_NAME)).hexdigest()
-        if found != prompt_hash("instruction"):
-            raise ServingError(
-                f"{folder.uri} was trained with another instruction prompt than this version serves "
-                f"({found[:12]}, here {prompt_hash('instruction')[:12]}); serve it with the version that "
-                "trained it, or train it again"
-            )
-    if not is_finished(folder):
-        return
-    for name, digest in read_manifest(folder).files.items():
-        if not name.endswith(WEIGHT_SUFFIXES) and (not folder.exists(name) or folder.sha256(name) != digest):
-            raise ServingError(
-                f"{folder.uri}/{name} is not what the training exported; restore it, or train again"
-            )
 
 
 def _located_folder(model: str, folder: Folder) -> str:
@@ -96,7 +72,8 @@ def _is_cached(model: str) -> bool:
     return True
 
 
-def _is_hugging_face_id(located: str) -> bool:
+def is_hugging_face_id(located: str) -> bool:
+    """Whether a located model is an id of the hub, and no folder or URI."""
     return "://" not in located and not Path(located).is_absolute()
 
 

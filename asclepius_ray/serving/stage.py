@@ -21,12 +21,14 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus, LoggingConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import ConfigError, ServingError
 from asclepius_ray.progress import Progress
 from asclepius_ray.serving.access.gate import hash_key
 from asclepius_ray.serving.application import ApplicationSettings, build_application, require_key
 from asclepius_ray.serving.config import ServingConfig
-from asclepius_ray.serving.model_source import locate_model
+from asclepius_ray.serving.model_source import is_hugging_face_id, locate_model
+from asclepius_ray.serving.parity import unchecked_parts
 
 POLL_SECONDS = 0.2
 START_TIMEOUT_SECONDS = 3600.0
@@ -76,6 +78,8 @@ def serve_until_stopped(
     models: Mapping[str, str], config: ServingConfig, api_key: str, progress: Progress
 ) -> None:
     """Serves until SIGTERM or Ctrl-C raises in this thread; says the addresses and every change of state."""
+    for name, model in models.items():
+        _warn_of_unchecked(name, locate_model(model), progress)
     with open_models(models, config, api_key, progress) as base_urls:
         progress.end()
         for name, base_url in base_urls.items():
@@ -88,6 +92,20 @@ def serve_until_stopped(
             if found != state and state:
                 progress.say(found)
             state = found
+
+
+def _warn_of_unchecked(name: str, located: str, progress: Progress) -> None:
+    """Says what of a model from elsewhere nobody can compare with its training."""
+    parts = (
+        ["prompt", "tokenizer", "weights"]
+        if is_hugging_face_id(located)
+        else unchecked_parts(Folder(located))
+    )
+    if parts:
+        progress.say(
+            f"warning: {name} came without the {' and '.join(parts)} of a training by this system to compare "
+            "with: it is served as it is, under this version's instruction prompt"
+        )
 
 
 def _deploy(targets: list[serve.RunTarget]) -> None:

@@ -14,7 +14,7 @@ class Caller:
 
 @dataclass
 class Account:
-    """Made by the gate for each request (`request.state.account`), filled on the way, written down at the end."""
+    """Made by the gate for each request (its `state.account`), filled on the way, written down at its end."""
 
     request_id: str
     route: str
