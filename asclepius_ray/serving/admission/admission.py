@@ -29,7 +29,7 @@ class Ticket:
         self._account.completion_tokens += num_tokens
 
     def close(self, outcome: str) -> None:
-        """Gives the place back; the first call counts. `outcome`: stop, length, cancelled, deadline, error."""
+        """Gives the place back; the first call counts. `outcome` is one word: stop, error, …"""
         if not self._is_open:
             return
         self._is_open = False
