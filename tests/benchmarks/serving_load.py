@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import statistics
+import sys
 import time
 from dataclasses import asdict, dataclass, field
 
@@ -92,7 +93,7 @@ def main() -> None:
     told = asdict(load)
     first = told.pop("first_token_seconds")
     told["first_token_p50_seconds"] = statistics.median(first) if first else None
-    print(json.dumps(told))
+    sys.stdout.write(json.dumps(told) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The servers of the serving benchmark, each a process of its own on the same model: bare vLLM, ours, Ray's."""
+"""The servers of the serving benchmark, each a process of its own: bare vLLM's, ours, ray.serve.llm."""
 
 import os
 import secrets
