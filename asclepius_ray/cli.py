@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec
 import typer
 from rich.console import Console
 
+from asclepius_ray import key_commands
 from asclepius_ray.errors import AsclepiusError, ConfigError, Interrupted
 
 if TYPE_CHECKING:
@@ -355,6 +356,14 @@ def teacher(
     if api_key_env and not key:
         raise ConfigError(f"the environment variable {api_key_env} is not set; put the key there")
     serve_forever(host, port, key, parse_faults(fault or []), _say)
+
+
+keys = typer.Typer(
+    help="Makes, shows and revokes the keys of an endpoint, while it serves.", no_args_is_help=True
+)
+app.add_typer(keys, name="keys")
+for _name, _command in key_commands.COMMANDS.items():
+    keys.command(_name)(guarded(_command))
 
 
 def _say(line: str) -> None:

@@ -118,8 +118,9 @@ def serve(run: Run, progress: Progress) -> None:
     model = run.serving.model or run.folder.child("model").uri
     if not run.serving.model:
         require_artifact(run.folder, "model", "train")
+    serving = run.serving.model_copy(update={"keys": run.serving.keys or run.folder.child("keys.json").uri})
     with ray_session(progress):
-        serve_until_stopped({run.name: model}, run.serving, read_secret(run.serving.api_key_env), progress)
+        serve_until_stopped({run.name: model}, serving, read_secret(serving.api_key_env), progress)
 
 
 def _purpose(run: Run, job: str) -> str:

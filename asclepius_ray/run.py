@@ -66,6 +66,7 @@ class Run(Section):
             ("training.dataset", self.training.dataset),
             ("training.base_model", self.training.base_model),
             ("serving.model", self.serving.model),
+            ("serving.keys", self.serving.keys),
             ("teacher.model_path", self.teacher.model_path),
             ("judge.model_path", self.judge.model_path),
         ):

@@ -15,13 +15,16 @@ from ray.serve.schema import LoggingConfig
 from transformers import AutoTokenizer
 
 from asclepius_ray.artifacts import Folder
-from asclepius_ray.errors import ConfigError, ServingError
-from asclepius_ray.serving.access.gate import hash_key
+from asclepius_ray.errors import ServingError
+from asclepius_ray.serving.access.access import check_somebody_may_ask, open_access
+from asclepius_ray.serving.access.keys import hash_key
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.engines.engine import GenerationRequest
 from asclepius_ray.serving.engines.transformers_engine import TransformersEngine
+from asclepius_ray.serving.meters import Meters
 from asclepius_ray.serving.model_source import fetch_model, locate_model
 from asclepius_ray.serving.parity import check_token_ids
+from asclepius_ray.serving.ray_meters import RayMirror
 from asclepius_ray.serving.surface.surface import ServedModel, build_surface
 from asclepius_ray.tokens.chat_template import ensure_chat_template
 from asclepius_ray.tokens.rendering import end_token_id
@@ -52,9 +55,10 @@ class ApplicationSettings(BaseModel):
 def build_application(settings: ApplicationSettings) -> serve.Application:
     """The application to run; the replicas never see the key itself."""
     config = settings.serving
-    key_hash = settings.api_key_sha256 or hash_key(
-        require_key(config, os.environ.get(config.api_key_env, ""))
-    )
+    key_hash = settings.api_key_sha256
+    if not key_hash:
+        key = require_key(config, os.environ.get(config.api_key_env, ""))
+        key_hash = hash_key(key) if key else ""
     deployment: Any = ModelReplica
     configured = deployment.options(
         num_replicas=config.replicas,
@@ -66,14 +70,9 @@ def build_application(settings: ApplicationSettings) -> serve.Application:
 
 
 def require_key(config: ServingConfig, api_key: str) -> str:
-    """The key, or a ConfigError that says how to make one."""
-    if api_key.strip():
-        return api_key.strip()
-    raise ConfigError(
-        f"serving.api_key_env: the environment variable {config.api_key_env} is empty, and a model is never "
-        f"served without a key; make one: export {config.api_key_env}="
-        "$(python -c 'import secrets; print(secrets.token_urlsafe(32))')"
-    )
+    """The operator's key, empty where the file of keys is enough; else a ConfigError says how to make one."""
+    check_somebody_may_ask(config, api_key)
+    return api_key.strip()
 
 
 @serve.deployment(
@@ -103,7 +102,15 @@ class ModelReplica:
     def __serve_build_asgi_app__(self) -> Any:
         config = self._settings.serving
         model = ServedModel(self._settings.name, self._engine, self._tokenizer, config.max_new_tokens)
-        application = build_surface(model, self._settings.api_key_sha256, config.max_concurrent_requests)
+        replica = serve.get_replica_context()
+        access = open_access(
+            config,
+            self._settings.api_key_sha256,
+            Meters(RayMirror()),
+            replica.replica_id.unique_id,
+            within_serve=True,
+        )
+        application = build_surface(model, access)
         application.router.lifespan_context = self._lifespan
         return application
 

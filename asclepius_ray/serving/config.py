@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from asclepius_ray.config import Operational, Section
+from asclepius_ray.serving.access.cross_origin import ANY_ORIGIN, is_origin
 
 
 class ServingConfig(Section):
@@ -18,10 +19,41 @@ class ServingConfig(Section):
     port: Annotated[int, Operational(), Field(ge=0, le=65535)] = 8000
     """0 = any free port."""
     api_key_env: Annotated[str, Operational()] = "ASCLEPIUS_API_KEY"
-    """The environment variable with the key that clients must send."""
+    """The environment variable with the operator's key: it may do everything, without limits. It may be
+    empty where there is a file of keys."""
+    keys: Annotated[str, Operational()] = ""
+    """The file of the keys that `asclepius keys` makes, or the folder with its `keys.json`; a path that every
+    node sees, or a URI. Empty = that of the run's root."""
+    cors_origins: Annotated[tuple[str, ...], Operational()] = ()
+    """Origins whose pages may ask from a browser, as "https://ehr.example"; "*" = all, none by default."""
+    audit: Annotated[str, Operational()] = ""
+    """A folder for the audit lines, a file a day and replica; without it they are in the replicas' logs."""
+    tls_certificate: Annotated[str, Operational()] = ""
+    """A PEM file: the certificate and those between it and its root. With it HTTPS is served, alone."""
+    tls_key: Annotated[str, Operational()] = ""
+    """A PEM file: the private key of the certificate, without a password."""
     replicas: Annotated[int, Operational(), Field(ge=1)] = 1
     use_gpu: Annotated[bool, Operational()] = False
-    max_concurrent_requests: Annotated[int, Operational(), Field(ge=1)] = 64
-    """Of one replica; beyond it a request is answered with 429 and Retry-After."""
+    max_concurrent_requests: Annotated[int, Operational(), Field(ge=1)] = 256
+    """Open requests of one replica, whatever their size: a bound for their bodies in memory. As a rule tokens
+    decide before it. Beyond it a request is answered with 429 and Retry-After."""
+    admission_tokens: Annotated[int, Operational(), Field(ge=0)] = 0
+    """Prompts and longest answers that a replica takes in at a time, queued ones included; 0 = what its
+    engine can run, and a queue of max_queue_seconds."""
+    max_queue_seconds: Annotated[float, Operational(), Field(ge=0, allow_inf_nan=False)] = 5.0
+    """A request that would wait longer for its place, at the measured rate, is refused at once."""
     max_new_tokens: Annotated[int, Operational(), Field(ge=1)] = 400
     """The longest answer where a request names no max_tokens; the paper's 400."""
+
+    @model_validator(mode="after")
+    def _check_access(self) -> "ServingConfig":
+        for origin in self.cors_origins:
+            if not is_origin(origin):
+                raise ValueError(
+                    f"cors_origins: {origin!r} is no origin; write it as a browser does, scheme and host "
+                    'without a path, as "https://ehr.example" or "http://localhost:3000", or '
+                    f'"{ANY_ORIGIN}" for all'
+                )
+        if "://" in self.audit:
+            raise ValueError("audit: lines cannot be added to a file in a bucket; name a local folder")
+        return self

@@ -24,7 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import ConfigError, ServingError
 from asclepius_ray.progress import Progress
-from asclepius_ray.serving.access.gate import hash_key
+from asclepius_ray.serving.access.keys import hash_key
 from asclepius_ray.serving.application import ApplicationSettings, build_application, require_key
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.model_source import is_hugging_face_id, locate_model
@@ -59,7 +59,11 @@ def open_models(
     try:
         settings = {
             name: ApplicationSettings(
-                name=name, model=model, serving=config, api_key_sha256=hash_key(key), gpu_share=gpu_share
+                name=name,
+                model=model,
+                serving=config,
+                api_key_sha256=hash_key(key) if key else "",
+                gpu_share=gpu_share,
             )
             for name, model in located.items()
         }

@@ -5,17 +5,27 @@ from typing import Any
 from fastapi.responses import JSONResponse
 
 RETRY_AFTER_SECONDS = 1
+NOT_KEPT = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class ApiError(Exception):
     """One refused request: its status, what is wrong, and the parameter that it is about."""
 
-    def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        param: str | None = None,
+        retry_after_seconds: int = RETRY_AFTER_SECONDS,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
         self.param = param
+        self.retry_after_seconds = retry_after_seconds
+        """Of a 429 or 503: from then on the same request is likely to be taken."""
 
     @property
     def kind(self) -> str:
@@ -29,9 +39,9 @@ class ApiError(Exception):
         return {"error": fields}
 
     def response(self) -> JSONResponse:
-        headers = {}
+        headers = dict(NOT_KEPT)
         if self.status in (429, 503):
-            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+            headers["Retry-After"] = str(self.retry_after_seconds)
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         return JSONResponse(self.body, status_code=self.status, headers=headers)

@@ -1,6 +1,7 @@
 """The HTTP surface of one model: OpenAI's chat completions, and the clinical route.
 
-GET  /health                 open; 200 while the engine answers
+GET  /health/live            open
+GET  /health/ready           open; 200 while the engine answers
 GET  /v1/models
 POST /v1/chat/completions    streamed or whole
 POST /v1/clinical/answers    {note, question} -> {answer, model, usage, note_was_shortened}
@@ -19,7 +20,8 @@ from fastapi.responses import JSONResponse, Response
 from jinja2 import TemplateError
 
 from asclepius_ray.errors import InputError
-from asclepius_ray.serving.access.gate import HEALTH_PATH, Gate, read_body
+from asclepius_ray.serving.access.access import Access
+from asclepius_ray.serving.access.gate import LIVE_PATH, READY_PATH, Gate, read_body
 from asclepius_ray.serving.engines.engine import Engine, EngineError, GenerationRequest
 from asclepius_ray.serving.surface.api_errors import ApiError, context_length_exceeded
 from asclepius_ray.serving.surface.completions import Answer, stream_text
@@ -42,20 +44,23 @@ class ServedModel:
     created: int = field(default_factory=lambda: int(time.time()))
 
 
-def build_surface(model: ServedModel, api_key_sha256: str, max_concurrent_requests: int) -> FastAPI:
+def build_surface(model: ServedModel, access: Access) -> FastAPI:
     """The web application of one replica."""
     # No generated documentation: its routes would answer before the key is looked at.
     application = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    application.add_middleware(
-        Gate, api_key_sha256=api_key_sha256, max_concurrent_requests=max_concurrent_requests
-    )
+    application.add_middleware(Gate, access=access)
     for kind, handler in _ERROR_HANDLERS.items():
         application.add_exception_handler(kind, handler)
 
-    @application.get(HEALTH_PATH)
-    async def health() -> Response:
+    @application.get(LIVE_PATH)
+    async def live() -> Response:
+        return JSONResponse({"status": "live"})
+
+    @application.get(READY_PATH)
+    async def ready() -> Response:
         model.engine.check()
-        return JSONResponse({"status": "ready", **asdict(model.engine.stats())})
+        keys = access.keys.trouble or "current"
+        return JSONResponse({"status": "ready", "keys": keys, **asdict(model.engine.stats())})
 
     @application.get("/v1/models")
     async def list_models() -> Response:
