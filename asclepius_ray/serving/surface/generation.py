@@ -88,7 +88,7 @@ def plan(
 
 
 def derive_seed(seed: int | None, index: int) -> int | None:
-    """The seed itself for the first choice, so that it says what n = 1 says; one of their own for the others."""
+    """The seed itself for the first choice, so that it says what n = 1 says; others get their own."""
     if seed is None or index == 0:
         return seed
     digest = hashlib.sha256(f"{seed}/{index}".encode()).digest()
@@ -107,7 +107,7 @@ def room_for_answer(
 
 
 async def generate(answering: Answering, ticket: Ticket) -> AsyncGenerator[Progress, None]:
-    """Yields pieces as they come, the last of each choice with its finish reason; closing cancels all."""
+    """Pieces as they come, the last of each choice with its finish reason; closing cancels all."""
     streams = [_pieces(answering.model.engine, choice, ticket) for choice in answering.choices]
     pieces = streams[0] if len(streams) == 1 else _merged(streams)
     async with aclosing(pieces):

@@ -27,7 +27,8 @@ class ChunkFrame:
     def chunk(self, index: int, content: str, logprobs: str = "null", finish_reason: str = "") -> str:
         """One event; `content` and `logprobs` are JSON already."""
         reason = f'"{finish_reason}"' if finish_reason else "null"
-        return f'{self._head}{{"index":{index},{content},"logprobs":{logprobs},"finish_reason":{reason}}}{self._tail}'
+        fields = f'"index":{index},{content},"logprobs":{logprobs},"finish_reason":{reason}'
+        return f"{self._head}{{{fields}}}{self._tail}"
 
     def closing(self) -> bytes:
         """The usage where it was asked for, and the end of the stream."""

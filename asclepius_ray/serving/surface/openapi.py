@@ -58,7 +58,7 @@ def _shown_path(route: ApiRoute) -> str:
 def _schemas(routes: Sequence[ApiRoute], model_names: Sequence[str]) -> dict[str, Any]:
     bodies = [route.request for route in routes if route.request is not None]
     given = [ErrorBody, *(model for route in routes for model in _given_models(route))]
-    every = list(dict.fromkeys([*bodies, *given]))
+    every: list[type[BaseModel]] = list(dict.fromkeys([*bodies, *given]))
     _, found = models_json_schema([(model, "validation") for model in every], ref_template=REF_TEMPLATE)
     schemas: dict[str, Any] = found["$defs"]
     for body in bodies:
@@ -100,15 +100,16 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
 
 
 def _responses(route: ApiRoute) -> dict[str, Any]:
-    content: dict[str, Any] = {"schema": _reference(route.response) if route.response else {"type": "string"}}
+    any_kind = {"type": "object" if route.content_type == "application/json" else "string"}
+    content: dict[str, Any] = {"schema": _reference(route.response) if route.response else any_kind}
     if route.response_example is not None:
         content["example"] = route.response_example
     contents = {route.content_type: content}
     if route.events:
-        kinds = [_reference(kind) for kind in (*route.events, ErrorBody)]
+        events: list[type[BaseModel]] = [*route.events, ErrorBody]
         contents["text/event-stream"] = {
             "schema": {"type": "string", "description": "data: lines of JSON, then data: [DONE]"},
-            "x-events": kinds,
+            "x-events": [_reference(kind) for kind in events],
         }
     described: dict[str, Any] = {"200": {"description": "The answer.", "content": contents}}
     behind_key = () if route.is_open else ERRORS_BEHIND_THE_KEY

@@ -1,4 +1,4 @@
-"""A planned request → its response: admitted, generated for as long as its client waits, sent whole or in events.
+"""A planned request → its response: admitted, generated while its client waits, sent whole or in events.
 
 The place of the request is given back in every ending, in the same coroutine that took it.
 """

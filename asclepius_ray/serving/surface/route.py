@@ -16,7 +16,7 @@ Whole = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True)
 class ApiRoute:
-    """A documented route; exactly one of `answers` (one response) and `streams` (sends by itself) is given."""
+    """A documented route: either `answers` (gives one response) or `streams` (sends by itself)."""
 
     method: str
     path: str

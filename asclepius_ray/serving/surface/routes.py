@@ -1,4 +1,4 @@
-"""Every route of the surface with its words and examples; `surface.py` mounts them, `openapi.py` shows them."""
+"""Every route of the surface with its words and examples; `surface.py` mounts, `openapi.py` shows them."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -147,8 +147,8 @@ def _clinical_routes(models: Mapping[str, ServedModel], name: str) -> list[ApiRo
             "POST",
             "/v1/clinical/answers",
             "A question about a note, answered",
-            "The note and the question are put into the prompt that the model was trained with; the answer is "
-            "the likeliest one. Give `question` or `task`.",
+            "The note and the question are put into the prompt that the model was trained with; the "
+            "answer is the likeliest one. Give `question` or `task`.",
             streams=partial(answer_clinical, models),
             request=ClinicalBody,
             request_examples=_clinical_examples(),
