@@ -12,12 +12,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from ray import serve
 from ray.serve.schema import LoggingConfig
+from starlette.middleware import Middleware
 from transformers import AutoTokenizer
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import ServingError
 from asclepius_ray.serving.access.access import check_somebody_may_ask, open_access
+from asclepius_ray.serving.access.gate import Gate
 from asclepius_ray.serving.access.keys import hash_key
+from asclepius_ray.serving.admission.admission import Admission
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.engines.engine import GenerationRequest
 from asclepius_ray.serving.engines.transformers_engine import TransformersEngine
@@ -25,7 +28,8 @@ from asclepius_ray.serving.meters import Meters
 from asclepius_ray.serving.model_source import fetch_model, locate_model
 from asclepius_ray.serving.parity import check_token_ids
 from asclepius_ray.serving.ray_meters import RayMirror
-from asclepius_ray.serving.surface.surface import ServedModel, build_surface
+from asclepius_ray.serving.surface.served_model import ServedModel
+from asclepius_ray.serving.surface.surface import build_surface
 from asclepius_ray.tokens.chat_template import ensure_chat_template
 from asclepius_ray.tokens.rendering import end_token_id
 
@@ -101,7 +105,6 @@ class ModelReplica:
 
     def __serve_build_asgi_app__(self) -> Any:
         config = self._settings.serving
-        model = ServedModel(self._settings.name, self._engine, self._tokenizer, config.max_new_tokens)
         replica = serve.get_replica_context()
         access = open_access(
             config,
@@ -110,7 +113,10 @@ class ModelReplica:
             replica.replica_id.unique_id,
             within_serve=True,
         )
-        application = build_surface(model, access)
+        budget = Admission(self._engine.max_context_tokens * config.max_concurrent_requests)
+        name = self._settings.name
+        model = ServedModel(name, self._engine, self._tokenizer, config.max_new_tokens, budget)
+        application = build_surface({name: model}, [Middleware(Gate, access=access)])
         application.router.lifespan_context = self._lifespan
         return application
 

@@ -6,8 +6,7 @@ route is unknown. Each request gets an account (`request.state.account`), and at
 
 import asyncio
 
-from fastapi import Request
-from fastapi.responses import Response
+from starlette.responses import Response
 
 from asclepius_ray.serving.access.access import Access
 from asclepius_ray.serving.access.account import Account, Caller
@@ -203,11 +202,6 @@ class _Answer:
             elif raw in present:
                 continue
             headers.append((raw, value.encode()))
-
-
-async def read_body(request: Request) -> bytes:
-    """The whole body; the gate has an eye on its size and its pace."""
-    return b"".join([part async for part in request.stream()])
 
 
 def _path(scope: Scope) -> str:

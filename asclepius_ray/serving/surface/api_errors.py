@@ -2,14 +2,17 @@
 
 from typing import Any
 
-from fastapi.responses import JSONResponse
+from starlette.responses import JSONResponse
 
 RETRY_AFTER_SECONDS = 1
 NOT_KEPT = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class ApiError(Exception):
-    """One refused request: its status, what is wrong, and the parameter that it is about."""
+    """One refused request: its status, what is wrong, and the parameter that it is about.
+
+    A 429 and a 503 say when to come again.
+    """
 
     def __init__(
         self,
@@ -34,9 +37,12 @@ class ApiError(Exception):
         return "server_error" if self.status >= 500 else "invalid_request_error"
 
     @property
+    def fields(self) -> dict[str, Any]:
+        return {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+
+    @property
     def body(self) -> dict[str, Any]:
-        fields = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
-        return {"error": fields}
+        return {"error": self.fields}
 
     def response(self) -> JSONResponse:
         headers = dict(NOT_KEPT)
@@ -59,3 +65,11 @@ def context_length_exceeded(param: str, limit: int, prompt_tokens: int, answer_t
         f"({prompt_tokens} of the prompt, {answer_tokens} for the answer).",
         param,
     )
+
+
+def engine_unavailable() -> ApiError:
+    return ApiError(503, "engine_unavailable", "The model cannot answer now; try again soon.")
+
+
+def deadline_exceeded() -> ApiError:
+    return ApiError(504, "deadline_exceeded", "The answer was not finished by the deadline of the request.")
