@@ -11,6 +11,7 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS"] = "0"
 
 import pytest
+from canaries import leaking_files
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -47,7 +48,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[str]:
-    """The address of a cluster of two nodes with four logical CPUs each; the driver is connected."""
+    """The address of a cluster of two nodes with four logical CPUs each; the driver is connected.
+
+    At its end no log of any of its processes may hold a word of a patient: that is an error of the run.
+    """
     import ray
     from ray.cluster_utils import Cluster
 
@@ -58,9 +62,12 @@ def ray_cluster() -> Iterator[str]:
     from asclepius_ray.ray_session import shut_down_ray
 
     ray.init(address=cluster.address, log_to_driver=False)
+    logs = Path(ray._private.worker.global_worker.node.get_logs_dir_path())
     yield cluster.address
     shut_down_ray()
     cluster.shutdown()
+    leaks = leaking_files(logs)
+    assert leaks == [], f"logs hold patients' text: {leaks}"
 
 
 @pytest.fixture(scope="session")
