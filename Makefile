@@ -21,7 +21,8 @@ test: $(TOOLS)
 	$(BIN)/pytest tests --ignore=tests/drills --ignore=tests/benchmarks -n 2 --dist loadfile --no-loadscope-reorder
 
 drills: $(TOOLS)
-	$(BIN)/pytest tests/drills --timeout 900
+	$(BIN)/pytest tests/drills --timeout 900 -m "not alone" -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest tests/drills --timeout 900 -m alone
 
 bench: $(TOOLS)
 	$(BIN)/pytest tests/benchmarks --timeout 1800 -s

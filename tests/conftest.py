@@ -34,6 +34,10 @@ LONGEST_FIRST = (
     "test_openai_surface.py",
     "test_desk_losses.py",
     "test_served_teacher.py",
+    "test_clean_ends.py",
+    "test_training_kills.py",
+    "test_whole_line_elsewhere.py",
+    "test_submitted_job.py",
 )
 """Files of more than a minute: one that begins last would leave a core without work."""
 

@@ -17,6 +17,8 @@ import psutil
 import pytest
 from serving.served_models import save_tiny_model
 
+pytestmark = pytest.mark.alone
+
 PROJECT = Path(__file__).resolve().parents[2]
 KEY = "overload-drill-key-0123456789abcdef"
 START_SECONDS = 180
