@@ -34,7 +34,7 @@ def save_model(folder: Path, hidden_size: int, num_layers: int) -> Path:
         hidden_size=hidden_size,
         intermediate_size=hidden_size * 3,
         num_hidden_layers=num_layers,
-        num_attention_heads=hidden_size // 16 if hidden_size < 256 else hidden_size // 64,
+        num_attention_heads=hidden_size // 32,
         max_position_embeddings=2048,
         bos_token_id=tokenizer.bos_token_id,
         # No answer ends before its time: the end token is none that the random weights can prefer.
