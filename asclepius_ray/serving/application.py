@@ -16,6 +16,8 @@ from transformers import AutoTokenizer
 from asclepius_ray.errors import ServingError
 from asclepius_ray.serving.access.access import check_somebody_may_ask, open_access
 from asclepius_ray.serving.access.keys import hash_key
+from asclepius_ray.serving.access.limit_desk import RayDesk
+from asclepius_ray.serving.access.limit_link import LimitLink
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.engines.engine import GenerationRequest
 from asclepius_ray.serving.engines.transformers_engine import TransformersEngine
@@ -98,13 +100,9 @@ class ModelReplica:
         config = self._settings.serving
         model = ServedModel(self._settings.name, self._engine, self._tokenizer, config.max_new_tokens)
         replica = serve.get_replica_context()
-        access = open_access(
-            config,
-            self._settings.api_key_sha256,
-            Meters(RayMirror()),
-            replica.replica_id.unique_id,
-            within_serve=True,
-        )
+        limits = LimitLink(RayDesk(replica.app_name), replica.replica_id.unique_id, config.replicas)
+        key_hash = self._settings.api_key_sha256
+        access = open_access(config, key_hash, Meters(RayMirror()), limits, within_serve=True)
         application = build_surface(model, access)
         application.router.lifespan_context = self._lifespan
         return application
