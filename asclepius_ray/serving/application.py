@@ -20,6 +20,8 @@ from asclepius_ray.errors import ServingError
 from asclepius_ray.serving.access.access import check_somebody_may_ask, open_access
 from asclepius_ray.serving.access.gate import Gate
 from asclepius_ray.serving.access.keys import hash_key
+from asclepius_ray.serving.access.limit_desk import RayDesk
+from asclepius_ray.serving.access.limit_link import LimitLink
 from asclepius_ray.serving.admission.admission import Admission
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.engines.engine import GenerationRequest
@@ -106,14 +108,10 @@ class ModelReplica:
     def __serve_build_asgi_app__(self) -> Any:
         config = self._settings.serving
         replica = serve.get_replica_context()
-        access = open_access(
-            config,
-            self._settings.api_key_sha256,
-            Meters(RayMirror()),
-            replica.replica_id.unique_id,
-            within_serve=True,
-        )
-        budget = Admission(self._engine.max_context_tokens * config.max_concurrent_requests)
+        limits = LimitLink(RayDesk(replica.app_name), replica.replica_id.unique_id, config.replicas)
+        key_hash = self._settings.api_key_sha256
+        access = open_access(config, key_hash, Meters(RayMirror()), limits, within_serve=True)
+        budget = Admission(config.admission_tokens, max_queue_seconds=config.max_queue_seconds)
         name = self._settings.name
         model = ServedModel(name, self._engine, self._tokenizer, config.max_new_tokens, budget)
         application = build_surface({name: model}, [Middleware(Gate, access=access)])

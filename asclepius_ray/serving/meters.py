@@ -10,8 +10,6 @@ from typing import Literal, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from asclepius_ray.serving.access.account import Account
-
 PREFIX = "asclepius_serving"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MOST_MODELS = 64
@@ -96,10 +94,10 @@ class Meters:
     def ended(self, route: str, status: int) -> None:
         self._record("http_requests", 1, {"route": route, "status": str(status)})
 
-    def admitted(self, account: Account) -> None:
-        labels = self._of(account.model)
+    def admitted(self, model: str, prompt_tokens: int) -> None:
+        labels = self._of(model)
         self._record("admitted_requests", 1, labels)
-        self._record("prompt_tokens", account.prompt_tokens, labels)
+        self._record("prompt_tokens", prompt_tokens, labels)
 
     def refused(self, reason: Reason, model: str = "") -> None:
         self._record("refused_requests", 1, {**self._of(model), "reason": reason})
@@ -110,13 +108,12 @@ class Meters:
     def placed(self, model: str, queue_seconds: float) -> None:
         self._record("queue_seconds", queue_seconds, self._of(model))
 
-    def answered(self, account: Account, seconds_after_first: float) -> None:
-        """An answer is over, its last token so long after its first."""
-        labels = self._of(account.model)
-        if account.first_token_seconds is not None:
-            self._record("first_token_seconds", account.first_token_seconds, labels)
-        if account.completion_tokens > 1:
-            self._record("token_seconds", seconds_after_first / (account.completion_tokens - 1), labels)
+    def answered(self, model: str, first_token_seconds: float, token_seconds: float | None) -> None:
+        """An answer is over; `token_seconds` is the time of each token after the first, if there was one."""
+        labels = self._of(model)
+        self._record("first_token_seconds", first_token_seconds, labels)
+        if token_seconds is not None:
+            self._record("token_seconds", token_seconds, labels)
 
     def gauge(self, name: str, model: str, value: float) -> None:
         """Sets one of the gauges of a model."""

@@ -8,6 +8,7 @@ from asclepius_ray.serving.access.audit import AuditLog
 from asclepius_ray.serving.access.body_guard import LONGEST_BODY_SECONDS
 from asclepius_ray.serving.access.key_file import KeyFile
 from asclepius_ray.serving.access.key_ring import KeyRing
+from asclepius_ray.serving.access.limit_link import LimitLink, LocalDesk
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.meters import Meters
 
@@ -19,6 +20,8 @@ class Access:
     keys: KeyRing
     meters: Meters = field(default_factory=Meters)
     audit: AuditLog = field(default_factory=AuditLog)
+    limits: LimitLink = field(default_factory=lambda: LimitLink(LocalDesk(), "replica"))
+    """For the admission of what this access lets pass."""
     cors_origins: frozenset[str] = frozenset()
     max_open_requests: int = 256
     longest_body_seconds: float = LONGEST_BODY_SECONDS
@@ -28,20 +31,23 @@ class Access:
     def start(self) -> None:
         self.keys.watch()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self.keys.close()
         self.audit.close()
+        await self.limits.close()
 
 
 def open_access(
-    config: ServingConfig, operator_sha256: str, meters: Meters, replica_id: str, *, within_serve: bool
+    config: ServingConfig, operator_sha256: str, meters: Meters, limits: LimitLink, *, within_serve: bool
 ) -> Access:
     """The access of one replica; `operator_sha256` is the hash of the environment's key, empty without."""
+    folder = Path(config.audit) if config.audit else None
     file = KeyFile(config.keys) if config.keys else None
     return Access(
         keys=KeyRing(operator_sha256, file),
         meters=meters,
-        audit=AuditLog(Path(config.audit) if config.audit else None, replica_id, meters.audit_line_lost),
+        audit=AuditLog(folder, limits.replica_id, meters.audit_line_lost),
+        limits=limits,
         cors_origins=frozenset(config.cors_origins),
         max_open_requests=config.max_concurrent_requests,
         proxy_echoes_request_id=within_serve,

@@ -53,7 +53,7 @@ class Gate:
             try:
                 await self._application(scope, receive, send)
             finally:
-                self._access.close()
+                await self._access.close()
         elif scope["type"] == "http":
             await self._pass(scope, receive, send)
         else:

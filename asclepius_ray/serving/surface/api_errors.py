@@ -1,5 +1,6 @@
 """Errors of the HTTP surface in OpenAI's shape; none repeats what the client sent."""
 
+import math
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -51,6 +52,11 @@ class ApiError(Exception):
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         return JSONResponse(self.body, status_code=self.status, headers=headers)
+
+
+def whole_seconds(seconds: float) -> int:
+    """For Retry-After: never so few that a client would come too early; of what is not known, the fewest."""
+    return max(RETRY_AFTER_SECONDS, math.ceil(seconds)) if math.isfinite(seconds) else RETRY_AFTER_SECONDS
 
 
 def invalid_value(param: str | None, message: str) -> ApiError:
