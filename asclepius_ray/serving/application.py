@@ -23,9 +23,9 @@ from asclepius_ray.serving.access.keys import hash_key
 from asclepius_ray.serving.access.limit_desk import RayDesk
 from asclepius_ray.serving.access.limit_link import LimitLink
 from asclepius_ray.serving.admission.admission import Admission
+from asclepius_ray.serving.admission.occupancy import Places
 from asclepius_ray.serving.config import ServingConfig
-from asclepius_ray.serving.engines.engine import GenerationRequest
-from asclepius_ray.serving.engines.transformers_engine import TransformersEngine
+from asclepius_ray.serving.engines.start import start_engine
 from asclepius_ray.serving.meters import Meters
 from asclepius_ray.serving.model_source import fetch_model, locate_model
 from asclepius_ray.serving.parity import check_token_ids
@@ -69,10 +69,18 @@ def build_application(settings: ApplicationSettings) -> serve.Application:
     configured = deployment.options(
         num_replicas=config.replicas,
         max_ongoing_requests=config.max_concurrent_requests + REFUSALS_AT_A_TIME,
-        ray_actor_options={"num_cpus": 1, "num_gpus": settings.gpu_share if config.use_gpu else 0},
+        ray_actor_options={"num_cpus": 1, "num_gpus": _num_gpus(settings)},
     )
     application: serve.Application = configured.bind(settings.model_copy(update={"api_key_sha256": key_hash}))
     return application
+
+
+def _num_gpus(settings: ApplicationSettings) -> float:
+    """Whole ones where the model is divided over several, else the replica's share of one."""
+    if not settings.serving.use_gpu:
+        return 0
+    whole = settings.serving.tensor_parallel
+    return whole if whole > 1 else settings.gpu_share
 
 
 def require_key(config: ServingConfig, api_key: str) -> str:
@@ -94,7 +102,8 @@ def require_key(config: ServingConfig, api_key: str) -> str:
 class ModelReplica:
     """Loads the model, answers one request with it, and only then is ready."""
 
-    def __init__(self, settings: ApplicationSettings) -> None:
+    # Serve awaits it, in the event loop of the streams; mypy knows of no such __init__.
+    async def __init__(self, settings: ApplicationSettings) -> None:  # type: ignore[misc]
         self._settings = settings
         folder = fetch_model(locate_model(settings.model))
         self._tokenizer = _load_tokenizer(folder)
@@ -102,8 +111,9 @@ class ModelReplica:
             check_token_ids(Folder(folder), self._tokenizer)
         config = settings.serving
         end_ids = frozenset({end_token_id(self._tokenizer), self._tokenizer.eos_token_id})
-        self._engine = _start_engine(config, folder, end_ids, settings.gpu_share)
+        self._engine = start_engine(config, folder, end_ids, settings.gpu_share, {})
         self._check_vocabulary(folder)
+        await self._engine.warm_up()
 
     def __serve_build_asgi_app__(self) -> Any:
         config = self._settings.serving
@@ -111,18 +121,23 @@ class ModelReplica:
         limits = LimitLink(RayDesk(replica.app_name), replica.replica_id.unique_id, config.replicas)
         key_hash = self._settings.api_key_sha256
         access = open_access(config, key_hash, Meters(RayMirror()), limits, within_serve=True)
-        budget = Admission(config.admission_tokens, max_queue_seconds=config.max_queue_seconds)
-        name = self._settings.name
-        model = ServedModel(name, self._engine, self._tokenizer, config.max_new_tokens, budget)
+        name, stats = self._settings.name, self._engine.stats()
+        admission = Admission(
+            config.admission_tokens,
+            Places(stats.batch_requests, stats.cache_tokens),
+            config.max_queue_seconds,
+            access.meters,
+            limits,
+            name,
+            lambda: self._engine.stats().cache_use,
+        )
+        model = ServedModel(name, self._engine, self._tokenizer, config.max_new_tokens, admission)
         application = build_surface({name: model}, [Middleware(Gate, access=access)])
         application.router.lifespan_context = self._lifespan
         return application
 
     @asynccontextmanager
     async def _lifespan(self, _: object) -> AsyncIterator[None]:
-        first = GenerationRequest("warm-up", [self._tokenizer.eos_token_id], max_new_tokens=1)
-        async for _ in self._engine.stream(first):
-            pass
         yield
         self._engine.stop()
 
@@ -136,15 +151,6 @@ class ModelReplica:
                 f"{folder}: its tokenizer has {len(self._tokenizer)} tokens, its model knows "
                 f"{self._engine.num_embeddings}; they do not belong together"
             )
-
-
-def _start_engine(
-    config: ServingConfig, folder: str, end_token_ids: frozenset[int], gpu_share: float
-) -> TransformersEngine:
-    """The engine that `serving.engine` names, with the folder's model loaded."""
-    match config.engine:
-        case "transformers":
-            return TransformersEngine(folder, end_token_ids, config.use_gpu, gpu_share)
 
 
 def _load_tokenizer(folder: str) -> Any:
