@@ -56,9 +56,10 @@ def _shown_path(route: ApiRoute) -> str:
 
 
 def _schemas(routes: Sequence[ApiRoute], model_names: Sequence[str]) -> dict[str, Any]:
-    bodies: list[type[BaseModel]] = [route.request for route in routes if route.request is not None]
-    given: list[type[BaseModel]] = [ErrorBody, *(model for route in routes for model in _given_models(route))]
-    every: list[type[BaseModel]] = list(dict.fromkeys([*bodies, *given]))
+    bodies = [route.request for route in routes if route.request is not None]
+    every: dict[type[BaseModel], None] = dict.fromkeys(bodies)
+    every |= dict.fromkeys(model for route in routes for model in _given_models(route))
+    every[ErrorBody] = None
     _, found = models_json_schema([(model, "validation") for model in every], ref_template=REF_TEMPLATE)
     schemas: dict[str, Any] = found["$defs"]
     for body in bodies:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match, Route
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 Streaming = Callable[[Request, Send], Awaitable[None]]
@@ -38,18 +38,18 @@ class ApiRoute:
 
     @property
     def mounted(self) -> Route:
-        return _TemplateRoute(self.path, self._endpoint(), methods=[self.method])
+        return _NamedRoute(self.path, self._endpoint(), methods=[self.method])
 
     def _endpoint(self) -> Any:
         return self.answers if self.streams is None else _Endpoint(self.streams)
 
 
-class _TemplateRoute(Route):
-    """Leaves itself in the scope: the audit line names its template, never the path that was sent."""
+class _NamedRoute(Route):
+    """Says in the scope which route answers, for what is written down of a request."""
 
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        match, found = super().matches(scope)
-        return match, {**found, "route": self}
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route"] = self
+        await super().handle(scope, receive, send)
 
 
 class _Endpoint:
