@@ -11,15 +11,18 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from ray import serve
 from ray.serve.schema import LoggingConfig
+from starlette.middleware import Middleware
 from transformers import AutoTokenizer
 
 from asclepius_ray.errors import ConfigError, ServingError
-from asclepius_ray.serving.access.gate import hash_key
+from asclepius_ray.serving.access.gate import Gate, hash_key
+from asclepius_ray.serving.admission.admission import Admission
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.engines.engine import GenerationRequest
 from asclepius_ray.serving.engines.transformers_engine import TransformersEngine
 from asclepius_ray.serving.model_source import fetch_model, locate_model
-from asclepius_ray.serving.surface.surface import ServedModel, build_surface
+from asclepius_ray.serving.surface.served_model import ServedModel
+from asclepius_ray.serving.surface.surface import build_surface
 from asclepius_ray.tokens.chat_template import ensure_chat_template
 from asclepius_ray.tokens.rendering import end_token_id
 
@@ -97,8 +100,15 @@ class ModelReplica:
 
     def __serve_build_asgi_app__(self) -> Any:
         config = self._settings.serving
-        model = ServedModel(self._settings.name, self._engine, self._tokenizer, config.max_new_tokens)
-        application = build_surface(model, self._settings.api_key_sha256, config.max_concurrent_requests)
+        budget = Admission(self._engine.max_context_tokens * config.max_concurrent_requests)
+        name = self._settings.name
+        model = ServedModel(name, self._engine, self._tokenizer, config.max_new_tokens, budget)
+        gate = Middleware(
+            Gate,
+            api_key_sha256=self._settings.api_key_sha256,
+            max_concurrent_requests=config.max_concurrent_requests,
+        )
+        application = build_surface({name: model}, [gate])
         application.router.lifespan_context = self._lifespan
         return application
 

@@ -2,16 +2,20 @@
 
 import hashlib
 import hmac
+import json
+import logging
+import time
+import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from fastapi import Request
-
+from asclepius_ray.serving.access.account import Account, Caller
 from asclepius_ray.serving.surface.api_errors import ApiError
 
-HEALTH_PATH = "/health"
-LONGEST_BODY_BYTES = 4 << 20
+OPEN_PATHS = ("/health/live", "/health/ready")
 _BEARER = "bearer "
+# A child of Ray Serve's logger: its lines go to the replica's log file, and not to the console.
+_audit = logging.getLogger("ray.serve.asclepius.audit")
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -25,7 +29,7 @@ def hash_key(api_key: str) -> str:
 
 
 class Gate:
-    """ASGI middleware: without the key nothing but GET /health answers, not even that a route is unknown.
+    """ASGI middleware: without the key only the health routes answer, not even that a route is unknown.
 
     A POST counts from here to the last byte of its answer, however it ends.
     """
@@ -46,10 +50,14 @@ class Gate:
             return
         counts = 1 if scope["method"] == "POST" else 0
         self._num_running += counts
+        account = Account(uuid.uuid4().hex, str(scope["path"]), Caller("key"))
+        scope.setdefault("state", {})["account"] = account
         try:
             await self._application(scope, receive, send)
         finally:
             self._num_running -= counts
+            if account.model:
+                _write_audit_line(account)
 
     def _refusal(self, scope: Scope) -> ApiError | None:
         if not hmac.compare_digest(hash_key(_sent_key(scope)), self._api_key_sha256):
@@ -65,23 +73,24 @@ class Gate:
         return None
 
 
-async def read_body(request: Request) -> bytes:
-    """The whole body, or an ApiError as soon as it is larger than any context could hold."""
-    parts: list[bytes] = []
-    total = 0
-    async for part in request.stream():
-        total += len(part)
-        if total > LONGEST_BODY_BYTES:
-            raise ApiError(
-                413, "request_too_large", f"The body is larger than {LONGEST_BODY_BYTES >> 20} MiB."
-            )
-        parts.append(part)
-    return b"".join(parts)
+def _write_audit_line(account: Account) -> None:
+    first = account.first_token_seconds
+    line = {
+        "request": account.request_id,
+        "route": account.route,
+        "model": account.model,
+        "prompt_tokens": account.prompt_tokens,
+        "completion_tokens": account.completion_tokens,
+        "first_token_ms": None if first is None else round(first * 1000, 1),
+        "total_ms": round((time.monotonic() - account.started) * 1000, 1),
+        "outcome": account.outcome or "not finished",
+    }
+    _audit.info("answered %s", json.dumps(line), extra={"log_to_stderr": False})
 
 
 def _is_health_check(scope: Scope) -> bool:
     path = str(scope["path"]).removeprefix(str(scope.get("root_path", "")).rstrip("/"))
-    return scope["method"] in ("GET", "HEAD") and path == HEALTH_PATH
+    return scope["method"] in ("GET", "HEAD") and path in OPEN_PATHS
 
 
 def _sent_key(scope: Scope) -> str:

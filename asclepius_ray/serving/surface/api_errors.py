@@ -2,20 +2,31 @@
 
 from typing import Any
 
-from fastapi.responses import JSONResponse
+from starlette.responses import JSONResponse
 
 RETRY_AFTER_SECONDS = 1
 
 
 class ApiError(Exception):
-    """One refused request: its status, what is wrong, and the parameter that it is about."""
+    """One refused request: its status, what is wrong, and the parameter that it is about.
 
-    def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
+    A 429 and a 503 say when to come again.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        param: str | None = None,
+        retry_after_seconds: int = RETRY_AFTER_SECONDS,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
         self.param = param
+        self.retry_after_seconds = retry_after_seconds
 
     @property
     def kind(self) -> str:
@@ -24,14 +35,17 @@ class ApiError(Exception):
         return "server_error" if self.status >= 500 else "invalid_request_error"
 
     @property
+    def fields(self) -> dict[str, Any]:
+        return {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+
+    @property
     def body(self) -> dict[str, Any]:
-        fields = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
-        return {"error": fields}
+        return {"error": self.fields}
 
     def response(self) -> JSONResponse:
         headers = {}
         if self.status in (429, 503):
-            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+            headers["Retry-After"] = str(self.retry_after_seconds)
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         return JSONResponse(self.body, status_code=self.status, headers=headers)
@@ -49,3 +63,11 @@ def context_length_exceeded(param: str, limit: int, prompt_tokens: int, answer_t
         f"({prompt_tokens} of the prompt, {answer_tokens} for the answer).",
         param,
     )
+
+
+def engine_unavailable() -> ApiError:
+    return ApiError(503, "engine_unavailable", "The model cannot answer now; try again soon.")
+
+
+def deadline_exceeded() -> ApiError:
+    return ApiError(504, "deadline_exceeded", "The answer was not finished by the deadline of the request.")

@@ -1,96 +1,111 @@
-"""One answer: tokens of the engine → pieces of text, its counts, and the audit line at its end.
-
-The audit line holds ids, counts and times; no text ever reaches a log.
-"""
+"""POST /v1/completions: a text or its token ids, continued."""
 
 import json
-import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from asclepius_ray.serving.engines.engine import Engine, GenerationRequest
-from asclepius_ray.serving.surface.text_stream import Decoding, StopFilter, TokenDecoder
+from starlette.requests import Request
+from starlette.types import Send
 
-# A child of Ray Serve's logger: its lines go to the replica's log file, and not to the console.
-_audit = logging.getLogger("ray.serve.asclepius.audit")
+from asclepius_ray.serving.surface.api_errors import invalid_value
+from asclepius_ray.serving.surface.choice import Choice, Piece
+from asclepius_ray.serving.surface.event_stream import encode_text
+from asclepius_ray.serving.surface.generation import Answering, Asked, plan, room_for_answer
+from asclepius_ray.serving.surface.logprob_shapes import completion_logprobs
+from asclepius_ray.serving.surface.openai_events import ChunkFrame
+from asclepius_ray.serving.surface.request_body import read_body
+from asclepius_ray.serving.surface.responding import respond
+from asclepius_ray.serving.surface.schemas import CompletionBody, parse_completion_body
+from asclepius_ray.serving.surface.served_model import ServedModel, find_model
+from asclepius_ray.serving.surface.text_stream import text_decoding
+from asclepius_ray.serving.surface.tokenizing import tokenized
+
+DEFAULT_ANSWER_TOKENS = 16
+"""OpenAI's own where a completion names no max_tokens."""
 
 
-@dataclass
-class Answer:
-    """What is known of one answer while it grows."""
+async def answer_completion(models: Mapping[str, ServedModel], request: Request, send: Send) -> None:
+    body = parse_completion_body(await read_body(request))
+    model = find_model(models, body.model)
+    prompts = body.prompts
+    size = sum(len(prompt) for prompt in prompts)
+    ids = await tokenized(size, lambda: [_prompt_ids(model, prompt) for prompt in prompts])
+    answering = plan_completion(model, body, ids)
+    echoes = [_echo(model, prompt) if body.echo else "" for prompt in prompts]
+    shape = CompletionShape(f"cmpl-{request.state.account.request_id}", answering, body, echoes)
+    await respond(answering, shape, bool(body.stream), request, send)
 
-    request: GenerationRequest
-    route: str
-    model: str
-    completion_tokens: int = 0
-    finish_reason: str = ""
-    started: float = field(default_factory=time.monotonic)
-    first_token_seconds: float | None = None
 
-    @property
-    def usage(self) -> dict[str, int]:
-        prompt_tokens = len(self.request.prompt_ids)
-        return {
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "total_tokens": prompt_tokens + self.completion_tokens,
+def plan_completion(model: ServedModel, body: CompletionBody, prompts: Sequence[list[int]]) -> Answering:
+    default = min(DEFAULT_ANSWER_TOKENS, model.max_new_tokens)
+    longest = [room_for_answer(model, "prompt", len(ids), body.max_tokens, default) for ids in prompts]
+    asked = Asked(
+        num_choices=body.num_choices,
+        temperature=1.0 if body.temperature is None else body.temperature,
+        top_p=1.0 if body.top_p is None else body.top_p,
+        seed=body.seed,
+        stops=body.stops,
+        top_logprobs=body.logprobs,
+    )
+    return plan(model, prompts, longest, asked)
+
+
+def _prompt_ids(model: ServedModel, prompt: str | list[int]) -> list[int]:
+    if isinstance(prompt, str):
+        ids = list(model.tokenizer(prompt, verbose=False)["input_ids"])
+        if not ids:
+            raise invalid_value("prompt", "The prompt has no token.")
+        return ids
+    # An id that the model does not know would end the engine, not only its request.
+    if max(prompt) >= len(model.tokenizer):
+        raise invalid_value("prompt", f"A token id of the prompt is not below {len(model.tokenizer)}.")
+    return prompt
+
+
+def _echo(model: ServedModel, prompt: str | list[int]) -> str:
+    return prompt if isinstance(prompt, str) else text_decoding(model.tokenizer)(prompt)
+
+
+class CompletionShape:
+    """A completion, and its chunks."""
+
+    def __init__(
+        self, answer_id: str, answering: Answering, body: CompletionBody, echoes: Sequence[str]
+    ) -> None:
+        self._answering = answering
+        self._model = answering.model
+        self._with_logprobs = body.logprobs is not None
+        self._echoes = [echo for echo in echoes for _ in range(body.num_choices)]
+        self._about = {
+            "id": answer_id,
+            "object": "text_completion",
+            "created": int(time.time()),
+            "model": self._model.name,
         }
+        self._frame = ChunkFrame(self._about, answering, body.includes_usage)
 
+    def events(self, choice: Choice, piece: Piece) -> bytes:
+        index = choice.index
+        text = (self._echoes[index] if self._frame.begin(index) else "") + piece.text
+        logprobs = json.dumps(self._logprobs(piece)) if self._with_logprobs else "null"
+        content = f'"text":{encode_text(text)}'
+        return self._frame.chunk(index, content, logprobs, choice.finish_reason).encode()
 
-async def stream_text(
-    engine: Engine, tokenizer: Decoding, answer: Answer, stops: Sequence[str]
-) -> AsyncGenerator[str, None]:
-    """Yields the answer's text in pieces; closing it cancels the generation.
+    async def closing_events(self) -> bytes:
+        return self._frame.closing()
 
-    Afterwards `answer.finish_reason` is "stop" (an end token or a stop string) or "length".
-    """
-    decoder, stop_filter = TokenDecoder(tokenizer), StopFilter(stops)
-    try:
-        async with aclosing(engine.stream(answer.request)) as chunks:
-            async for chunk in chunks:
-                text = _take(engine, answer, chunk.ids, decoder, stop_filter)
-                if text:
-                    yield text
-                if stop_filter.stopped:
-                    break
-        if not stop_filter.stopped:
-            text = stop_filter.add(decoder.finish()) + stop_filter.finish()
-            if text:
-                yield text
-        if not answer.finish_reason:
-            answer.finish_reason = "stop" if stop_filter.stopped else "length"
-    finally:
-        _write_audit_line(answer)
+    async def whole(self, pieces: Sequence[Piece]) -> dict[str, Any]:
+        choices = [
+            {
+                "index": choice.index,
+                "text": echo + piece.text,
+                "logprobs": self._logprobs(piece) if self._with_logprobs else None,
+                "finish_reason": choice.finish_reason,
+            }
+            for choice, piece, echo in zip(self._answering.choices, pieces, self._echoes, strict=True)
+        ]
+        return {**self._about, "choices": choices, "usage": self._answering.usage}
 
-
-def _take(
-    engine: Engine, answer: Answer, ids: list[int], decoder: TokenDecoder, stop_filter: StopFilter
-) -> str:
-    """The text that these ids release; ids behind a stop string are not counted."""
-    if answer.first_token_seconds is None:
-        answer.first_token_seconds = time.monotonic() - answer.started
-    text = ""
-    for token_id in ids:
-        answer.completion_tokens += 1
-        if token_id in engine.end_token_ids:
-            answer.finish_reason = "stop"
-        text += stop_filter.add(decoder.add(token_id))
-        if stop_filter.stopped:
-            break
-    return text
-
-
-def _write_audit_line(answer: Answer) -> None:
-    first = answer.first_token_seconds
-    line = {
-        "request": answer.request.request_id,
-        "route": answer.route,
-        "model": answer.model,
-        **answer.usage,
-        "first_token_ms": None if first is None else round(first * 1000, 1),
-        "total_ms": round((time.monotonic() - answer.started) * 1000, 1),
-        "outcome": answer.finish_reason or "not finished",
-    }
-    _audit.info("answered %s", json.dumps(line), extra={"log_to_stderr": False})
+    def _logprobs(self, piece: Piece) -> dict[str, Any]:
+        return completion_logprobs(piece.tokens, self._model.token_bytes)

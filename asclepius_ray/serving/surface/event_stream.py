@@ -1,63 +1,59 @@
-"""A streamed chat completion: pieces of text → server-sent events in OpenAI's shape."""
+"""Server-sent events over plain ASGI: no task and no copy between a piece of text and the socket."""
 
 import json
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Any
 
-from fastapi.responses import StreamingResponse
+from starlette.types import Send
 
-from asclepius_ray.serving.access.gate import Receive, Scope, Send
-from asclepius_ray.serving.engines.engine import EngineError
 from asclepius_ray.serving.surface.api_errors import ApiError
-from asclepius_ray.serving.surface.completions import Answer
 
-DONE = "data: [DONE]\n\n"
+DONE_EVENT = b"data: [DONE]\n\n"
+STALL_SECONDS = 60.0
+"""A client that takes nothing for so long is taken for gone."""
+_START = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-cache"),
+        # Proxies that collect a response before they pass it on leave this one alone.
+        (b"x-accel-buffering", b"no"),
+    ],
+}
 
-
-class EventStreamResponse(StreamingResponse):
-    """Closes its source when the client is gone, so that the generation behind it ends at once."""
-
-    def __init__(self, events: AsyncGenerator[str, None]) -> None:
-        super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
-        self._events = events
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(self._events):
-            await super().__call__(scope, receive, send)
-
-
-async def chat_events(
-    answer: Answer, pieces: AsyncGenerator[str, None], include_usage: bool
-) -> AsyncGenerator[str, None]:
-    """The events of one completion, with [DONE] last; an engine that fails gives an error event instead."""
-    frame: dict[str, Any] = {
-        "id": answer.request.request_id,
-        "object": "chat.completion.chunk",
-        "created": int(time.time()),
-        "model": answer.model,
-    }
-    if include_usage:
-        frame["usage"] = None
-    async with aclosing(pieces):
-        yield _event(frame | {"choices": [_choice({"role": "assistant", "content": ""})]})
-        try:
-            async for piece in pieces:
-                yield _event(frame | {"choices": [_choice({"content": piece})]})
-        except EngineError:
-            message = "The model failed while it answered; try again soon."
-            yield _event(ApiError(500, "engine_error", message).body)
-            return
-    yield _event(frame | {"choices": [_choice({}, answer.finish_reason)]})
-    if include_usage:
-        yield _event(frame | {"choices": [], "usage": answer.usage})
-    yield DONE
+encode_text = json.encoder.encode_basestring_ascii
+"""A string as JSON, the encoder's own part for strings."""
 
 
-def _choice(delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
-    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+class EventStream:
+    """A response that begins with its first event: what fails before has a status of its own."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._writing_since = 0.0
+        self.has_begun = False
+
+    async def write(self, events: bytes) -> None:
+        """Sends events now; waits while the client lags behind."""
+        self._writing_since = time.monotonic()
+        if not self.has_begun:
+            self.has_begun = True
+            await self._send(dict(_START))
+        await self._send({"type": "http.response.body", "body": events, "more_body": True})
+        self._writing_since = 0.0
+
+    async def close(self) -> None:
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def is_stalled(self) -> bool:
+        """Whether an event waits for its client for too long."""
+        return self._writing_since > 0 and time.monotonic() - self._writing_since > STALL_SECONDS
 
 
-def _event(body: dict[str, Any]) -> str:
-    return f"data: {json.dumps(body)}\n\n"
+def event(body: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(body).encode() + b"\n\n"
+
+
+def error_event(error: ApiError) -> bytes:
+    return event(error.body)

@@ -1,60 +1,130 @@
-"""Bodies of requests, checked field by field: what is not supported is refused by name, never ignored."""
+"""What the OpenAI routes take, field by field; the descriptions stand on the OpenAPI page."""
 
-import re
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails, from_json
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from asclepius_ray.serving.surface.api_errors import ApiError, invalid_value
+from asclepius_ray.serving.surface.api_errors import invalid_value
+from asclepius_ray.serving.surface.body_checks import Body, check_body, parse_object, without_neutral
+
+LARGEST_COUNT = 1_000_000_000
+MOST_CHOICES = 128
+MOST_PROMPTS = 128
+MOST_STOPS = 4
+MOST_LOGPROBS, MOST_LEGACY_LOGPROBS = 20, 5
 
 # What OpenAI's API knows and this surface does not: allowed only with the value that changes nothing.
-NEUTRAL_VALUES: dict[str, tuple[object, ...]] = {
-    "n": (1,),
-    "seed": (),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
+_NEUTRAL_FOR_BOTH: dict[str, tuple[object, ...]] = {
     "presence_penalty": (0,),
     "frequency_penalty": (0,),
     "logit_bias": ({},),
-    "response_format": ({"type": "text"},),
-    "tools": ([],),
-    "tool_choice": ("none",),
-    "parallel_tool_calls": (),
-    "store": (False,),
     "user": (),
-    "metadata": ({},),
-    "service_tier": ("auto", "default"),
-    "reasoning_effort": (),
 }
-_FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+NEUTRAL_IN_CHAT: dict[str, tuple[object, ...]] = _NEUTRAL_FOR_BOTH | {
+    "audio": (),
+    "function_call": ("none",),
+    "functions": ([],),
+    "metadata": ({},),
+    "modalities": (["text"],),
+    "moderation": (),
+    "parallel_tool_calls": (),
+    "prediction": (),
+    "prompt_cache_key": (),
+    "prompt_cache_options": (),
+    "prompt_cache_retention": (),
+    "reasoning_effort": (),
+    "response_format": ({"type": "text"},),
+    "safety_identifier": (),
+    "service_tier": ("auto", "default"),
+    "store": (False,),
+    "tool_choice": ("none",),
+    "tools": ([],),
+    "verbosity": (),
+    "web_search_options": (),
+}
+NEUTRAL_IN_COMPLETIONS: dict[str, tuple[object, ...]] = _NEUTRAL_FOR_BOTH | {
+    "best_of": (1,),
+    "suffix": ("",),
+}
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+class TextPart(Body):
+    """A part of a message; only text is understood."""
+
+    type: Literal["text"]
+    text: str
 
 
-class ChatMessage(_Body):
-    role: Literal["system", "user", "assistant"]
-    content: str
+def _text_or_parts(content: object) -> str:
+    return "<parts>" if isinstance(content, list) else "<text>"
 
 
-class StreamOptions(_Body):
+class ChatMessage(Body):
+    """One turn of the chat."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    """`developer` is another name of `system`."""
+    content: Annotated[
+        Annotated[str, Tag("<text>")] | Annotated[list[TextPart], Tag("<parts>")],
+        Discriminator(_text_or_parts),
+    ]
+    refusal: None = None
+    """Taken as null only, and so are the others that a client sends back of an answer."""
+    name: None = None
+    audio: None = None
+    annotations: Annotated[list[str], Field(max_length=0)] | None = None
+    tool_calls: Annotated[list[str], Field(max_length=0)] | None = None
+    function_call: None = None
+
+    @property
+    def turn(self) -> dict[str, str]:
+        """As chat templates take it."""
+        content = self.content
+        text = content if isinstance(content, str) else "".join(part.text for part in content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+
+
+Stop = Annotated[str, Field(min_length=1)]
+
+
+class StreamOptions(Body):
     include_usage: bool = False
+    """One more event before [DONE], with the usage of the whole request."""
 
 
-class ChatCompletionBody(_Body):
-    """The body of POST /v1/chat/completions."""
+class Sampling(Body):
+    """What both routes share."""
 
     model: str
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    max_tokens: Annotated[int | None, Field(ge=1)] = None
-    max_completion_tokens: Annotated[int | None, Field(ge=1)] = None
+    """The name of a model of GET /v1/models."""
+    max_tokens: Annotated[int | None, Field(ge=1, le=LARGEST_COUNT)] = None
+    """The longest answer, in tokens."""
+    n: Annotated[int | None, Field(ge=1, le=MOST_CHOICES)] = None
+    """How many answers to each prompt."""
     temperature: Annotated[float | None, Field(ge=0, le=2, allow_inf_nan=False)] = None
+    """0 = always the likeliest token; 1 where it is not given."""
     top_p: Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False)] = None
-    stop: str | list[str] | None = None
+    seed: Annotated[int | None, Field(ge=-(2**63), le=2**63 - 1)] = None
+    """The same seed gives a request that runs alone the same text again."""
+    stop: (
+        Annotated[
+            Annotated[Stop, Tag("<text>")]
+            | Annotated[list[Stop], Field(max_length=MOST_STOPS), Tag("<parts>")],
+            Discriminator(_text_or_parts),
+        ]
+        | None
+    ) = None
+    """One to four strings that end the answer; they are not part of it."""
+    stream: bool | None = None
+    """Server-sent events while the answer grows."""
+    stream_options: StreamOptions | None = None
+    """Only with `stream`."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Sampling":
+        if self.stream_options is not None and not self.stream:
+            raise invalid_value("stream_options", "stream_options is only allowed with stream = true.")
+        return self
 
     @property
     def stops(self) -> list[str]:
@@ -63,84 +133,103 @@ class ChatCompletionBody(_Body):
         return [self.stop] if isinstance(self.stop, str) else self.stop
 
     @property
+    def num_choices(self) -> int:
+        return self.n or 1
+
+    @property
+    def includes_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+class ChatCompletionBody(Sampling):
+    """The body of POST /v1/chat/completions."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    """The turns so far, the last one to be answered."""
+    max_completion_tokens: Annotated[int | None, Field(ge=1, le=LARGEST_COUNT)] = None
+    """The newer name of `max_tokens`; only one of them can be set."""
+    logprobs: bool | None = None
+    """With the log-probability of each token of the answer."""
+    top_logprobs: Annotated[int | None, Field(ge=0, le=MOST_LOGPROBS)] = None
+    """And of so many likeliest tokens at each place; only with `logprobs`."""
+
+    @model_validator(mode="after")
+    def _check_chat(self) -> "ChatCompletionBody":
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            raise invalid_value("max_tokens", "Set max_tokens or max_completion_tokens, not both.")
+        if self.top_logprobs and not self.logprobs:
+            raise invalid_value("top_logprobs", "top_logprobs is only allowed with logprobs = true.")
+        return self
+
+    @property
     def answer_tokens(self) -> int | None:
         return self.max_tokens if self.max_tokens is not None else self.max_completion_tokens
 
-
-class ClinicalBody(_Body):
-    """The body of POST /v1/clinical/answers."""
-
-    note: Annotated[str, Field(min_length=1)]
-    question: Annotated[str, Field(min_length=1)]
+    @property
+    def wanted_logprobs(self) -> int | None:
+        """How many likeliest tokens at each place; None = no log-probabilities at all."""
+        return (self.top_logprobs or 0) if self.logprobs else None
 
 
-BodyKind = TypeVar("BodyKind", bound=_Body)
+def _kind_of_prompt(prompt: object) -> str:
+    if not isinstance(prompt, list):
+        return "<text>"
+    first = prompt[0] if prompt else ""
+    if isinstance(first, list):
+        return "<token_lists>"
+    return "<texts>" if isinstance(first, str) else "<tokens>"
+
+
+TokenId = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
+
+
+class CompletionBody(Sampling):
+    """The body of POST /v1/completions."""
+
+    prompt: Annotated[
+        Annotated[str, Field(min_length=1), Tag("<text>")]
+        | Annotated[
+            list[Annotated[str, Field(min_length=1)]],
+            Field(min_length=1, max_length=MOST_PROMPTS),
+            Tag("<texts>"),
+        ]
+        | Annotated[list[TokenId], Field(min_length=1), Tag("<tokens>")]
+        | Annotated[
+            list[Annotated[list[TokenId], Field(min_length=1)]],
+            Field(min_length=1, max_length=MOST_PROMPTS),
+            Tag("<token_lists>"),
+        ],
+        Discriminator(_kind_of_prompt),
+    ]
+    """A text, its token ids, or a list of either; the answers to several stand in their order."""
+    echo: bool | None = None
+    """The prompt stands before the answer; not together with `logprobs`."""
+    logprobs: Annotated[int | None, Field(ge=0, le=MOST_LEGACY_LOGPROBS)] = None
+    """The log-probability of each token of the answer, and of so many likeliest ones at each place."""
+
+    @model_validator(mode="after")
+    def _check_completion(self) -> "CompletionBody":
+        if self.echo and self.logprobs is not None:
+            raise invalid_value(
+                "logprobs", "logprobs is not supported with echo: a prompt's own are not computed."
+            )
+        if len(self.prompts) * self.num_choices > MOST_CHOICES:
+            raise invalid_value("n", f"All prompts together have at most {MOST_CHOICES} answers.")
+        return self
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        prompt = self.prompt
+        if isinstance(prompt, str):
+            return [prompt]
+        if isinstance(prompt[0], int):
+            return [[token for token in prompt if isinstance(token, int)]]
+        return [part for part in prompt if not isinstance(part, int)]
 
 
 def parse_chat_body(raw: bytes) -> ChatCompletionBody:
-    """The checked body; an ApiError names the first parameter that is wrong."""
-    values = _parse_object(raw)
-    for name, neutral in NEUTRAL_VALUES.items():
-        if name in values and not _is_neutral(values.pop(name), neutral):
-            raise ApiError(400, "unsupported_parameter", f"This model does not support {name}.", name)
-    body = _validate(ChatCompletionBody, values)
-    if body.stream_options is not None and not body.stream:
-        raise invalid_value("stream_options", "stream_options is only allowed with stream = true.")
-    if body.max_tokens is not None and body.max_completion_tokens is not None:
-        raise invalid_value("max_tokens", "Set max_tokens or max_completion_tokens, not both.")
-    if len(body.stops) > 4 or not all(body.stops):
-        raise invalid_value("stop", "stop takes at most 4 strings, none of them empty.")
-    return body
+    return check_body(ChatCompletionBody, without_neutral(parse_object(raw), NEUTRAL_IN_CHAT))
 
 
-def parse_clinical_body(raw: bytes) -> ClinicalBody:
-    return _validate(ClinicalBody, _parse_object(raw))
-
-
-def _is_neutral(value: object, neutral: tuple[object, ...]) -> bool:
-    if value is None:
-        return True
-    # In Python True equals 1, in JSON it does not.
-    return any(value == known and isinstance(value, bool) == isinstance(known, bool) for known in neutral)
-
-
-def _parse_object(raw: bytes) -> dict[str, Any]:
-    # Refuses NaN, half of a surrogate pair and endless nesting too; the json module takes all three.
-    try:
-        values = from_json(raw, allow_inf_nan=False)
-    except ValueError:
-        raise ApiError(400, "invalid_json", "The request's body is not valid JSON.") from None
-    if not isinstance(values, dict):
-        raise ApiError(400, "invalid_json", "The request's body must be a JSON object.")
-    return values
-
-
-def _validate(kind: type[BodyKind], values: dict[str, Any]) -> BodyKind:
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False)
-    raise _describe(problems[0])
-
-
-def _describe(problem: ErrorDetails) -> ApiError:
-    """pydantic's own message may hold the value that was sent, so ours is made from its type alone."""
-    param = _path(problem["loc"])
-    kind = problem["type"]
-    if kind == "extra_forbidden":
-        return ApiError(400, "unknown_parameter", f"Unknown or unsupported parameter: {param}.", param)
-    if kind == "missing":
-        return ApiError(400, "missing_required_parameter", f"Missing required parameter: {param}.", param)
-    if kind == "literal_error":
-        return invalid_value(param, f"{param} must be one of {problem['ctx']['expected']}.")
-    limits = {name: value for name, value in problem.get("ctx", {}).items() if isinstance(value, int | float)}
-    if limits:
-        wanted = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in limits.items())
-        return invalid_value(param, f"{param} is out of range ({wanted}).")
-    return ApiError(400, "invalid_type", f"{param} is not of the right type ({kind}).", param)
-
-
-def _path(parts: tuple[int | str, ...]) -> str:
-    """The path of a field; a name that is no field's name may be text of the user's and is not repeated."""
-    shown = [str(part) for part in parts if part not in ("str", "list[str]")]
-    return ".".join(part if part.isdigit() or _FIELD_NAME.fullmatch(part) else "(name)" for part in shown)
+def parse_completion_body(raw: bytes) -> CompletionBody:
+    return check_body(CompletionBody, without_neutral(parse_object(raw), NEUTRAL_IN_COMPLETIONS))

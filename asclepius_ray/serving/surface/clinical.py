@@ -1,0 +1,118 @@
+"""POST /v1/clinical/answers: a note and a question in the prompt of the training → the likeliest answer.
+
+GET /v1/clinical/tasks lists the eight tasks with their default questions.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Send
+
+from asclepius_ray.errors import InputError
+from asclepius_ray.serving.access.account import Account
+from asclepius_ray.serving.passage import find_passages
+from asclepius_ray.serving.surface.api_errors import context_length_exceeded
+from asclepius_ray.serving.surface.body_checks import check_body, parse_object
+from asclepius_ray.serving.surface.choice import Choice, Piece
+from asclepius_ray.serving.surface.clinical_schemas import Asking, ClinicalBody, Settings, default_questions
+from asclepius_ray.serving.surface.event_stream import DONE_EVENT, encode_text, event
+from asclepius_ray.serving.surface.generation import Answering, Asked, plan
+from asclepius_ray.serving.surface.request_body import read_body
+from asclepius_ray.serving.surface.responding import respond
+from asclepius_ray.serving.surface.served_model import ServedModel, choose_model
+from asclepius_ray.serving.surface.tokenizing import tokenized
+from asclepius_ray.tokens.rendering import prompt_ids, shorten_note
+
+
+async def answer_clinical(models: Mapping[str, ServedModel], request: Request, send: Send) -> None:
+    body = check_body(ClinicalBody, parse_object(await read_body(request)))
+    model = choose_model(models, body.model)
+    account: Account = request.state.account
+    answering, was_shortened = await plan_clinical(model, body, body)
+    shape = ClinicalShape(f"clinical-{account.request_id}", answering, body.note, was_shortened, account)
+    await respond(answering, shape, bool(body.stream), request, send)
+
+
+async def list_tasks(_: Request) -> Response:
+    """GET /v1/clinical/tasks."""
+    tasks = [
+        {"id": task.slug, "object": "clinical.task", "name": task.value, "question": question}
+        for task, question in default_questions().items()
+    ]
+    return JSONResponse({"object": "list", "data": tasks})
+
+
+async def plan_clinical(model: ServedModel, asking: Asking, settings: Settings) -> tuple[Answering, bool]:
+    """The generation, and whether the note was shortened for it; an ApiError if it does not fit."""
+    context = model.engine.max_context_tokens
+    longest = settings.max_tokens or min(model.max_new_tokens, context // 2)
+    size = len(asking.note) + len(asking.asked)
+    kept, ids = await tokenized(size, lambda: clinical_ids(model.tokenizer, asking, context, longest))
+    if kept != asking.note and settings.long_note == "refuse":
+        needed = await tokenized(size, lambda: len(prompt_ids(model.tokenizer, asking.note, asking.asked)))
+        raise context_length_exceeded("note", context, needed, longest)
+    return plan(model, [ids], [longest], Asked()), kept != asking.note
+
+
+def clinical_ids(
+    tokenizer: Any, asking: Asking, context_tokens: int, answer_tokens: int
+) -> tuple[str, list[int]]:
+    """The note as it fits beside its answer, and the prompt's ids; an ApiError if the question does not."""
+    try:
+        kept = shorten_note(tokenizer, asking.note, asking.asked, context_tokens - answer_tokens)
+    except InputError:
+        needed = len(prompt_ids(tokenizer, "", asking.asked))
+        param = "question" if answer_tokens < context_tokens else "max_tokens"
+        raise context_length_exceeded(param, context_tokens, needed, answer_tokens) from None
+    return kept, prompt_ids(tokenizer, kept, asking.asked)
+
+
+class ClinicalShape:
+    """A clinical answer, and its events."""
+
+    def __init__(
+        self, answer_id: str, answering: Answering, note: str, note_was_shortened: bool, account: Account
+    ) -> None:
+        self._answer_id = answer_id
+        self._answering = answering
+        self._note = note
+        self._note_was_shortened = note_was_shortened
+        self._account = account
+        self._texts: list[str] = []
+
+    def events(self, choice: Choice, piece: Piece) -> bytes:
+        if not piece.text:
+            return b""
+        self._texts.append(piece.text)
+        return f'data: {{"type":"answer.delta","delta":{encode_text(piece.text)}}}\n\n'.encode()
+
+    async def closing_events(self) -> bytes:
+        done = {"type": "answer.done", **await self._body("".join(self._texts))}
+        return event(done) + DONE_EVENT
+
+    async def whole(self, pieces: Sequence[Piece]) -> dict[str, Any]:
+        return await self._body(pieces[0].text)
+
+    async def _body(self, answer: str) -> dict[str, Any]:
+        # In a thread: a long note takes a while, in which every other stream would stand still.
+        passages = await asyncio.to_thread(find_passages, self._note, answer)
+        account = self._account
+        return {
+            "id": self._answer_id,
+            "answer": answer,
+            "model": self._answering.model.name,
+            "usage": self._answering.usage,
+            "finish_reason": self._answering.outcome,
+            "note_was_shortened": self._note_was_shortened,
+            "passages": [asdict(passage) for passage in passages],
+            "seconds": {
+                "queue": account.queue_seconds,
+                "first_token": account.first_token_seconds,
+                "total": time.monotonic() - account.started,
+            },
+        }

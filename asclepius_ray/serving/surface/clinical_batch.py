@@ -1,0 +1,147 @@
+"""POST /v1/clinical/answers/batch: many notes in one request, each answered or failed on its own.
+
+Items wait for room among the other requests; they are never refused because the replica is full.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import Send
+
+from asclepius_ray.serving.access.account import Account
+from asclepius_ray.serving.admission.admission import Ticket
+from asclepius_ray.serving.engines.engine import EngineError
+from asclepius_ray.serving.surface.api_errors import ApiError, deadline_exceeded, engine_unavailable
+from asclepius_ray.serving.surface.body_checks import check_body, parse_object
+from asclepius_ray.serving.surface.clinical import ClinicalShape, plan_clinical
+from asclepius_ray.serving.surface.clinical_schemas import BatchBody, BatchItem
+from asclepius_ray.serving.surface.generation import Answering
+from asclepius_ray.serving.surface.request_body import read_body
+from asclepius_ray.serving.surface.responding import admit, whole_pieces
+from asclepius_ray.serving.surface.served_model import ServedModel, choose_model
+from asclepius_ray.serving.surface.watch import ClientGoneError, work_for_client
+
+ITEMS_AT_A_TIME = 16
+"""Of one batch: enough to fill the engine's steps, and room is left for those who wait at a screen."""
+MOST_WAIT_SECONDS = 1.0
+
+
+async def answer_batch(models: Mapping[str, ServedModel], request: Request, send: Send) -> None:
+    body = check_body(BatchBody, parse_object(await read_body(request)))
+    model = choose_model(models, body.model)
+    batch = _Batch(model, body, request.state.account)
+    try:
+        answer = await work_for_client(batch.answer(), request.receive, None)
+    except ClientGoneError:
+        batch.account.outcome = "cancelled"
+        return
+    await JSONResponse(answer)(request.scope, request.receive, send)
+
+
+class _Batch:
+    def __init__(self, model: ServedModel, body: BatchBody, account: Account) -> None:
+        self.account = account
+        self._model = model
+        self._body = body
+        self._places = asyncio.Semaphore(ITEMS_AT_A_TIME)
+
+    async def answer(self) -> dict[str, Any]:
+        """The body of the response; its answers stand in the order of the items."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._settled(index, item)) for index, item in enumerate(self._body.items)
+            ]
+        self.account.outcome = "stop"
+        return {
+            "id": f"clinical-batch-{self.account.request_id}",
+            "model": self._model.name,
+            "items": [task.result() for task in tasks],
+            "usage": {
+                "prompt_tokens": self.account.prompt_tokens,
+                "completion_tokens": self.account.completion_tokens,
+                "total_tokens": self.account.prompt_tokens + self.account.completion_tokens,
+            },
+        }
+
+    async def _settled(self, index: int, values: object) -> dict[str, Any]:
+        item_id = _sent_id(values)
+        settled = {"index": index, "id": item_id, "answer": None, "error": None}
+        try:
+            item = check_body(BatchItem, values)
+            async with self._places:
+                return settled | {"answer": await self._answered(index, item)}
+        except ApiError as error:
+            return settled | {"error": error.fields}
+        except EngineError:
+            return settled | {"error": engine_unavailable().fields}
+
+    async def _answered(self, index: int, item: BatchItem) -> dict[str, Any]:
+        answering, was_shortened = await plan_clinical(self._model, item, self._body)
+        own = _account_of_item(self.account, index)
+        ticket = await _admit_when_there_is_room(answering, own)
+        outcome = "error"
+        shape = ClinicalShape(f"clinical-{own.request_id}", answering, item.note, was_shortened, own)
+        try:
+            async with asyncio.timeout(ticket.seconds_left):
+                body = await shape.whole(await whole_pieces(answering, ticket))
+            outcome = answering.outcome
+            return body
+        except TimeoutError:
+            outcome = "deadline"
+            raise deadline_exceeded() from None
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            ticket.close(outcome)
+            self._add_up(own)
+
+    def _add_up(self, own: Account) -> None:
+        self.account.model = own.model
+        self.account.prompt_tokens += own.prompt_tokens
+        self.account.completion_tokens += own.completion_tokens
+        if self.account.first_token_seconds is None and own.first_token_seconds is not None:
+            self.account.first_token_seconds = own.started + own.first_token_seconds - self.account.started
+
+
+async def _admit_when_there_is_room(answering: Answering, account: Account) -> Ticket:
+    """Asks again until there is a place or the deadline passes; whatever else is wrong is raised."""
+    while True:
+        try:
+            return await admit(answering, account)
+        except ApiError as refusal:
+            if refusal.status != 429:
+                raise
+            await _wait(min(refusal.retry_after_seconds, MOST_WAIT_SECONDS), account)
+
+
+async def _wait(seconds: float, account: Account) -> None:
+    if account.deadline is not None:
+        left = account.deadline - time.monotonic()
+        if left <= 0:
+            raise deadline_exceeded()
+        seconds = min(seconds, left)
+    await asyncio.sleep(seconds)
+
+
+def _account_of_item(account: Account, index: int) -> Account:
+    return replace(
+        account,
+        request_id=f"{account.request_id}-{index}",
+        started=time.monotonic(),
+        prompt_tokens=0,
+        completion_tokens=0,
+        queue_seconds=None,
+        first_token_seconds=None,
+    )
+
+
+def _sent_id(values: object) -> str | None:
+    """The item's own id where it has a readable one, so that its error can be told from the others."""
+    sent = values.get("id") if isinstance(values, dict) else None
+    return sent if isinstance(sent, str) and 0 < len(sent) <= 200 else None
