@@ -133,7 +133,7 @@ def find_passages(note: str, answer: str) -> list[Passage]:
 
 
 def split_sentences(text: str) -> Iterator[tuple[int, int]]:
-    """The ranges of the sentences, which end at each line's end too, without the white space around them."""
+    """The ranges of the sentences, without spaces and list marks around them; each line's end is one too."""
     for line in _LINE.finditer(text):
         start = line.start()
         for border in _BORDER.finditer(text, line.start(), line.end()):
@@ -234,7 +234,7 @@ def _is_heading(sentence: str) -> bool:
 
 def _strip(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     piece = text[start:end].rstrip(" \t,")
-    kept = piece.lstrip(" \t,")
+    kept = piece.lstrip(" \t,-*•–")
     if kept:
         yield start + len(piece) - len(kept), start + len(piece)
 

@@ -45,21 +45,21 @@ Ultrasound: both kidneys 10.5 cm long, no stone, no obstruction.
 """
 
 PAIRS: list[tuple[str, str, list[str]]] = [
-    (CARDIAC, "The ejection fraction was 45 %.", ["- Echocardiography revealed"]),
+    (CARDIAC, "The ejection fraction was 45 %.", ["Echocardiography revealed"]),
     (
         CARDIAC,
         "She received a drug-eluting stent in the right coronary artery.",
         ["Hospital Course: Dr. Lindqvist"],
     ),
     (CARDIAC, "The stent was placed on March 14, 2022.", ["Hospital Course: Dr. Lindqvist"]),
-    (CARDIAC, "Troponin rose from 1.8 to 4.2 ng/mL.", ["- Troponin T was 1.8"]),
+    (CARDIAC, "Troponin rose from 1.8 to 4.2 ng/mL.", ["Troponin T was 1.8"]),
     (CARDIAC, "Her father suffered a myocardial infarction at the age of 52.", ["Her father had"]),
     (CARDIAC, "Aspirin, ticagrelor and atorvastatin.", ["Discharge medications: aspirin"]),
     (CARDIAC, "She had ventricular tachycardia on the third day.", ["On day 3 she had"]),
     (
         CARDIAC,
         "ST elevations were seen in the inferior leads II, III and aVF.",
-        ["- The electrocardiogram showed"],
+        ["The electrocardiogram showed"],
     ),
     (CARDIAC, "She was advised to quit smoking.", ["She was told to stop smoking."]),
     (CARDIAC, "The puncture site did not bleed.", ["No bleeding occurred"]),

@@ -73,7 +73,8 @@ async function troubleOf(response) {
 
 /** An error of the server in words; `error` is its body's {message, code}. */
 function describeError(status, error, waitSeconds) {
-  const said = typeof error.message === "string" ? error.message : "";
+  // When to come again is said below, and more exactly.
+  const said = String(error.message ?? "").replace(/[;,.]? try again soon\.$/i, ".");
   const seconds = waitSeconds === 1 ? "1 second" : `${waitSeconds} seconds`;
   const wait = waitSeconds ? ` Wait ${seconds}, then ask again.` : " Wait a little, then ask again.";
   const options = { status, waitSeconds };

@@ -46,7 +46,7 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Three models: one recites a sentence, one rambles without end, one says what looks like markup."""
     root = tmp_path_factory.mktemp("models")

@@ -26,7 +26,21 @@ from asclepius_ray.serving.surface.served_model import ServedModel
 from asclepius_ray.serving.surface.surface import build_surface
 
 KEY = "page-key-nothing-secret-0815"
-RECITED = ["Troponin", " was", " 2.4", " ng/mL", " on", " arrival", ",", " and", " aspirin", " 100", " mg", " begun", "."]
+RECITED = [
+    "Troponin",
+    " was",
+    " 2.4",
+    " ng/mL",
+    " on",
+    " arrival",
+    ",",
+    " and",
+    " aspirin",
+    " 100",
+    " mg",
+    " begun",
+    ".",
+]
 MARKUP = ["<img src=x", " onerror='document.title=1'>", "<script>document.title=2</script>", " bold"]
 RAMBLED = [f" word{number}" for number in range(20)] + [" so."]
 SHORT_CONTEXT_TOKENS, LONG_CONTEXT_TOKENS = 1024, 8192
