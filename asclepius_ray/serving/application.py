@@ -28,8 +28,10 @@ from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.engines.start import start_engine
 from asclepius_ray.serving.meters import Meters
 from asclepius_ray.serving.model_source import fetch_model, locate_model
+from asclepius_ray.serving.page.routes import page_routes
 from asclepius_ray.serving.parity import check_token_ids
 from asclepius_ray.serving.ray_meters import RayMirror
+from asclepius_ray.serving.surface.metrics_route import metrics_route
 from asclepius_ray.serving.surface.served_model import ServedModel
 from asclepius_ray.serving.surface.surface import build_surface
 from asclepius_ray.tokens.chat_template import ensure_chat_template
@@ -132,7 +134,9 @@ class ModelReplica:
             lambda: self._engine.stats().cache_use,
         )
         model = ServedModel(name, self._engine, self._tokenizer, config.max_new_tokens, admission)
-        application = build_surface({name: model}, [Middleware(Gate, access=access)])
+        application = build_surface(
+            {name: model}, [Middleware(Gate, access=access)], [metrics_route(access.meters)], page_routes()
+        )
         application.router.lifespan_context = self._lifespan
         return application
 

@@ -24,7 +24,7 @@ from asclepius_ray.serving.access.request_headers import (
     seconds_to_answer,
     sent_key,
 )
-from asclepius_ray.serving.meters import CONTENT_TYPE, Reason
+from asclepius_ray.serving.meters import Reason
 from asclepius_ray.serving.surface.api_errors import NOT_KEPT, ApiError
 
 LIVE_PATH = "/health/live"
@@ -116,9 +116,6 @@ class Gate:
             raise
         if seconds is not None:
             account.deadline = account.started + seconds
-        if path == METRICS_PATH and scope["method"] == "GET":
-            account.route, account.outcome = METRICS_PATH, "metrics"
-            return Response(access.meters.text(), headers={"Content-Type": CONTENT_TYPE})
         if self._num_open >= access.max_open_requests:
             self._refuse("open_requests", account)
             raise ApiError(
