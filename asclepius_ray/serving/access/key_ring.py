@@ -58,7 +58,8 @@ class KeyRing:
         return any(record.state(self._clock()) == "usable" for record in records)
 
     def find(self, api_key: str) -> Caller | None:
-        """Who holds this key now; None for a wrong, revoked or expired one alike.
+        """Who holds this key now; None for a wrong, revoked or expired one alike. KeysUnreadable where
+        the file has never been read and may hold it.
 
         Only digests are compared. That a dictionary looks them up tells a prober at most how much of
         the SHA-256 of its own guess is that of a key, which brings it no nearer to 256 random bits.
@@ -66,9 +67,9 @@ class KeyRing:
         if not api_key:
             return None
         digest = hash_key(api_key)
-        is_operator = hmac.compare_digest(digest, self._operator_sha256)
-        found = self._find_in_file(digest)
-        return OPERATOR if is_operator else found
+        if hmac.compare_digest(digest, self._operator_sha256):
+            return OPERATOR
+        return self._find_in_file(digest)
 
     def refresh(self) -> None:
         """Reads the file if it changed since."""

@@ -28,8 +28,8 @@ def check_tls(certificate: str, key: str) -> bool:
     except ssl.SSLError as error:
         raise ConfigError(
             f"serving.tls_certificate {certificate} and serving.tls_key {key} cannot be used together "
-            f"({error.reason or 'not PEM'}): name a PEM file of the certificate and one of its own private key, "
-            "without a password"
+            f"({error.reason or 'not PEM'}): name a PEM file of the certificate and one of its own private "
+            "key, without a password"
         ) from None
     _check_dates(server, certificate)
     return True
@@ -40,7 +40,8 @@ def _check_readable(name: str, path: str) -> None:
         Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(
-            f"serving.{name} = {path!r} cannot be read ({error.strerror}); name a file that this user may read"
+            f"serving.{name} = {path!r} cannot be read ({error.strerror}); name a file that this user "
+            "may read"
         ) from None
 
 

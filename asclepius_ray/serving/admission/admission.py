@@ -26,8 +26,8 @@ from asclepius_ray.serving.surface.api_errors import ApiError, whole_seconds
 QUEUE_SHARE = 0.5
 """Of a usual answer's time: nobody waits longer for a place, whatever max_queue_seconds says. Simulated for
 five engines (tests/serving/admission): with it the slowest of a hundred answers take 1.2 to 1.65 times as
-long under twice the load as under four fifths of it, at no loss of tokens made; with a wait of 5 s alone it is up
-to 2.7 times as long where answers are short, for nothing more made."""
+long under twice the load as under four fifths of it, at no loss of tokens made; with a wait of 5 s alone
+it is up to 2.7 times as long where answers are short, for nothing more made."""
 COLD_QUEUE_SHARE = 0.25
 """Of the places: so many may wait while no answer has shown the pace yet."""
 GAUGE_SECONDS = 1.0
