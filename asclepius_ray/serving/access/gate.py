@@ -91,8 +91,8 @@ def _write_audit_line(account: Account) -> None:
 
 def _deadline(scope: Scope) -> float | None:
     for name, value in scope["headers"]:
-        if name == b"x-request-timeout-seconds" and value.isdigit():
-            return time.monotonic() + int(value)
+        if name == b"x-request-timeout-seconds" and value.replace(b".", b"", 1).isdigit():
+            return time.monotonic() + float(value)
     return None
 
 
