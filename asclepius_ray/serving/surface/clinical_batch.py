@@ -26,7 +26,6 @@ from asclepius_ray.serving.surface.watch import ClientGoneError, work_for_client
 
 ITEMS_AT_A_TIME = 16
 """Of one batch: enough to fill the engine's steps, and room is left for those who wait at a screen."""
-MOST_WAIT_SECONDS = 1.0
 
 
 async def answer_batch(models: Mapping[str, ServedModel], request: Request, send: Send) -> None:
