@@ -22,10 +22,15 @@ def enter_key(page: Page, key: str = KEY) -> None:
     page.get_by_role("button", name="Use key").click()
 
 
+def sign_in(page: Page, key: str = KEY) -> Page:
+    enter_key(page, key)
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    return page
+
+
 def ready(page: Page, model: str = "recites", note: str = NOTE) -> Page:
     """With a key, a note and a model; what is asked is left to the test."""
-    enter_key(page)
-    expect(page.get_by_role("dialog")).to_be_hidden()
+    sign_in(page)
     page.locator("#note").fill(note)
     page.get_by_label("Model").select_option(model)
     return page

@@ -5,6 +5,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,5 +124,6 @@ def serve(*models: ServedModel) -> Iterator[Server]:
     finally:
         runner.should_exit = True
         thread.join(timeout=60)
-        for model in models:
-            model.engine.stop()
+        # Together: an engine takes some seconds to end.
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda model: model.engine.stop(), models))

@@ -15,6 +15,7 @@ from page_use import (
     enter_key,
     marks,
     ready,
+    sign_in,
     stored,
     wait_for_answer,
 )
@@ -37,9 +38,7 @@ def test_the_key_is_asked_for_and_a_wrong_one_is_told(open_page: OpenPage) -> No
 
 
 def test_the_key_is_kept_in_memory_and_in_the_tab_only_if_asked(open_page: OpenPage) -> None:
-    page = open_page()
-    enter_key(page)
-    expect(page.get_by_role("dialog")).to_be_hidden()
+    page = sign_in(open_page())
     assert KEY not in json.dumps(stored(page))
     page.reload()
     page.get_by_label("Remember in this tab").check()
@@ -133,8 +132,7 @@ def test_markup_in_a_note_or_an_answer_stays_text(open_page: OpenPage, model: st
 
 
 def test_a_dropped_or_opened_text_file_becomes_the_note(open_page: OpenPage) -> None:
-    page = open_page()
-    enter_key(page)
+    page = sign_in(open_page())
     drop_file(page, "note.txt", NOTE.encode())
     expect(page.locator("#note")).to_have_value(NOTE)
     page.locator("#file-input").set_input_files(
@@ -143,26 +141,24 @@ def test_a_dropped_or_opened_text_file_becomes_the_note(open_page: OpenPage) -> 
     expect(page.locator("#note")).to_have_value("Zweite Notiz: müde.")
 
 
-@pytest.mark.parametrize(
-    ("content", "copies", "words"),
-    [
-        pytest.param(b"%PDF-1.7 text", 1, "not a text file", id="pdf"),
-        pytest.param(b"\xff\xfe\xff", 1, "not plain text in UTF-8", id="bytes"),
-        pytest.param(b"a\0b", 1, "not a text file", id="zero byte"),
-        pytest.param(b" \n", 1, "empty", id="empty"),
-        pytest.param(b"a", 2, "one text file at a time", id="two files"),
-        pytest.param(b"a" * 1_100_000, 1, "larger than 1 MiB", id="large"),
-    ],
-)
-def test_a_wrong_file_is_refused_with_words(
-    open_page: OpenPage, content: bytes, copies: int, words: str
-) -> None:
-    page = open_page()
-    enter_key(page)
-    page.locator("#note").fill("kept")
-    drop_file(page, "scan.pdf", content, "application/pdf", copies)
-    expect(page.locator("#note-error")).to_contain_text(words)
-    assert page.locator("#note").input_value() == "kept"
+WRONG_FILES = [
+    (b"%PDF-1.7 text", 1, "not a text file"),
+    (b"\xff\xfe\xff", 1, "not plain text in UTF-8"),
+    (b"a\0b", 1, "not a text file"),
+    (b" \n", 1, "empty"),
+    (b"a", 2, "one text file at a time"),
+    (b"a" * 1_100_000, 1, "larger than 1 MiB"),
+]
+
+
+def test_a_wrong_file_is_refused_with_words(open_page: OpenPage) -> None:
+    page = sign_in(open_page())
+    for content, copies, words in WRONG_FILES:
+        page.locator("#note").fill("kept")
+        assert page.locator("#note-error").is_hidden()
+        drop_file(page, "scan.pdf", content, "application/pdf", copies)
+        expect(page.locator("#note-error")).to_contain_text(words)
+        assert page.locator("#note").input_value() == "kept"
 
 
 def test_history_is_in_memory_until_it_is_kept_and_gone_when_it_is_cleared(open_page: OpenPage) -> None:
@@ -224,9 +220,7 @@ def walk_to(page: Page, selector: str) -> None:
 
 
 def test_what_is_missing_is_said_at_its_field(open_page: OpenPage) -> None:
-    page = open_page()
-    enter_key(page)
-    expect(page.get_by_role("dialog")).to_be_hidden()
+    page = sign_in(open_page())
     page.keyboard.press("Control+Enter")
     expect(page.locator("#note-error")).to_contain_text("Paste a note")
     expect(page.locator("#note")).to_be_focused()
@@ -243,7 +237,7 @@ def test_a_key_that_was_revoked_is_told_and_another_one_goes_on(open_page: OpenP
         ask(page)
         expect(page.locator("#error")).to_contain_text("The key was not accepted")
         page.get_by_role("button", name="Enter another key").click()
-        enter_key(page, "another-key")
+        sign_in(page, "another-key")
         ask(page)
         wait_for_answer(page)
     finally:
@@ -282,8 +276,7 @@ def test_an_engine_that_ends_is_told_within_the_answer_and_before_it(
 ) -> None:
     model = load_rambling_model(tmp_path_factory.mktemp("fragile"))
     with serve(model) as fragile:
-        page = open_page(base=fragile.url)
-        enter_key(page)
+        page = sign_in(open_page(base=fragile.url))
         expect(page.locator("#model-name")).to_have_text("rambles")
         page.locator("#note").fill(NOTE)
         begin_endless_answer(page)
