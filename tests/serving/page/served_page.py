@@ -20,6 +20,7 @@ from transformers import AutoTokenizer
 
 from asclepius_ray.serving.access.account import Account, Caller
 from asclepius_ray.serving.admission.admission import Admission
+from asclepius_ray.serving.admission.ticket import Size
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.engines.start import start_engine
 from asclepius_ray.serving.engines.transformers_engine import TransformersEngine
@@ -58,6 +59,16 @@ class Server:
     url: str
     models: dict[str, ServedModel]
     keys: set[str] = field(default_factory=lambda: {KEY})
+
+    @contextlib.contextmanager
+    def full(self, name: str) -> Iterator[None]:
+        """For so long, somebody else has all places of the model."""
+        size = Size(name, BUDGET_TOKENS, 0)
+        ticket = self.models[name].admission.admit_now(Account("other", "/", Caller("other")), size)
+        try:
+            yield
+        finally:
+            ticket.close("stop")
 
     def engine(self, name: str) -> TransformersEngine:
         engine = self.models[name].engine

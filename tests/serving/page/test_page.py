@@ -20,7 +20,7 @@ from page_use import (
     wait_for_answer,
 )
 from playwright.sync_api import Page, expect
-from served_page import BUDGET_TOKENS, KEY, MARKUP, MOST_RAMBLED_TOKENS, Server, load_rambling_model, serve
+from served_page import KEY, MARKUP, MOST_RAMBLED_TOKENS, Server, load_rambling_model, serve
 
 from asclepius_ray.records import Task
 
@@ -248,12 +248,10 @@ def test_a_full_server_is_told_with_a_countdown_after_which_one_can_ask_again(
     open_page: OpenPage, server: Server
 ) -> None:
     page = ready(open_page())
-    admission = server.models["recites"].admission
-    admission.held_tokens = BUDGET_TOKENS
-    ask(page)
-    expect(page.locator("#error")).to_contain_text("Too many requests")
-    expect(page.locator("#error")).to_contain_text("Wait 1 second")
-    admission.held_tokens = 0
+    with server.full("recites"):
+        ask(page)
+        expect(page.locator("#error")).to_contain_text("Too many requests")
+        expect(page.locator("#error")).to_contain_text("Wait 1 second")
     again = page.get_by_role("button", name="Ask again", exact=True)
     expect(again).to_be_visible()
     again.click()

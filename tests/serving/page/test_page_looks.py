@@ -8,7 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 from conftest import OpenPage
 from page_use import ask, begin_endless_answer, enter_key, ready, wait_for_answer
 from playwright.sync_api import Page, expect
-from served_page import BUDGET_TOKENS, Server
+from served_page import Server
 
 WIDE = {"viewport": {"width": 1360, "height": 860}}
 PHONE = {"viewport": {"width": 375, "height": 700}, "is_mobile": True, "has_touch": True}
@@ -38,11 +38,10 @@ def states(page: Page, server: Server) -> Iterator[str]:
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("#remarks")).to_be_visible()
     yield "stopped"
-    admission = server.models["rambles"].admission
-    admission.held_tokens = BUDGET_TOKENS
-    ask(page)
-    expect(page.locator("#error")).to_be_visible()
-    admission.held_tokens = 0
+    server.wait_until_idle("rambles")
+    with server.full("rambles"):
+        ask(page)
+        expect(page.locator("#error")).to_be_visible()
     yield "refused"
 
 
