@@ -137,6 +137,9 @@ def test_a_book_of_another_version_or_with_unknown_fields_is_refused() -> None:
     _, record = make_key("ward", ["generate"], KeyLimits(), 0, NOW)
     good = dump_book(parse_book(b'{"keys": []}').with_key(record))
     assert parse_book(good).keys == (record,)
-    for bad in (good.replace(b'"format_version": 1', b'"format_version": 2'), good.replace(b'"name"', b'"nick"')):
+    for bad in (
+        good.replace(b'"format_version": 1', b'"format_version": 2'),
+        good.replace(b'"name"', b'"nick"'),
+    ):
         with pytest.raises(ValueError, match="damaged in"):
             parse_book(bad)
