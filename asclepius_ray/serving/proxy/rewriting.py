@@ -7,7 +7,7 @@ HAProxy re-reads the file whenever replicas come or go, so each of them passes t
 
 import re
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import PurePath
 
 from asclepius_ray.errors import ServingError
 
@@ -44,7 +44,7 @@ class Outside:
     """Whether the folder holds the certificate and its key (`TLS_BUNDLE`, and the same with `.key`)."""
 
 
-def rewrite(text: str, folder: PurePosixPath, outside: Outside) -> str:
+def rewrite(text: str, folder: PurePath, outside: Outside) -> str:
     """The same routing with nothing else open, errors as JSON, and event streams led through the guard.
 
     `folder` holds the sockets and pages. Raises ServingError where the text is not as Ray 2.60 writes it.
@@ -84,7 +84,7 @@ def _sections(text: str) -> list[str]:
     return [text[start:end] for start, end in zip(starts, [*starts[1:], len(text)], strict=True)]
 
 
-def _rewrite_section(section: str, folder: PurePosixPath, outside: Outside) -> str:
+def _rewrite_section(section: str, folder: PurePath, outside: Outside) -> str:
     kind = section.split(None, 2)
     match kind[:2]:
         case ["global", *_]:
@@ -106,7 +106,7 @@ def _closed_global(section: str) -> str:
     return _replace(section, r"mode 666 level admin", "mode 600 level admin")
 
 
-def _defaults(section: str, folder: PurePosixPath) -> str:
+def _defaults(section: str, folder: PurePath) -> str:
     section = re.sub(r"^    (errorfile \d+ .*|option log-health-checks)\n", "", section, flags=re.MULTILINE)
     pages = "".join(f"    errorfile {status} {folder}/{status}.http\n" for status in _ERRORS)
     # A node that falls silent ends its streams after 25 s; without it they would stay open for ever.
@@ -114,7 +114,7 @@ def _defaults(section: str, folder: PurePosixPath) -> str:
     return section.rstrip("\n") + "\n" + pages + probes
 
 
-def _frontend(section: str, folder: PurePosixPath, outside: Outside) -> str:
+def _frontend(section: str, folder: PurePath, outside: Outside) -> str:
     found = re.search(r"^    bind (\S+)\n", section, re.MULTILINE)
     if found is None:
         raise ServingError("HAProxy's configuration does not say where to listen: this is not Ray 2.60's")
@@ -123,7 +123,8 @@ def _frontend(section: str, folder: PurePosixPath, outside: Outside) -> str:
         f"    bind {outside.bind or found[1]}{tls}\n"
         f"    bind unix@{folder}/{INNER_SOCKET} id {_INNER_ID} mode 600\n"
     )
-    guarded = f"    use_backend asclepius_guard if METH_POST !{{ so_id {_INNER_ID} }} {{ nbsrv(asclepius_guard) gt 0 }}\n"
+    from_outside = f"METH_POST !{{ so_id {_INNER_ID} }}"
+    guarded = f"    use_backend asclepius_guard if {from_outside} {{ nbsrv(asclepius_guard) gt 0 }}\n"
     section = section[: found.start()] + binds + section[found.end() :]
     rules = re.search(r"^    (use_backend|default_backend) ", section, re.MULTILINE)
     end = rules.start() if rules else len(section)
@@ -142,11 +143,12 @@ def _default_backend() -> str:
     body = _error_body(503, *_UNAVAILABLE[2:]).replace('"', '\\"')
     return (
         "backend default_backend\n"
-        f'    http-request return status 503 content-type application/json string "{body}" hdr Retry-After 1\n'
+        "    http-request return status 503 content-type application/json "
+        f'string "{body}" hdr Retry-After 1\n'
     )
 
 
-def _guard_backend(folder: PurePosixPath) -> str:
+def _guard_backend(folder: PurePath) -> str:
     # One connection, one request: the guard copies bytes, and looks into no more than the answer's frame.
     return (
         "backend asclepius_guard\n"
