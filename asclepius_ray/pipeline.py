@@ -272,7 +272,7 @@ def _served(work: Work, folders: dict[str, Folder]) -> Iterator[dict[str, Endpoi
     from asclepius_ray.serving.stage import open_models
 
     api_key = secrets.token_urlsafe(32)
-    serving = work.run.serving.model_copy(update={"host": "127.0.0.1", "port": 0})
+    serving = work.run.serving.private("127.0.0.1")
     models = {name: folder.uri for name, folder in folders.items()}
     with open_models(models, serving, api_key, work.progress) as base_urls:
         yield {

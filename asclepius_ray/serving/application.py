@@ -6,6 +6,7 @@ A request goes from Serve's proxy straight to the replica that generates: there 
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,6 @@ from asclepius_ray.tokens.rendering import end_token_id
 DEPLOYMENT_NAME = "model"
 # Serve itself must not hold back what our own 429 answers; refusing takes a millisecond.
 REFUSALS_AT_A_TIME = 1000
-SHUTDOWN_SECONDS = 30.0
 
 
 class ApplicationSettings(BaseModel):
@@ -71,6 +71,8 @@ def build_application(settings: ApplicationSettings) -> serve.Application:
     configured = deployment.options(
         num_replicas=config.replicas,
         max_ongoing_requests=config.max_concurrent_requests + REFUSALS_AT_A_TIME,
+        graceful_shutdown_timeout_s=config.drain_seconds,
+        max_surge_percent=config.surge_percent,
         ray_actor_options={"num_cpus": 1, "num_gpus": _num_gpus(settings)},
     )
     application: serve.Application = configured.bind(settings.model_copy(update={"api_key_sha256": key_hash}))
@@ -93,7 +95,6 @@ def require_key(config: ServingConfig, api_key: str) -> str:
 
 @serve.deployment(
     name=DEPLOYMENT_NAME,
-    graceful_shutdown_timeout_s=SHUTDOWN_SECONDS,
     graceful_shutdown_wait_loop_s=0.5,
     max_constructor_retry_count=1,
     # The proxy's and the replica's access lines hold no text, but they are not counted out per request
@@ -137,12 +138,14 @@ class ModelReplica:
         application = build_surface(
             {name: model}, [Middleware(Gate, access=access)], [metrics_route(access.meters)], page_routes()
         )
-        application.router.lifespan_context = self._lifespan
+        application.router.lifespan_context = partial(self._lifespan, admission)
         return application
 
     @asynccontextmanager
-    async def _lifespan(self, _: object) -> AsyncIterator[None]:
+    async def _lifespan(self, admission: Admission, _: object) -> AsyncIterator[None]:
         yield
+        # What comes in the last moment is told to come again, before it meets an engine that has ended.
+        admission.drain()
         self._engine.stop()
 
     async def check_health(self) -> None:

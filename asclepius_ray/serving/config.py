@@ -28,11 +28,18 @@ class ServingConfig(Section):
     """Origins whose pages may ask from a browser, as "https://ehr.example"; "*" = all, none by default."""
     audit: Annotated[str, Operational()] = ""
     """A folder for the audit lines, a file a day and replica; without it they are in the replicas' logs."""
+    proxy: Annotated[Literal["haproxy", "serve"], Operational()] = "haproxy"
+    """What stands in front of the replicas: HAProxy, or Ray Serve's own proxy, which is slower."""
     tls_certificate: Annotated[str, Operational()] = ""
     """A PEM file: the certificate and those between it and its root. With it HTTPS is served, alone."""
     tls_key: Annotated[str, Operational()] = ""
     """A PEM file: the private key of the certificate, without a password."""
     replicas: Annotated[int, Operational(), Field(ge=1)] = 1
+    drain_seconds: Annotated[float, Operational(), Field(ge=10, allow_inf_nan=False)] = 120.0
+    """How long a replica that is replaced or taken away may take to finish its answers."""
+    surge_percent: Annotated[int, Operational(), Field(ge=0, le=100)] = 100
+    """So many more replicas, in percent, while new ones take the place of old ones; with 0, where there is no
+    room for both, an old one goes before its successor is there."""
     use_gpu: Annotated[bool, Operational()] = False
     max_concurrent_requests: Annotated[int, Operational(), Field(ge=1)] = 256
     """Open requests of one replica, whatever their size: a bound for their bodies in memory. As a rule tokens
@@ -72,3 +79,8 @@ class ServingConfig(Section):
                 f'tensor_parallel = {self.tensor_parallel} needs engine = "vllm" and use_gpu = true'
             )
         return self
+
+    def private(self, host: str) -> "ServingConfig":
+        """The same for the time of a stage alone: at any port, behind a key that nobody else has."""
+        ours = {"host": host, "port": 0, "proxy": "serve", "tls_certificate": "", "tls_key": ""}
+        return self.model_copy(update={**ours, "keys": "", "audit": "", "cors_origins": ()})

@@ -5,9 +5,7 @@ for the job that stays.
 """
 
 import hashlib
-import logging
 import re
-import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -16,26 +14,23 @@ from typing import Any
 
 import ray
 from ray import serve
-from ray.serve.context import _get_global_client
 from ray.serve.exceptions import RayServeException
-from ray.serve.schema import ApplicationStatus, LoggingConfig
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.serve.schema import ApplicationStatus
 
 from asclepius_ray.artifacts import Folder
-from asclepius_ray.errors import ConfigError, ServingError
+from asclepius_ray.errors import ServingError
 from asclepius_ray.progress import Progress
 from asclepius_ray.serving.access.keys import hash_key
 from asclepius_ray.serving.application import ApplicationSettings, build_application, require_key
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.model_source import is_hugging_face_id, locate_model
-from asclepius_ray.serving.parity import unchecked_parts
+from asclepius_ray.serving.parity import PARTS, unchecked_parts
+from asclepius_ray.serving.reasons import reason
+from asclepius_ray.serving.serve_start import start_serve
 
 POLL_SECONDS = 0.2
 START_TIMEOUT_SECONDS = 3600.0
 WATCH_SECONDS = 10.0
-LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
-_OUR_REASON = re.compile(r"asclepius_ray\.[\w.]+Error: (.+)")
-_ANY_REASON = re.compile(r"^\s*((?:\w+\.)*\w*(?:Error|Exception)): (.+)$", re.MULTILINE)
 
 
 @contextmanager
@@ -52,8 +47,7 @@ def open_models(
     located = {name: locate_model(model) for name, model in models.items()}
     gpu_share = _gpu_share(len(located) * config.replicas, progress) if config.use_gpu else 1.0
     progress.begin("starting Ray Serve")
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    address = _start_serve(config)
+    running = start_serve(config)
     names = {name: _application_name(name, model) for name, model in located.items()}
     prefixes = _route_prefixes(names)
     try:
@@ -73,9 +67,10 @@ def open_models(
         ]
         _deploy(targets)
         _wait_until_running(names, progress)
-        yield {name: f"{address}{prefixes[name].rstrip('/')}/v1" for name in located}
+        yield {name: f"{running.address}{prefixes[name].rstrip('/')}/v1" for name in located}
     finally:
-        _close(list(names.values()))
+        if _close(list(names.values())):
+            running.forget()
 
 
 def serve_until_stopped(
@@ -100,11 +95,7 @@ def serve_until_stopped(
 
 def _warn_of_unchecked(name: str, located: str, progress: Progress) -> None:
     """Says what of a model from elsewhere nobody can compare with its training."""
-    parts = (
-        ["prompt", "tokenizer", "weights"]
-        if is_hugging_face_id(located)
-        else unchecked_parts(Folder(located))
-    )
+    parts = PARTS if is_hugging_face_id(located) else unchecked_parts(Folder(located))
     if parts:
         progress.say(
             f"warning: {name} came without the {' and '.join(parts)} of a training by this system to compare "
@@ -119,82 +110,9 @@ def _deploy(targets: list[serve.RunTarget]) -> None:
         )
     except (RayServeException, ray.exceptions.RayError) as error:
         raise ServingError(
-            f"Ray Serve does not take the models: {_reason(str(error))}; `serve status` says what it serves, "
+            f"Ray Serve does not take the models: {reason(str(error))}; `serve status` says what it serves, "
             "and `serve shutdown` ends it"
         ) from None
-
-
-def _start_serve(config: ServingConfig) -> str:
-    """Starts Serve with one proxy on the head node, or finds the one that runs; its address.
-
-    With port 0 any address will do: that of the Serve which runs already, or the head node's own where
-    loopback would not be reached from here. Without it the configured one is meant, and no other.
-    """
-    head = _head_node()
-    on_head = head["NodeID"] == ray.get_runtime_context().get_node_id()
-    client = _get_global_client(raise_if_no_controller_running=False)
-    if client is not None:
-        options = client.http_config
-        if config.port and (options.host, options.port) != (config.host, config.port):
-            raise ServingError(
-                f"Ray Serve already listens on {options.host}:{options.port} on this cluster, not on "
-                f"{config.host}:{config.port}; set serving.host and serving.port to it, or end it with "
-                "`serve shutdown`"
-            )
-        if options.host in LOOPBACK_HOSTS and not on_head:
-            raise ServingError(
-                f"Ray Serve already listens on {options.host}:{options.port} of the cluster's head node, and "
-                "this process is on another one; end that Serve with `serve shutdown`"
-            )
-        return _address(options.host, options.port, head)
-    host = config.host
-    if host in LOOPBACK_HOSTS and not on_head:
-        if config.port:
-            raise ConfigError(
-                f"serving.host = {host} can be reached from the cluster's head node alone, and this "
-                'process is on another one; set serving.host = "0.0.0.0"'
-            )
-        host = head["NodeManagerAddress"]
-    port = config.port or _free_port(head["NodeID"], host)
-    try:
-        serve.start(
-            proxy_location="HeadOnly",
-            http_options={"host": host, "port": port},
-            logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
-        )
-    except (RuntimeError, ray.exceptions.RayError) as error:
-        raise ServingError(
-            f"Ray Serve cannot listen on {host}:{port}: {_reason(str(error))}; choose another "
-            "serving.port, or 0 for any free one"
-        ) from None
-    return _address(host, port, head)
-
-
-def _head_node() -> dict[str, Any]:
-    heads = [node for node in ray.nodes() if node["Alive"] and "node:__internal_head__" in node["Resources"]]
-    if not heads:
-        raise ServingError("the cluster has no living head node to listen on")
-    found: dict[str, Any] = heads[0]
-    return found
-
-
-def _address(host: str, port: int, head: dict[str, Any]) -> str:
-    name = head["NodeManagerAddress"] if host in ("0.0.0.0", "::") else host
-    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
-
-
-def _free_port(node_id: str, host: str) -> int:
-    on_head = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    task = ray.remote(num_cpus=0, scheduling_strategy=on_head)(_find_free_port)
-    port: int = ray.get(task.remote(host))
-    return port
-
-
-def _find_free_port(host: str) -> int:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 def _gpu_share(num_replicas: int, progress: Progress) -> float:
@@ -236,7 +154,7 @@ def _wait_until_running(names: Mapping[str, str], progress: Progress) -> None:
         states = {name: found[application] for name, application in names.items() if application in found}
         for name, state in states.items():
             if state.status in (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY):
-                raise ServingError(f"{name} cannot be served: {_reason(_messages(state))}")
+                raise ServingError(f"{name} cannot be served: {reason(_messages(state))}")
         num_running = sum(state.status == ApplicationStatus.RUNNING for state in states.values())
         progress.update(num_running)
         if num_running == len(names):
@@ -253,25 +171,15 @@ def _messages(state: Any) -> str:
     return "\n".join([*(deployment.message for deployment in state.deployments.values()), state.message])
 
 
-def _reason(text: str) -> str:
-    """The one sentence of a stack of errors that says what is wrong."""
-    ours = _OUR_REASON.findall(text)
-    if ours:
-        return str(ours[-1]).strip()
-    others = _ANY_REASON.findall(text)
-    if others:
-        return f"{others[-1][0]}: {others[-1][1]}".strip()
-    return text.strip().splitlines()[0] if text.strip() else "Ray Serve gave no reason"
-
-
-def _close(applications: list[str]) -> None:
-    """Takes our applications away, and Serve with them if nobody else is on it."""
+def _close(applications: list[str]) -> bool:
+    """Takes our applications away, and Serve with them if nobody else is on it: then True."""
     ours = set(applications)
     running = set(serve.status().applications)
     for name in sorted(running & ours):
         serve.delete(name, _blocking=False)
     if not running - ours:
         serve.shutdown()
-        return
+        return True
     while ours & set(serve.status().applications):
         time.sleep(POLL_SECONDS)
+    return False
