@@ -13,6 +13,7 @@ import fcntl
 import os
 import sys
 from pathlib import Path
+from typing import cast
 
 import uvloop
 
@@ -30,8 +31,8 @@ class _Side(asyncio.Protocol):
     other: "_Side | None" = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's own kind, which does not descend from asyncio's.
+        self.transport = cast(asyncio.Transport, transport)
 
     def pause_writing(self) -> None:
         if self.other is not None and not self.other.transport.is_closing():
