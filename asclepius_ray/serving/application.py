@@ -58,6 +58,8 @@ class ApplicationSettings(BaseModel):
     """Empty = the hash of the environment variable `serving.api_key_env`."""
     gpu_share: float = 1.0
     """The part of a GPU that one replica gets."""
+    revision: str = ""
+    """Another one than before replaces the replicas, though nothing else was changed."""
 
 
 def build_application(settings: ApplicationSettings) -> serve.Application:

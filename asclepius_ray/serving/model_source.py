@@ -54,6 +54,14 @@ def fetch_model(located: str) -> str:
     return str(folder.local_path)
 
 
+def model_revision(located: str) -> str:
+    """What tells a model from another one at the same place; empty for an id of the hub."""
+    if is_hugging_face_id(located):
+        return ""
+    folder = Folder(located)
+    return read_manifest(folder).identity if is_finished(folder) else _state(folder)
+
+
 def _located_folder(model: str, folder: Folder) -> str:
     try:
         found = folder.exists(CONFIG_NAME)

@@ -87,7 +87,9 @@ def _start_behind_haproxy(config: ServingConfig, host: str, port: int, folder: P
     inner = host if len(nodes) == 1 else "0.0.0.0"
     tls = (config.tls_certificate, config.tls_key) if config.tls_certificate else None
     variables = proxy_variables(folder, f"{host}:{port}", tls, config.drain_seconds)
-    _start({"host": inner, "port": _on_head(free_port, host)}, variables)
+    # Serve's own proxy, which nobody is led to, would take a fixed port.
+    variables["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"] = str(_on_head(free_port, host))
+    _start({"host": inner, "port": port}, variables)
 
 
 def _start(http_options: dict[str, Any], variables: dict[str, str]) -> None:
@@ -102,7 +104,8 @@ def _start(http_options: dict[str, Any], variables: dict[str, str]) -> None:
 def _find_serve(config: ServingConfig, head: dict[str, Any], on_head: bool) -> RunningServe:
     client = _get_global_client()
     options = client.http_config
-    if config.port and (options.host, options.port) != (config.host, config.port):
+    # Behind HAProxy on several nodes Serve's own host is every interface, whatever HAProxy listens on.
+    if config.port and (options.port != config.port or options.host not in (config.host, "0.0.0.0")):
         raise ServingError(
             f"Ray Serve already listens on {options.host}:{options.port} on this cluster, not on "
             f"{config.host}:{config.port}; set serving.host and serving.port to it, or end it with "
@@ -113,7 +116,8 @@ def _find_serve(config: ServingConfig, head: dict[str, Any], on_head: bool) -> R
             f"Ray Serve already listens on {options.host}:{options.port} of the cluster's head node, and "
             "this process is on another one; end that Serve with `serve shutdown`"
         )
-    return RunningServe(_address(options.host, options.port, head, bool(options.ssl_certfile)))
+    host = config.host if config.port else options.host
+    return RunningServe(_address(host, options.port, head, bool(config.tls_certificate)))
 
 
 def _reachable_host(config: ServingConfig, head: dict[str, Any], on_head: bool) -> str:

@@ -8,7 +8,7 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,7 +23,7 @@ from asclepius_ray.progress import Progress
 from asclepius_ray.serving.access.keys import hash_key
 from asclepius_ray.serving.application import ApplicationSettings, build_application, require_key
 from asclepius_ray.serving.config import ServingConfig
-from asclepius_ray.serving.model_source import is_hugging_face_id, locate_model
+from asclepius_ray.serving.model_source import is_hugging_face_id, locate_model, model_revision
 from asclepius_ray.serving.parity import PARTS, unchecked_parts
 from asclepius_ray.serving.reasons import reason
 from asclepius_ray.serving.serve_start import start_serve
@@ -35,9 +35,17 @@ WATCH_SECONDS = 10.0
 
 @contextmanager
 def open_models(
-    models: Mapping[str, str], config: ServingConfig, api_key: str, progress: Progress
+    models: Mapping[str, str],
+    config: ServingConfig,
+    api_key: str,
+    progress: Progress,
+    *,
+    is_public: bool = False,
 ) -> Iterator[dict[str, str]]:
     """Serves each model under its name and yields name → base URL (…/v1); afterwards they are gone.
+
+    A public one is known on the cluster by its name alone: where that is served already, its replicas are
+    replaced one after the other, and whoever served it before does not take it away any more.
 
     Ray is already connected. A single model stands at /v1, unless others are served already; several stand
     below a prefix each. A Serve instance that already runs on the cluster is used and kept, if other
@@ -48,7 +56,10 @@ def open_models(
     gpu_share = _gpu_share(len(located) * config.replicas, progress) if config.use_gpu else 1.0
     progress.begin("starting Ray Serve")
     running = start_serve(config)
-    names = {name: _application_name(name, model) for name, model in located.items()}
+    names = {name: _application_name(name, "" if is_public else model) for name, model in located.items()}
+    for name in names.keys() & {each for each, ours in names.items() if ours in serve.status().applications}:
+        progress.say(f"{name} is served on this cluster already: its replicas are replaced one by one")
+    deployed: dict[str, float] = {}
     prefixes = _route_prefixes(names)
     try:
         settings = {
@@ -58,6 +69,7 @@ def open_models(
                 serving=config,
                 api_key_sha256=hash_key(key) if key else "",
                 gpu_share=gpu_share,
+                revision=model_revision(model),
             )
             for name, model in located.items()
         }
@@ -67,9 +79,10 @@ def open_models(
         ]
         _deploy(targets)
         _wait_until_running(names, progress)
+        deployed.update(_deployed_at(names.values()))
         yield {name: f"{running.address}{prefixes[name].rstrip('/')}/v1" for name in located}
     finally:
-        if _close(list(names.values())):
+        if _close([name for name in names.values() if not _was_replaced(name, deployed)]):
             running.forget()
 
 
@@ -79,7 +92,7 @@ def serve_until_stopped(
     """Serves until SIGTERM or Ctrl-C raises in this thread; says the addresses and every change of state."""
     for name, model in models.items():
         _warn_of_unchecked(name, locate_model(model), progress)
-    with open_models(models, config, api_key, progress) as base_urls:
+    with open_models(models, config, api_key, progress, is_public=True) as base_urls:
         progress.end()
         for name, base_url in base_urls.items():
             progress.say(f"{name} is served at {base_url} (the key is that of {config.api_key_env})")
@@ -169,6 +182,16 @@ def _wait_until_running(names: Mapping[str, str], progress: Progress) -> None:
 
 def _messages(state: Any) -> str:
     return "\n".join([*(deployment.message for deployment in state.deployments.values()), state.message])
+
+
+def _deployed_at(applications: Iterable[str]) -> dict[str, float]:
+    found = serve.status().applications
+    return {name: found[name].last_deployed_time_s for name in applications if name in found}
+
+
+def _was_replaced(application: str, deployed: Mapping[str, float]) -> bool:
+    """Whether somebody has deployed it anew since we did."""
+    return application in deployed and _deployed_at([application]) != {application: deployed[application]}
 
 
 def _close(applications: list[str]) -> bool:
