@@ -15,6 +15,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from asclepius_ray.errors import ServingError
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.engines.adapter_folder import ADAPTER_CONFIG_NAME, check_adapter_folder
+from asclepius_ray.serving.engines.vllm_seeds import SeededDraws
 from asclepius_ray.serving.engines.vllm_watch import SchedulerWatch
 
 GPU_MEMORY_SHARE = 0.9
@@ -41,6 +42,7 @@ def start_vllm(folder: str, config: ServingConfig, gpu_share: float, adapters: C
             skip_tokenizer_init=True,  # ids in, ids out
             generation_config="vllm",  # requests bring their own settings
             max_logprobs=-1,
+            logits_processors=None if config.use_gpu else [SeededDraws],
             # The same on every replica; and as the other engine, which is compared with the export.
             dtype="auto" if config.use_gpu else "float32",
             max_model_len=config.max_context_tokens or None,
