@@ -171,7 +171,7 @@ def test_the_model_folder_tells_what_it_is(trained_root: Folder) -> None:
     assert f"{last:.4f}" in card
     assert read_manifest(trained_root.child("dataset")).identity in card
     manifest = read_manifest(model)
-    assert {"README.md", "reference_logits.safetensors", "SHA256SUMS"} <= set(manifest.files)
+    assert {"README.md", "reference_logits.tensors", "SHA256SUMS"} <= set(manifest.files)
     for name in ("model.safetensors", "config.json"):
         assert manifest.files[name] == model.sha256(name)
     stored = read_reference(model)
