@@ -21,6 +21,7 @@ from transformers import AutoTokenizer
 
 from asclepius_ray.serving.access.gate import Gate, hash_key
 from asclepius_ray.serving.admission.admission import Admission
+from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.engines.engine import Engine
 from asclepius_ray.serving.engines.transformers_engine import TransformersEngine
 from asclepius_ray.serving.surface.served_model import ServedModel
@@ -68,7 +69,7 @@ class Surface:
 def serve_model(name: str, folder: Path) -> ServedModel:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     end_ids = frozenset({end_token_id(tokenizer), tokenizer.eos_token_id})
-    engine = TransformersEngine(str(folder), end_ids, use_gpu=False, gpu_share=1.0)
+    engine = TransformersEngine(str(folder), end_ids, ServingConfig())
     return model_on(name, engine, tokenizer)
 
 
