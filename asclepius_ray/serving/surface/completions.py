@@ -57,8 +57,8 @@ def _prompt_ids(model: ServedModel, prompt: str | list[int]) -> list[int]:
             raise invalid_value("prompt", "The prompt has no token.")
         return ids
     # An id that the model does not know would end the engine, not only its request.
-    if max(prompt) >= len(model.tokenizer):
-        raise invalid_value("prompt", f"A token id of the prompt is not below {len(model.tokenizer)}.")
+    if max(prompt) >= model.engine.num_embeddings:
+        raise invalid_value("prompt", f"A token id of the prompt is not below {model.engine.num_embeddings}.")
     return prompt
 
 

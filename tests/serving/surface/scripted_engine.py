@@ -16,9 +16,13 @@ class ScriptedEngine:
     script: Script
     end_token_ids: frozenset[int] = frozenset({1})
     max_context_tokens: int = 2048
+    num_embeddings: int = 1000
     has_ended: bool = False
     requests: list[GenerationRequest] = field(default_factory=list)
     running: set[str] = field(default_factory=set)
+
+    async def warm_up(self) -> None:
+        pass
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[TokenChunk, None]:
         self.requests.append(request)
