@@ -92,7 +92,17 @@ def test_the_page_and_liveness_are_open(gated: Gated, path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/echo", "/metrics", "/docs", "/nothing", "/health", "/health/live/", "//", "/page.js/x", "/%2e/metrics"],
+    [
+        "/v1/echo",
+        "/metrics",
+        "/docs",
+        "/nothing",
+        "/health",
+        "/health/live/",
+        "//",
+        "/page.js/x",
+        "/%2e/metrics",
+    ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "DELETE"])
 def test_everything_else_answers_to_a_key_alone(gated: Gated, method: str, path: str) -> None:
@@ -157,11 +167,17 @@ def test_a_key_without_the_scope_is_told_which_one(gated: Gated, folder: Path) -
         assert response.json()["error"]["code"] == "missing_scope"
         assert needed in response.json()["error"]["message"]
     assert ask(gated, "GET", "/metrics", headers={"Authorization": f"Bearer {metrics}"}).status_code == 200
-    assert ask(gated, "GET", "/v1/models/a", headers={"Authorization": f"Bearer {generate}"}).status_code == 200
+    assert (
+        ask(gated, "GET", "/v1/models/a", headers={"Authorization": f"Bearer {generate}"}).status_code == 200
+    )
 
 
 def test_every_answer_carries_the_policies_and_none_is_kept(gated: Gated) -> None:
-    for response in (ask(gated, content=b"abc"), ask(gated, "GET", "/none"), httpx.get(gated.url + "/v1/echo")):
+    for response in (
+        ask(gated, content=b"abc"),
+        ask(gated, "GET", "/none"),
+        httpx.get(gated.url + "/v1/echo"),
+    ):
         assert response.headers["x-content-type-options"] == "nosniff"
         assert response.headers["cache-control"] == "no-store"
         assert response.headers["referrer-policy"] == "no-referrer"
@@ -169,7 +185,13 @@ def test_every_answer_carries_the_policies_and_none_is_kept(gated: Gated) -> Non
 
 @pytest.mark.parametrize(
     ("sent", "is_kept"),
-    [("job-7.a:b_2", True), ("a" * 128, True), ("a" * 129, False), (f"{CANARY} has pain", False), ("", False)],
+    [
+        ("job-7.a:b_2", True),
+        ("a" * 128, True),
+        ("a" * 129, False),
+        (f"{CANARY} has pain", False),
+        ("", False),
+    ],
 )
 def test_a_sane_request_id_is_kept_and_another_is_made_anew(gated: Gated, sent: str, is_kept: bool) -> None:
     found = ask(gated, "GET", "/v1/models/a", headers={"X-Request-Id": sent}).headers["x-request-id"]
@@ -326,7 +348,10 @@ def test_a_client_that_goes_away_is_written_down_as_gone(gated: Gated, folder: P
     gated.token_seconds = 0.05
     try:
         with httpx.stream(
-            "POST", gated.url + "/v1/echo", content=b"abc", headers={"Authorization": f"Bearer {OPERATOR_KEY}"}
+            "POST",
+            gated.url + "/v1/echo",
+            content=b"abc",
+            headers={"Authorization": f"Bearer {OPERATOR_KEY}"},
         ) as response:
             next(response.iter_raw())
         line = line_of(folder, response)
