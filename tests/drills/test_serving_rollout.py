@@ -14,6 +14,7 @@ import pytest
 import ray
 from ray import serve
 from ray.cluster_utils import Cluster
+from ray.util.state import list_actors
 from reciting_model import save_reciting_model
 
 from asclepius_ray.progress import Progress
@@ -90,7 +91,9 @@ class Load:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": True, "dashboard_port": 0}
+    )
     cluster.add_node(num_cpus=4)
     ray.init(address=cluster.address, log_to_driver=False)
     yield cluster
@@ -132,7 +135,7 @@ def load(base_url: str) -> Iterator[Load]:
 
 def replica_processes() -> dict[str, int]:
     """Actor → process of each living replica of the model."""
-    found = ray.util.state.list_actors(filters=[("state", "=", "ALIVE")], detail=True, limit=1000)
+    found = list_actors(filters=[("state", "=", "ALIVE")], detail=True, limit=1000)
     return {each.actor_id: each.pid for each in found if "ServeReplica" in (each.class_name or "")}
 
 
