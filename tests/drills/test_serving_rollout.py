@@ -6,7 +6,8 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import httpx
@@ -113,13 +114,24 @@ def config() -> ServingConfig:
     return ServingConfig(port=free_port("127.0.0.1"), replicas=2, drain_seconds=60)
 
 
+Deploy = Callable[[ServingConfig], str]
+
+
 @pytest.fixture(scope="module")
-def base_url(cluster: Cluster, model: str, config: ServingConfig) -> Iterator[str]:
-    with (
-        Progress() as progress,
-        open_models({"model": model}, config, KEY, progress, is_public=True) as base_urls,
-    ):
-        yield base_urls["model"]
+def deploy(cluster: Cluster, model: str) -> Iterator[Deploy]:
+    """Serves the model with these settings, in the place of what is served; its address."""
+    with ExitStack() as opened:
+
+        def enter(config: ServingConfig) -> str:
+            served = open_models({"model": model}, config, KEY, Progress(), is_public=True)
+            return opened.enter_context(served)["model"]
+
+        yield enter
+
+
+@pytest.fixture(scope="module")
+def base_url(deploy: Deploy, config: ServingConfig) -> str:
+    return deploy(config)
 
 
 @pytest.fixture
@@ -136,7 +148,7 @@ def load(base_url: str) -> Iterator[Load]:
 def replica_processes() -> dict[str, int]:
     """Actor → process of each living replica of the model."""
     found = list_actors(filters=[("state", "=", "ALIVE")], detail=True, limit=1000)
-    return {each.actor_id: each.pid for each in found if "ServeReplica" in (each.class_name or "")}
+    return {each.actor_id: each.pid for each in found if (each.name or "").startswith("SERVE_REPLICA")}
 
 
 def wait_for_replicas(num: int, without: set[str], seconds: float = 120) -> None:
@@ -149,19 +161,19 @@ def wait_for_replicas(num: int, without: set[str], seconds: float = 120) -> None
     raise AssertionError(f"{num} new replicas were not up within {seconds} s: {serve.status()}")
 
 
-def test_a_redeploy_cuts_no_stream(load: Load, model: str, config: ServingConfig) -> None:
+def test_a_redeploy_cuts_no_stream(load: Load, deploy: Deploy, config: ServingConfig) -> None:
     before = set(replica_processes())
-    changed = config.model_copy(update={"max_new_tokens": config.max_new_tokens + 1})
-    with Progress() as progress, open_models({"model": model}, changed, KEY, progress, is_public=True):
-        wait_for_replicas(2, before)
-        give_up = time.monotonic() + 90
-        while before & replica_processes().keys() and time.monotonic() < give_up:
-            time.sleep(0.5)
-        assert not before & replica_processes().keys(), "an old replica is still there"
-        time.sleep(STEADY_SECONDS)
-        load.stopped.set()
-        assert set(load.ends) == {"whole"}, load.ends
-        assert load.ends["whole"] >= 10
+    assert len(before) == 2
+    deploy(config.model_copy(update={"max_new_tokens": config.max_new_tokens + 1}))
+    wait_for_replicas(2, before)
+    give_up = time.monotonic() + 90
+    while before & replica_processes().keys() and time.monotonic() < give_up:
+        time.sleep(0.5)
+    assert not before & replica_processes().keys(), "an old replica is still there"
+    time.sleep(STEADY_SECONDS)
+    load.stopped.set()
+    assert set(load.ends) == {"whole"}, load.ends
+    assert load.ends["whole"] >= 10
 
 
 def test_a_killed_replica_breaks_its_own_streams_alone_and_each_says_so(load: Load) -> None:
