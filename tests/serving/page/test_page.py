@@ -34,6 +34,18 @@ from served_page import (
 from asclepius_ray.records import Task
 
 
+# The countdown may be over before a test that waits for a busy machine looks at it.
+WATCH_BUTTON = """() => {
+    const button = document.getElementById("error-button");
+    window.seen = [];
+    const note = () => {
+        const state = button.getAttribute("aria-disabled") === "true" ? "disabled" : "enabled";
+        window.seen.push(`${button.textContent}, ${state}`);
+    };
+    new MutationObserver(note).observe(button, { childList: true, attributes: true });
+}"""
+
+
 def test_the_key_is_asked_for_and_a_wrong_one_is_told(open_page: OpenPage) -> None:
     page = open_page()
     expect(page.get_by_role("dialog", name="API key")).to_be_visible()
@@ -261,12 +273,14 @@ def test_a_full_server_is_told_with_a_countdown_after_which_one_can_ask_again(
     page = ready(open_page())
     admission = server.models["recites"].admission
     admission.held_tokens = BUDGET_TOKENS
+    page.evaluate(WATCH_BUTTON)
     ask(page)
     expect(page.locator("#error")).to_contain_text("Too many requests")
     expect(page.locator("#error")).to_contain_text("Wait 1 second")
     admission.held_tokens = 0
     again = page.get_by_role("button", name="Ask again", exact=True)
     expect(again).to_be_visible()
+    assert "Ask again in 1 s, disabled" in page.evaluate("window.seen")
     again.click()
     wait_for_answer(page)
     assert page.locator("#error").is_hidden()
