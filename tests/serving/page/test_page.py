@@ -4,11 +4,11 @@ import json
 
 import httpx
 import pytest
-from conftest import OpenPage
 from page_use import (
     ANSWER,
     NOTE,
     PASSAGES,
+    OpenPage,
     ask,
     begin_endless_answer,
     drop_file,
@@ -32,7 +32,6 @@ from served_page import (
 )
 
 from asclepius_ray.records import Task
-
 
 # The countdown may be over before a test that waits for a busy machine looks at it.
 WATCH_BUTTON = """() => {
@@ -134,6 +133,7 @@ def test_an_answer_is_seen_while_it_grows_and_stop_ends_it_on_the_server(
 def test_a_screen_reader_is_given_whole_sentences(open_page: OpenPage) -> None:
     page = ready(open_page(), "rambles")
     begin_endless_answer(page)
+    expect(page.locator("#spoken p").nth(1)).to_be_attached()
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("#spoken p").last).to_have_text("Stopped.")
     *sentences, _, _ = page.locator("#spoken p").all_text_contents()
