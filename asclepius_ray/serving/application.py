@@ -18,8 +18,7 @@ from asclepius_ray.errors import ConfigError, ServingError
 from asclepius_ray.serving.access.gate import Gate, hash_key
 from asclepius_ray.serving.admission.admission import Admission
 from asclepius_ray.serving.config import ServingConfig
-from asclepius_ray.serving.engines.engine import GenerationRequest
-from asclepius_ray.serving.engines.transformers_engine import TransformersEngine
+from asclepius_ray.serving.engines.start import start_engine
 from asclepius_ray.serving.model_source import fetch_model, locate_model
 from asclepius_ray.serving.surface.served_model import ServedModel
 from asclepius_ray.serving.surface.surface import build_surface
@@ -59,10 +58,18 @@ def build_application(settings: ApplicationSettings) -> serve.Application:
     configured = deployment.options(
         num_replicas=config.replicas,
         max_ongoing_requests=config.max_concurrent_requests + REFUSALS_AT_A_TIME,
-        ray_actor_options={"num_cpus": 1, "num_gpus": settings.gpu_share if config.use_gpu else 0},
+        ray_actor_options={"num_cpus": 1, "num_gpus": _num_gpus(settings)},
     )
     application: serve.Application = configured.bind(settings.model_copy(update={"api_key_sha256": key_hash}))
     return application
+
+
+def _num_gpus(settings: ApplicationSettings) -> float:
+    """Whole ones where the model is divided over several, else the replica's share of one."""
+    if not settings.serving.use_gpu:
+        return 0
+    whole = settings.serving.tensor_parallel
+    return whole if whole > 1 else settings.gpu_share
 
 
 def require_key(config: ServingConfig, api_key: str) -> str:
@@ -89,14 +96,16 @@ def require_key(config: ServingConfig, api_key: str) -> str:
 class ModelReplica:
     """Loads the model, answers one request with it, and only then is ready."""
 
-    def __init__(self, settings: ApplicationSettings) -> None:
+    # Serve awaits it, in the event loop of the streams; mypy knows of no such __init__.
+    async def __init__(self, settings: ApplicationSettings) -> None:  # type: ignore[misc]
         self._settings = settings
         folder = fetch_model(locate_model(settings.model))
         self._tokenizer = _load_tokenizer(folder)
         config = settings.serving
         end_ids = frozenset({end_token_id(self._tokenizer), self._tokenizer.eos_token_id})
-        self._engine = _start_engine(config, folder, end_ids, settings.gpu_share)
+        self._engine = start_engine(config, folder, end_ids, settings.gpu_share, {})
         self._check_vocabulary(folder)
+        await self._engine.warm_up()
 
     def __serve_build_asgi_app__(self) -> Any:
         config = self._settings.serving
@@ -114,9 +123,6 @@ class ModelReplica:
 
     @asynccontextmanager
     async def _lifespan(self, _: object) -> AsyncIterator[None]:
-        first = GenerationRequest("warm-up", [self._tokenizer.eos_token_id], max_new_tokens=1)
-        async for _ in self._engine.stream(first):
-            pass
         yield
         self._engine.stop()
 
@@ -130,15 +136,6 @@ class ModelReplica:
                 f"{folder}: its tokenizer has {len(self._tokenizer)} tokens, its model knows "
                 f"{self._engine.num_embeddings}; they do not belong together"
             )
-
-
-def _start_engine(
-    config: ServingConfig, folder: str, end_token_ids: frozenset[int], gpu_share: float
-) -> TransformersEngine:
-    """The engine that `serving.engine` names, with the folder's model loaded."""
-    match config.engine:
-        case "transformers":
-            return TransformersEngine(folder, end_token_ids, config.use_gpu, gpu_share)
 
 
 def _load_tokenizer(folder: str) -> Any:

@@ -8,6 +8,7 @@ from served_models import save_tiny_model
 from transformers import LlamaForCausalLM
 
 from asclepius_ray.errors import ServingError
+from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.engines.logits_check import check_logits
 from asclepius_ray.serving.engines.transformers_engine import TransformersEngine
 from asclepius_ray.tokens.reference_logits import REFERENCE_NAME, pack_reference, reference_rows
@@ -26,10 +27,10 @@ def test_the_trained_model_starts_and_another_one_does_not(tmp_path: Path, train
     store_logits(folder, trained)
     # A CPU serves in 32 bits whatever the training was in.
     served = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    check_logits(served, folder)
+    check_logits(served, str(folder))
     other = LlamaForCausalLM.from_pretrained(save_tiny_model(tmp_path / "other", seed=2))
     with pytest.raises(ServingError, match="does not say what the trained model said") as refused:
-        check_logits(other, folder)
+        check_logits(other, str(folder))
     assert "\n" not in str(refused.value)
 
 
@@ -40,7 +41,7 @@ def test_a_small_change_of_the_weights_is_noticed(tmp_path: Path) -> None:
     with torch.no_grad():
         changed.model.layers[1].mlp.down_proj.weight.mul_(1.05)
     with pytest.raises(ServingError, match="weights are not those of the export"):
-        check_logits(changed, folder)
+        check_logits(changed, str(folder))
 
 
 def test_the_engine_checks_what_it_loads(tmp_path: Path) -> None:
@@ -49,9 +50,9 @@ def test_the_engine_checks_what_it_loads(tmp_path: Path) -> None:
     other = save_tiny_model(tmp_path / "other", seed=2)
     (folder / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes())
     with pytest.raises(ServingError, match="weights are not those of the export"):
-        TransformersEngine(str(folder), frozenset(), use_gpu=False, gpu_share=1.0)
+        TransformersEngine(str(folder), frozenset(), ServingConfig())
 
 
 def test_a_model_without_stored_logits_starts(tmp_path: Path) -> None:
     folder = save_tiny_model(tmp_path, seed=1)
-    check_logits(LlamaForCausalLM.from_pretrained(folder), folder)
+    check_logits(LlamaForCausalLM.from_pretrained(folder), str(folder))

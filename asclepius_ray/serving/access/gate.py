@@ -51,6 +51,7 @@ class Gate:
         counts = 1 if scope["method"] == "POST" else 0
         self._num_running += counts
         account = Account(uuid.uuid4().hex, str(scope["path"]), Caller("key"))
+        account.deadline = _deadline(scope)
         scope.setdefault("state", {})["account"] = account
         try:
             await self._application(scope, receive, send)
@@ -86,6 +87,13 @@ def _write_audit_line(account: Account) -> None:
         "outcome": account.outcome or "not finished",
     }
     _audit.info("answered %s", json.dumps(line), extra={"log_to_stderr": False})
+
+
+def _deadline(scope: Scope) -> float | None:
+    for name, value in scope["headers"]:
+        if name == b"x-request-timeout-seconds" and value.replace(b".", b"", 1).isdigit():
+            return time.monotonic() + float(value)
+    return None
 
 
 def _is_health_check(scope: Scope) -> bool:

@@ -1,10 +1,10 @@
 """The seam to an engine: token ids in, a stream of token ids out; nothing here knows of text or HTTP."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
-from asclepius_ray.errors import ServingError
+from asclepius_ray.errors import InputError, ServingError
 
 GREEDY_BELOW_TEMPERATURE = 0.01
 """A smaller temperature is greedy: dividing the logits by it would overflow before it changed a choice."""
@@ -28,7 +28,8 @@ class GenerationRequest:
 
     @property
     def is_greedy(self) -> bool:
-        return self.temperature < GREEDY_BELOW_TEMPERATURE
+        """The likeliest token each time, the first of equals."""
+        return self.temperature < GREEDY_BELOW_TEMPERATURE or self.top_p <= 0.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,11 @@ class EngineError(ServingError):
     """The engine failed while it answered; the message holds no text of the request."""
 
 
+def ended_error() -> EngineError:
+    """What every engine says when it can answer nothing any more."""
+    return EngineError("the engine has ended; its replica must be started anew")
+
+
 class Engine(Protocol):
     """A loaded model that answers many requests at the same time."""
 
@@ -75,17 +81,28 @@ class Engine(Protocol):
         """Positions of one request: its prompt and its answer together."""
 
     @property
+    def num_embeddings(self) -> int:
+        """How many ids the model knows; a prompt with a larger one is refused."""
+
+    @property
     def end_token_ids(self) -> frozenset[int]:
         """The ids that end an answer; the engine yields the one that it stopped at."""
+
+    async def warm_up(self) -> None:
+        """Makes a first token, in the event loop that will read the streams.
+
+        Raises ServingError where the model does not say what it said when the training exported it.
+        """
 
     def stream(self, request: GenerationRequest) -> AsyncGenerator[TokenChunk, None]:
         """Yields new ids as they come, several at once when the reader lags; closing it cancels.
 
-        Raises EngineError when the engine fails or no longer takes requests.
+        Raises EngineError when the engine fails or no longer takes requests, InputError for a request that
+        it cannot take (`check_request`). Two requests at a time must not have the same request_id.
         """
 
     def cancel(self, request_id: str) -> None:
-        """Frees what a request holds; its stream yields nothing more."""
+        """Frees what a request holds; its stream ends and yields nothing more. Unknown ids are ignored."""
 
     def stats(self) -> EngineStats: ...
 
@@ -94,3 +111,21 @@ class Engine(Protocol):
 
     def stop(self) -> None:
         """Ends the engine at once; running requests fail."""
+
+
+def check_request(request: GenerationRequest, engine: Engine, adapters: Collection[str]) -> None:
+    """An InputError for a request that would end the engine, and every other request with it."""
+    prompt_tokens = len(request.prompt_ids)
+    if not prompt_tokens or request.max_new_tokens < 1:
+        raise InputError(
+            f"a prompt of {prompt_tokens} tokens and an answer of {request.max_new_tokens}: each needs one"
+        )
+    if prompt_tokens + request.max_new_tokens > engine.max_context_tokens:
+        raise InputError(
+            f"a prompt of {prompt_tokens} tokens and an answer of up to {request.max_new_tokens} do not fit "
+            f"into the context of {engine.max_context_tokens}; shorten one of them"
+        )
+    if not 0 <= min(request.prompt_ids) <= max(request.prompt_ids) < engine.num_embeddings:
+        raise InputError(f"the prompt holds an id that is not one of the model's {engine.num_embeddings}")
+    if request.adapter and request.adapter not in adapters:
+        raise InputError(f"the engine has no adapter {request.adapter!r}; it has {sorted(adapters)}")

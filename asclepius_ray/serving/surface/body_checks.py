@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails, from_json
 
 from asclepius_ray.serving.surface.api_errors import ApiError, invalid_value
 
-_FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+_FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 _TAG = re.compile(r"<\w+>")
 
 
@@ -76,7 +76,9 @@ def _describe(problem: ErrorDetails) -> ApiError:
     if limits:
         wanted = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in limits.items())
         return invalid_value(param, f"{param} is out of range ({wanted}).")
-    return ApiError(400, "invalid_type", f"{param or 'The body'} is not of the right type ({kind}).", param)
+    return ApiError(
+        400, "invalid_type", f"{param or 'This'} is not of the right type ({kind}).", param or None
+    )
 
 
 def _is_limit(name: str, value: object) -> bool:

@@ -1,6 +1,5 @@
 """POST /v1/chat/completions."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +10,7 @@ from starlette.types import Send
 
 from asclepius_ray.serving.surface.api_errors import ApiError
 from asclepius_ray.serving.surface.choice import Choice, Piece
-from asclepius_ray.serving.surface.event_stream import encode_text
+from asclepius_ray.serving.surface.event_stream import compact, encode_text
 from asclepius_ray.serving.surface.generation import Answering, Asked, plan, room_for_answer
 from asclepius_ray.serving.surface.logprob_shapes import chat_logprobs
 from asclepius_ray.serving.surface.openai_events import ChunkFrame
@@ -74,7 +73,7 @@ class ChatShape:
         index = choice.index
         events = self._frame.chunk(index, ROLE_DELTA) if self._frame.begin(index) else ""
         if piece.text or piece.tokens:
-            logprobs = json.dumps(self._logprobs(piece)) if self._with_logprobs else "null"
+            logprobs = compact(self._logprobs(piece)) if self._with_logprobs else "null"
             events += self._frame.chunk(index, f'"delta":{{"content":{encode_text(piece.text)}}}', logprobs)
         if choice.finish_reason:
             events += self._frame.chunk(index, '"delta":{}', finish_reason=choice.finish_reason)

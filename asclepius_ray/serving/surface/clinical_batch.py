@@ -6,6 +6,7 @@ Items wait for room among the other requests; they are never refused because the
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -49,6 +50,7 @@ class _Batch:
         self._model = model
         self._body = body
         self._places = asyncio.Semaphore(ITEMS_AT_A_TIME)
+        self._item_ended = asyncio.Event()
 
     async def answer(self) -> dict[str, Any]:
         """The body of the response; its answers stand in the order of the items."""
@@ -83,7 +85,7 @@ class _Batch:
     async def _answered(self, index: int, item: BatchItem) -> dict[str, Any]:
         answering, was_shortened = await plan_clinical(self._model, item, self._body)
         own = _account_of_item(self.account, index)
-        ticket = await _admit_when_there_is_room(answering, own)
+        ticket = await self._admit_when_there_is_room(answering, own)
         outcome = "error"
         shape = ClinicalShape(f"clinical-{own.request_id}", answering, item.note, was_shortened, own)
         try:
@@ -100,6 +102,8 @@ class _Batch:
         finally:
             ticket.close(outcome)
             self._add_up(own)
+            self._item_ended.set()
+            self._item_ended = asyncio.Event()
 
     def _add_up(self, own: Account) -> None:
         self.account.model = own.model
@@ -108,25 +112,25 @@ class _Batch:
         if self.account.first_token_seconds is None and own.first_token_seconds is not None:
             self.account.first_token_seconds = own.started + own.first_token_seconds - self.account.started
 
+    async def _admit_when_there_is_room(self, answering: Answering, account: Account) -> Ticket:
+        """Asks again until there is a place or the deadline passes; whatever else is wrong is raised."""
+        while True:
+            try:
+                return await admit(answering, account)
+            except ApiError as refusal:
+                if refusal.status != 429:
+                    raise
+                await self._wait_for_room(min(refusal.retry_after_seconds, MOST_WAIT_SECONDS), account)
 
-async def _admit_when_there_is_room(answering: Answering, account: Account) -> Ticket:
-    """Asks again until there is a place or the deadline passes; whatever else is wrong is raised."""
-    while True:
-        try:
-            return await admit(answering, account)
-        except ApiError as refusal:
-            if refusal.status != 429:
-                raise
-            await _wait(min(refusal.retry_after_seconds, MOST_WAIT_SECONDS), account)
-
-
-async def _wait(seconds: float, account: Account) -> None:
-    if account.deadline is not None:
-        left = account.deadline - time.monotonic()
-        if left <= 0:
-            raise deadline_exceeded()
-        seconds = min(seconds, left)
-    await asyncio.sleep(seconds)
+    async def _wait_for_room(self, seconds: float, account: Account) -> None:
+        """Until an item of this batch has ended; others may have made room after so many seconds too."""
+        if account.deadline is not None:
+            left = account.deadline - time.monotonic()
+            if left <= 0:
+                raise deadline_exceeded()
+            seconds = min(seconds, left)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._item_ended.wait(), seconds)
 
 
 def _account_of_item(account: Account, index: int) -> Account:

@@ -1,6 +1,5 @@
 """POST /v1/completions: a text or its token ids, continued."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from starlette.types import Send
 
 from asclepius_ray.serving.surface.api_errors import invalid_value
 from asclepius_ray.serving.surface.choice import Choice, Piece
-from asclepius_ray.serving.surface.event_stream import encode_text
+from asclepius_ray.serving.surface.event_stream import compact, encode_text
 from asclepius_ray.serving.surface.generation import Answering, Asked, plan, room_for_answer
 from asclepius_ray.serving.surface.logprob_shapes import completion_logprobs
 from asclepius_ray.serving.surface.openai_events import ChunkFrame
@@ -58,8 +57,8 @@ def _prompt_ids(model: ServedModel, prompt: str | list[int]) -> list[int]:
             raise invalid_value("prompt", "The prompt has no token.")
         return ids
     # An id that the model does not know would end the engine, not only its request.
-    if max(prompt) >= len(model.tokenizer):
-        raise invalid_value("prompt", f"A token id of the prompt is not below {len(model.tokenizer)}.")
+    if max(prompt) >= model.engine.num_embeddings:
+        raise invalid_value("prompt", f"A token id of the prompt is not below {model.engine.num_embeddings}.")
     return prompt
 
 
@@ -88,7 +87,7 @@ class CompletionShape:
     def events(self, choice: Choice, piece: Piece) -> bytes:
         index = choice.index
         text = (self._echoes[index] if self._frame.begin(index) else "") + piece.text
-        logprobs = json.dumps(self._logprobs(piece)) if self._with_logprobs else "null"
+        logprobs = compact(self._logprobs(piece)) if self._with_logprobs else "null"
         content = f'"text":{encode_text(text)}'
         return self._frame.chunk(index, content, logprobs, choice.finish_reason).encode()
 

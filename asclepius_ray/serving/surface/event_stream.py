@@ -51,8 +51,13 @@ class EventStream:
         return self._writing_since > 0 and time.monotonic() - self._writing_since > STALL_SECONDS
 
 
+def compact(body: object) -> str:
+    """JSON without spaces, as the other routes give it."""
+    return json.dumps(body, separators=(",", ":"), allow_nan=False)
+
+
 def event(body: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(body).encode() + b"\n\n"
+    return f"data: {compact(body)}\n\n".encode()
 
 
 def error_event(error: ApiError) -> bytes:

@@ -1,9 +1,8 @@
 """The chunks of both OpenAI routes: what is the same in all chunks of a stream is written once."""
 
-import json
 from typing import Any
 
-from asclepius_ray.serving.surface.event_stream import DONE_EVENT
+from asclepius_ray.serving.surface.event_stream import DONE_EVENT, compact
 from asclepius_ray.serving.surface.generation import Answering
 
 
@@ -13,7 +12,7 @@ class ChunkFrame:
     def __init__(self, frame: dict[str, Any], answering: Answering, includes_usage: bool) -> None:
         self._answering = answering
         self._includes_usage = includes_usage
-        self._head = f'data: {json.dumps(frame)[:-1]},"choices":['
+        self._head = f'data: {compact(frame)[:-1]},"choices":['
         usage = ',"usage":null' if includes_usage else ""
         self._tail = f"]{usage}}}\n\n"
         self._begun = [False] * len(answering.choices)
@@ -34,4 +33,4 @@ class ChunkFrame:
         """The usage where it was asked for, and the end of the stream."""
         if not self._includes_usage:
             return DONE_EVENT
-        return f'{self._head}],"usage":{json.dumps(self._answering.usage)}}}\n\n'.encode() + DONE_EVENT
+        return f'{self._head}],"usage":{compact(self._answering.usage)}}}\n\n'.encode() + DONE_EVENT

@@ -57,8 +57,9 @@ def _shown_path(route: ApiRoute) -> str:
 
 def _schemas(routes: Sequence[ApiRoute], model_names: Sequence[str]) -> dict[str, Any]:
     bodies = [route.request for route in routes if route.request is not None]
-    given = [ErrorBody, *(model for route in routes for model in _given_models(route))]
-    every: list[type[BaseModel]] = list(dict.fromkeys([*bodies, *given]))
+    every: dict[type[BaseModel], None] = dict.fromkeys(bodies)
+    every |= dict.fromkeys(model for route in routes for model in _given_models(route))
+    every[ErrorBody] = None
     _, found = models_json_schema([(model, "validation") for model in every], ref_template=REF_TEMPLATE)
     schemas: dict[str, Any] = found["$defs"]
     for body in bodies:
@@ -106,16 +107,28 @@ def _responses(route: ApiRoute) -> dict[str, Any]:
         content["example"] = route.response_example
     contents = {route.content_type: content}
     if route.events:
-        events: list[type[BaseModel]] = [*route.events, ErrorBody]
-        contents["text/event-stream"] = {
-            "schema": {"type": "string", "description": "data: lines of JSON, then data: [DONE]"},
-            "x-events": [_reference(kind) for kind in events],
-        }
+        contents["text/event-stream"] = {"schema": _event_schema(route)}
     described: dict[str, Any] = {"200": {"description": "The answer.", "content": contents}}
     behind_key = () if route.is_open else ERRORS_BEHIND_THE_KEY
     for status in sorted({*behind_key, *route.errors}):
         described[str(status)] = _error_response(status)
     return described
+
+
+def _event_schema(route: ApiRoute) -> dict[str, Any]:
+    """Of one event: OpenAPI 3.1 has no words of its own for a stream."""
+    kinds: list[type[BaseModel]] = [*route.events, ErrorBody]
+    data = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {"anyOf": [_reference(kind) for kind in kinds]},
+    }
+    return {
+        "type": "object",
+        "description": "One event of the stream; data: [DONE] is the last one.",
+        "properties": {"data": data},
+        "required": ["data"],
+    }
 
 
 def _error_response(status: int) -> dict[str, Any]:

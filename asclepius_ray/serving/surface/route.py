@@ -38,10 +38,18 @@ class ApiRoute:
 
     @property
     def mounted(self) -> Route:
-        return Route(self.path, self._endpoint(), methods=[self.method])
+        return _NamedRoute(self.path, self._endpoint(), methods=[self.method])
 
     def _endpoint(self) -> Any:
         return self.answers if self.streams is None else _Endpoint(self.streams)
+
+
+class _NamedRoute(Route):
+    """Says in the scope which route answers, for what is written down of a request."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route"] = self
+        await super().handle(scope, receive, send)
 
 
 class _Endpoint:

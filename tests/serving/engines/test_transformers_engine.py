@@ -1,0 +1,69 @@
+"""The engine on transformers: the suite of all engines, and what is of this one alone."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conformance import *  # noqa: F403
+from subject import ADAPTER, Models, Subject, make_models, started
+
+from asclepius_ray.errors import ServingError
+from asclepius_ray.serving.config import ServingConfig
+from asclepius_ray.serving.engines.start import start_engine
+
+CONFIG = ServingConfig()
+
+
+def break_model(engine: Any) -> None:
+    """The next step of the model raises."""
+    engine._batches[""]._manager.model.lm_head = None
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
+    return make_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def subject(models: Models) -> Iterator[Subject]:
+    engine = start_engine(CONFIG, str(models.folder), frozenset(), 1.0, {ADAPTER: str(models.adapter_folder)})
+    with started(engine, models, break_model) as found:
+        yield found
+
+
+@pytest.fixture
+def doomed(models: Models) -> Iterator[Subject]:
+    engine = start_engine(CONFIG, str(models.folder), frozenset(), 1.0, {})
+    with started(engine, models, break_model) as found:
+        yield found
+
+
+def test_a_model_that_says_other_than_at_its_export_does_not_start(models: Models) -> None:
+    with pytest.raises(ServingError, match="does not say what the trained model said"):
+        start_engine(CONFIG, str(models.changed_folder), frozenset(), 1.0, {})
+
+
+def test_a_folder_that_is_no_adapter_does_not_start(models: Models, tmp_path: Path) -> None:
+    with pytest.raises(ServingError, match="not a folder of a LoRA adapter"):
+        start_engine(CONFIG, str(models.folder), frozenset(), 1.0, {"empty": str(tmp_path)})
+
+
+def test_the_settings_cap_the_context_and_the_cache(models: Models) -> None:
+    config = ServingConfig(max_context_tokens=100, cache_gib=0.001)
+    with started(start_engine(config, str(models.folder), frozenset(), 1.0, {}), models, break_model) as one:
+        assert one.engine.max_context_tokens == 100
+        assert len(one.ids([5] * 90, 10)) == 10
+        per_token = 2 * 2 * 32 * 4  # keys and values of two layers with a head of 32 numbers of 4 bytes
+        assert one.engine.stats().cache_tokens <= 0.001 * 2**30 / per_token
+
+
+def test_where_vllm_is_missing_its_engine_says_what_to_install(models: Models) -> None:
+    config = ServingConfig(engine="vllm")
+    with pytest.raises(ServingError, match=r"pip install 'asclepius-ray\[vllm\]'"):
+        start_engine(config, str(models.folder), frozenset(), 1.0, {})
+
+
+def test_a_model_is_divided_over_gpus_by_vllm_alone() -> None:
+    with pytest.raises(ValueError, match="tensor_parallel = 2 needs"):
+        ServingConfig(tensor_parallel=2)

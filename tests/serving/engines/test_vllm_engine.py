@@ -1,0 +1,54 @@
+"""The engine on vLLM: the suite of all engines (`make test-vllm`), and what is of this one alone."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+from conformance import *  # noqa: F403
+from subject import ADAPTER, Models, Subject, make_models, started
+
+from asclepius_ray.errors import ServingError
+from asclepius_ray.serving.config import ServingConfig
+from asclepius_ray.serving.engines.start import start_engine
+
+pytest.importorskip("vllm", reason="vLLM has an environment of its own: make test-vllm")
+pytestmark = pytest.mark.timeout(900)
+
+CONFIG = ServingConfig(engine="vllm", cache_gib=0.25)
+
+
+def kill_engine_core(engine: Any) -> None:
+    """As the kernel does where the memory is used up."""
+    for process in engine._llm.engine_core.resources.engine_manager.processes:
+        psutil.Process(process.pid).kill()
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
+    return make_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def subject(models: Models) -> Iterator[Subject]:
+    engine = start_engine(CONFIG, str(models.folder), frozenset(), 1.0, {ADAPTER: str(models.adapter_folder)})
+    with started(engine, models, kill_engine_core) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def doomed(models: Models) -> Iterator[Subject]:
+    """Of a model whose stored logits are not its own, and with a short context."""
+    config = CONFIG.model_copy(update={"max_context_tokens": 1900})
+    engine = start_engine(config, str(models.changed_folder), frozenset(), 1.0, {})
+    with started(engine, models, kill_engine_core) as found:
+        yield found
+
+
+def test_a_model_that_says_other_than_at_its_export_is_noticed_at_its_warm_up(doomed: Subject) -> None:
+    with pytest.raises(ServingError, match="does not say what the trained model said"):
+        doomed.run(doomed.engine.warm_up())
+
+
+def test_the_settings_cap_the_context(doomed: Subject) -> None:
+    assert doomed.engine.max_context_tokens == 1900
