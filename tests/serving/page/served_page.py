@@ -20,6 +20,7 @@ from transformers import AutoTokenizer
 
 from asclepius_ray.serving.access.account import Account, Caller
 from asclepius_ray.serving.admission.admission import Admission
+from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.engines.transformers_engine import TransformersEngine
 from asclepius_ray.serving.page.routes import PAGE_PATHS, page_routes
 from asclepius_ray.serving.surface.api_errors import ApiError
@@ -90,7 +91,7 @@ class Door:
 
 def load_model(folder: Path, name: str, max_new_tokens: int) -> ServedModel:
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    engine = TransformersEngine(str(folder), frozenset({tokenizer.eos_token_id}), False, 1.0)
+    engine = TransformersEngine(str(folder), frozenset({tokenizer.eos_token_id}), ServingConfig())
     return ServedModel(name, engine, tokenizer, max_new_tokens, Admission(BUDGET_TOKENS))
 
 
