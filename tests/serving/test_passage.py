@@ -130,11 +130,18 @@ def test_a_sentence_ends_neither_in_a_number_nor_behind_a_title() -> None:
 
 
 def test_headings_are_never_a_passage() -> None:
-    note = "Discharge medications:\nAspirin 100 mg daily.\nFOLLOW-UP PLAN\nCardiology clinic in May."
-    shown = [
-        note[one.start : one.end] for one in find_passages(note, "Discharge medications: aspirin 100 mg.")
-    ]
+    note = "Discharge medications:\nAspirin 100 mg daily.\nCARDIAC REHABILITATION\nIn May, in another clinic."
+    assert find_passages(note, "Discharge medications.") == []
+    assert find_passages(note, "Cardiac rehabilitation.") == []
+    shown = [note[one.start : one.end] for one in find_passages(note, "Aspirin 100 mg.")]
     assert shown == ["Aspirin 100 mg daily."]
+
+
+def test_forms_of_one_word_are_the_same_word() -> None:
+    note = "Biopsies were refused by the family.\nThe wounds healed slowly.\nHe tolerates feeding."
+    for answer, line in [("A biopsy.", 0), ("The wound is healing.", 1), ("Feeds are tolerated.", 2)]:
+        shown = [note[one.start : one.end] for one in find_passages(note, answer)]
+        assert shown == [note.splitlines()[line]]
 
 
 def test_ten_thousand_characters_take_less_than_twenty_milliseconds() -> None:

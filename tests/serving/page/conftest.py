@@ -1,10 +1,11 @@
 """A browser, a server, and pages that are watched while a test uses them."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from page_use import OpenPage
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 from reciting_model import save_reciting_model
 from served_page import (
@@ -32,7 +33,6 @@ WATCH_POLICY = """
     window.violations = [];
     document.addEventListener("securitypolicyviolation", (event) => violations.push(event.violatedDirective));
 """
-OpenPage = Callable[..., Page]
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,13 @@
 """What a user does on the page, and what is read off it."""
 
 import base64
+from collections.abc import Callable
 from typing import Any
 
 from playwright.sync_api import Page, expect
 from served_page import KEY, RECITED
 
+OpenPage = Callable[..., Page]
 NOTE = (
     "Admission 🌙🩺: A 58-year-old woman came with chest pain.\n"
     "Troponin was 2.4 ng/mL on arrival. A 𝒩urse 😀 saw her.\n"

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import OpenPage
-from page_use import ask, begin_endless_answer, enter_key, ready, wait_for_answer
+from page_use import OpenPage, ask, begin_endless_answer, enter_key, ready, wait_for_answer
 from playwright.sync_api import Page, expect
 from served_page import Server
 
