@@ -44,7 +44,9 @@ class Fronted:
         return openai.OpenAI(base_url=self.base_url, api_key=API_KEY, max_retries=0, timeout=PATIENCE_SECONDS)
 
     def say(self, **body: Any) -> str:
-        answer = self.client.chat.completions.create(messages=LONG_ANSWER, temperature=0, max_tokens=12, **body)
+        answer = self.client.chat.completions.create(
+            messages=LONG_ANSWER, temperature=0, max_tokens=12, **body
+        )
         return str(answer.choices[0].message.content)
 
     def audit_lines(self) -> list[dict[str, Any]]:
@@ -133,7 +135,7 @@ def test_the_one_audit_line_of_a_request_is_the_fronts_with_the_replicas_counts(
     body = {"model": "cardiology", "messages": LONG_ANSWER, "max_tokens": 5, "temperature": 0}
     answer = httpx.post(f"{fronted.base_url}/chat/completions", json=body, headers=headers, timeout=60)
     usage = answer.json()["usage"]
-    [line] = [line for line in fronted.audit_lines() if line["request"] == "front-audit-1"]
+    line = _wait_for_line(fronted, "front-audit-1")
     assert (line["model"], line["key"], line["status"]) == ("cardiology", "operator", 200)
     assert (line["prompt_tokens"], line["completion_tokens"]) == (
         usage["prompt_tokens"],
@@ -144,7 +146,7 @@ def test_the_one_audit_line_of_a_request_is_the_fronts_with_the_replicas_counts(
 
 
 def test_a_client_that_leaves_ends_the_generation_at_once(fronted: Fronted) -> None:
-    body = {"model": "first", "messages": LONG_ANSWER, "max_tokens": 1900, "temperature": 0, "stream": True}
+    body = {"model": "first", "messages": LONG_ANSWER, "max_tokens": 1900, "stream": True, "n": 16}
     headers = {**HEADERS, "x-request-id": "front-left-1"}
     with httpx.stream(
         "POST", f"{fronted.base_url}/chat/completions", json=body, headers=headers, timeout=60
