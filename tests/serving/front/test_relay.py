@@ -1,6 +1,7 @@
 """The front without a cluster: what is held, for how long, and what a client hears when a replica is lost."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Iterator
@@ -94,7 +95,8 @@ def test_so_many_are_held_while_there_is_no_replica_and_the_next_hears_when_to_c
             held = [asyncio.create_task(ask(client)) for _ in range(2)]
             while len(line.calls) < 2:
                 await asyncio.sleep(0)
-            refused = await ask(client)
+            async with asyncio.timeout(20):
+                refused = await ask(client)
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_starting")
             assert int(refused.headers["Retry-After"]) >= 1
             line.is_running = True
@@ -183,28 +185,28 @@ def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
     engine.stop()
 
 
-def body(num_tokens: int, streamed: str) -> bytes:
-    asked = f'"model":"one","messages":[{{"role":"user","content":"chest"}}],"max_tokens":{num_tokens}'
-    return f'{{{asked},"temperature":0,"stream":{streamed}}}'.encode()
+def body(num_tokens: int, is_streamed: bool) -> bytes:
+    asked = {"model": "one", "messages": LONG_ANSWER, "max_tokens": num_tokens, "temperature": 0}
+    return json.dumps({**asked, "stream": is_streamed}).encode()
 
 
 def test_a_call_that_is_given_up_stops_its_engine_and_one_too_many_is_refused(behind: Behind) -> None:
     async def check() -> None:
         await behind.model.engine.warm_up()
-        async with aclosing(behind.answer(body(1900, "true"))) as items:
+        async with aclosing(behind.answer(body(1900, is_streamed=True))) as items:
             assert await anext(items) == Taken()
             first = await anext(items)
             assert isinstance(first, Part)
             assert first.status == 200
-            refused = [item async for item in behind.answer(body(4, "false"))]
+            made = behind.model.engine.stats().generated_tokens
+            refused = [item async for item in behind.answer(body(4, is_streamed=False))]
             assert [item.status for item in refused if isinstance(item, Part)] == [429, 0]
-        made = behind.model.engine.stats().generated_tokens
         async with asyncio.timeout(20):
             while behind.model.engine.stats().running_requests:
                 await asyncio.sleep(0.01)
         assert behind.model.admission.held_tokens == 0
         assert behind.model.engine.stats().generated_tokens < made + 1000
-        whole = [item async for item in behind.answer(body(4, "false"))]
+        whole = [item async for item in behind.answer(body(4, is_streamed=False))]
         last = whole[-1]
         assert isinstance(last, Part)
         assert last.is_last
