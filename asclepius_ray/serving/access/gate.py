@@ -15,6 +15,7 @@ from asclepius_ray.serving.access.asgi import Message
 from asclepius_ray.serving.access.asgi import Receive as Receive
 from asclepius_ray.serving.access.asgi import Scope as Scope
 from asclepius_ray.serving.access.asgi import Send as Send
+from asclepius_ray.serving.access.audit import NO_ROUTE
 from asclepius_ray.serving.access.body_guard import BodyGuard
 from asclepius_ray.serving.access.cross_origin import allowing_headers, preflight_headers
 from asclepius_ray.serving.access.key_ring import KeysUnreadable
@@ -163,7 +164,7 @@ class Gate:
         if not account.outcome and status in BODY_STATUSES:
             self._refuse("body", account)
         account.outcome = account.outcome or ("answered" if status < 400 else "refused")
-        self._access.meters.ended(account.route, status)
+        self._access.meters.ended(account.route or NO_ROUTE, status)
         self._access.audit.write(account, status)
 
 

@@ -11,8 +11,9 @@ from asclepius_ray.serving.access.account import Caller
 from asclepius_ray.serving.access.key_file import KeyFile
 from asclepius_ray.serving.access.keys import SCOPES, KeyRecord, hash_key, parse_book
 
-POLL_SECONDS = 1.0
-"""A key that is revoked is refused at most so long, and the time of one reading, later."""
+LOCAL_POLL_SECONDS, BUCKET_POLL_SECONDS = 0.5, 1.5
+"""A key that is revoked is refused at most so long, and the time of one reading, later. A bucket is asked for
+the whole file each time, and each time is paid for."""
 OPERATOR = Caller("operator", frozenset(SCOPES))
 """The holder of the environment's key: may do everything, without limits."""
 
@@ -138,7 +139,8 @@ class KeyRing:
         self._trouble = trouble
 
     def _watch(self) -> None:
-        while not self._ended.wait(POLL_SECONDS):
+        is_local = self._file is not None and self._file.folder.is_local
+        while not self._ended.wait(LOCAL_POLL_SECONDS if is_local else BUCKET_POLL_SECONDS):
             self.refresh()
 
 

@@ -26,7 +26,8 @@ MOST_CALLS_AT_A_TIME = 1000
 class LimitDesk:
     """The actor: a LimitBook on one clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, idle_seconds: float) -> None:
+        self._idle_seconds = idle_seconds
         self._book = LimitBook()
         self._heard_at = time.monotonic()
         self._ending: asyncio.Task[None] | None = None
@@ -54,8 +55,8 @@ class LimitDesk:
         return self._heard_at
 
     async def _end_when_idle(self) -> None:
-        while time.monotonic() - self._heard_at < IDLE_SECONDS:
-            await asyncio.sleep(IDLE_SECONDS / 10)
+        while time.monotonic() - self._heard_at < self._idle_seconds:
+            await asyncio.sleep(self._idle_seconds / 10)
         # Not by leaving the process: Ray would start one that ended by itself anew.
         ray.kill(ray.get_runtime_context().current_actor)
 
@@ -63,8 +64,9 @@ class LimitDesk:
 class RayDesk:
     """Reaches the desk of an application; starts it at the first call."""
 
-    def __init__(self, application_name: str) -> None:
+    def __init__(self, application_name: str, idle_seconds: float = IDLE_SECONDS) -> None:
         self._name = application_name
+        self._idle_seconds = idle_seconds
         self._actor: Any = None
 
     async def take(
@@ -88,7 +90,7 @@ class RayDesk:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 if self._actor is None:
                     # In a thread: it asks the cluster's store, and others' streams must not wait for that.
-                    self._actor = await asyncio.to_thread(_find_or_start, self._name)
+                    self._actor = await asyncio.to_thread(_find_or_start, self._name, self._idle_seconds)
                 return await getattr(self._actor, method).remote(*arguments)
         except TimeoutError:
             raise DeskAway from None
@@ -100,7 +102,7 @@ class RayDesk:
             raise DeskAway from error
 
 
-def _find_or_start(application_name: str) -> Any:
+def _find_or_start(application_name: str, idle_seconds: float) -> Any:
     actor: Any = ray.remote(LimitDesk)
     return actor.options(
         name=application_name,
@@ -110,4 +112,4 @@ def _find_or_start(application_name: str) -> Any:
         num_cpus=0,
         max_restarts=-1,
         max_concurrency=MOST_CALLS_AT_A_TIME,
-    ).remote()
+    ).remote(idle_seconds)

@@ -30,7 +30,8 @@ long under twice the load as under four fifths of it, at no loss of tokens made;
 it is up to 2.7 times as long where answers are short, for nothing more made."""
 COLD_QUEUE_SHARE = 0.25
 """Of the places: so many may wait while no answer has shown the pace yet."""
-GAUGE_SECONDS = 1.0
+TELL_SECONDS = 1.0
+"""Between two words to the figures on one answer: a figure costs more than the token that it counts."""
 
 
 @dataclass(eq=False)
@@ -165,10 +166,12 @@ class Admission:
         ticket.made_tokens += num_tokens
         ticket.account.completion_tokens += num_tokens
         self.pace.made(num_tokens)
-        self.meters.made(ticket.size.model, num_tokens)
+        if now - ticket.told_at >= TELL_SECONDS:
+            self._tell_made(ticket, now)
 
     def release(self, ticket: Ticket, outcome: str) -> None:
         now = self._advance()
+        self._tell_made(ticket, now)
         if ticket.placed_at is not None and outcome in OWN_ENDS:
             self.pace.ended(ticket.size.answer_tokens, ticket.made_tokens, now - ticket.placed_at)
         if ticket.first_token_at is not None:
@@ -177,6 +180,12 @@ class Admission:
         if ticket.limit is not None:
             ticket.limit.close(ticket.size.prompt_tokens + ticket.made_tokens)
         self._remove(ticket)
+
+    def _tell_made(self, ticket: Ticket, now: float) -> None:
+        new_tokens = ticket.made_tokens - ticket.told_tokens
+        if new_tokens:
+            self.meters.made(ticket.size.model, new_tokens)
+        ticket.told_tokens, ticket.told_at = ticket.made_tokens, now
 
     def _took_first(self, ticket: Ticket, now: float) -> None:
         account = ticket.account
@@ -289,7 +298,7 @@ class Admission:
         for placed in self._occupancy.remove(ticket):
             self._placed(placed, now)
         self._serve_waiters()
-        if self.num_open == 0 or now - self._gauges_at > GAUGE_SECONDS:
+        if self.num_open == 0 or now - self._gauges_at > TELL_SECONDS:
             self._set_gauges()
 
     def _count(self, ticket: Ticket) -> None:

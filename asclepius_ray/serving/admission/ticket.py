@@ -50,6 +50,8 @@ class Ticket:
         self.first_token_at: float | None = None
         self.last_token_at = self.admitted_at
         self.made_tokens = 0
+        self.told_tokens, self.told_at = 0, self.admitted_at
+        """What of them the figures have been told, and when."""
 
     @property
     def seconds_left(self) -> float | None:

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails, from_json
 
 from asclepius_ray.serving.surface.api_errors import ApiError, invalid_value
 
-_FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+_FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 _TAG = re.compile(r"<\w+>")
 
 

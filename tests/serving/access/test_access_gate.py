@@ -396,3 +396,21 @@ def test_the_figures_say_what_was_admitted_and_refused_and_why(gated: Gated) -> 
     assert float(figures[f'{prefix}_queue_seconds_count{{model="tiny"}}']) >= 1
     assert float(figures[f'{prefix}_running_requests{{model="tiny"}}']) == 0
     assert float(figures[f'{prefix}_http_requests_total{{route="/v1/echo",status="200"}}']) >= 1
+
+
+def test_limits_and_draining_are_refused_with_when_to_come_again(folder: Path) -> None:
+    access = access_of(folder)
+    key, _ = key_with(folder, "generate", limits=KeyLimits(requests_per_minute=60))
+    access.keys.refresh()
+    with serving(Gated(access, Admission(limits=access.limits))) as limited:
+        headers = {"Authorization": f"Bearer {key}"}
+        assert ask(limited, headers=headers, content=b"abc").status_code == 200
+        refused = ask(limited, headers=headers, content=b"abc")
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert ask(limited, content=b"abc").status_code == 200, "the operator's key has no limits"
+        time.sleep(int(refused.headers["retry-after"]))
+        assert ask(limited, headers=headers, content=b"abc").status_code == 200
+        limited.admission.drain()
+        drained = ask(limited, content=b"abc")
+        assert (drained.status_code, drained.json()["error"]["code"]) == (503, "draining")
+        assert int(drained.headers["retry-after"]) >= 1

@@ -93,7 +93,8 @@ def test_a_damaged_file_is_not_written_over(tmp_path: Path) -> None:
 def test_two_writers_of_a_local_file_lose_nothing(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom asclepius_ray.cli import app\nfor number in range(8):\n"
-        "    app(['keys', 'create', sys.argv[1], '--name', f'{sys.argv[2]}{number}'], standalone_mode=False)\n"
+        "    name = f'{sys.argv[2]}{number}'\n"
+        "    app(['keys', 'create', sys.argv[1], '--name', name], standalone_mode=False)\n"
     )
     writers = [
         subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name], stdout=subprocess.DEVNULL)

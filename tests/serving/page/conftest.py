@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 from reciting_model import save_reciting_model
 from served_page import (
+    KEY,
     MARKUP,
     RECITED,
     SHORT_CONTEXT_TOKENS,
@@ -91,4 +92,5 @@ def open_page(browser: Browser, server: Server) -> Iterator[OpenPage]:
         context.close()
     assert wrong == []
     assert asked
+    assert not any(KEY in url for url in asked)
     assert [url for url in asked if not url.startswith(("http://127.0.0.1:", "data:"))] == []

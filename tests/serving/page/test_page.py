@@ -20,7 +20,15 @@ from page_use import (
     wait_for_answer,
 )
 from playwright.sync_api import Page, expect
-from served_page import KEY, MARKUP, MOST_RAMBLED_TOKENS, Server, load_rambling_model, serve
+from served_page import (
+    KEY,
+    MARKUP,
+    MOST_RAMBLED_TOKENS,
+    SHORT_CONTEXT_TOKENS,
+    Server,
+    load_rambling_model,
+    serve,
+)
 
 from asclepius_ray.records import Task
 
@@ -67,6 +75,10 @@ def test_a_task_is_answered_with_its_passages_its_counts_and_times(open_page: Op
     figures = page.locator("#figures").inner_text()
     assert "14 tokens" in figures
     assert figures.count(" s") >= 2
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == ANSWER
 
 
 def test_a_question_of_ones_own_marks_the_right_characters_behind_astral_ones(open_page: OpenPage) -> None:
@@ -85,8 +97,6 @@ def test_a_question_of_ones_own_marks_the_right_characters_behind_astral_ones(op
 def test_the_best_passage_is_scrolled_into_view(open_page: OpenPage) -> None:
     filler = "Nothing else was remarkable on this day.\n" * 200
     page = ready(open_page(), note=filler + PASSAGES[0] + "\n" + filler)
-    page.get_by_label("Model").select_option("rambles")
-    page.get_by_label("Model").select_option("recites")
     ask(page)
     wait_for_answer(page)
     expect(page.locator("#remarks")).to_contain_text("The note was shortened")
@@ -257,6 +267,13 @@ def test_a_full_server_is_told_with_a_countdown_after_which_one_can_ask_again(
     again.click()
     wait_for_answer(page)
     assert page.locator("#error").is_hidden()
+
+
+def test_a_question_that_does_not_fit_is_told_with_what_to_do(open_page: OpenPage) -> None:
+    page = ready(open_page())
+    ask(page, "Why? " * SHORT_CONTEXT_TOKENS)
+    expect(page.locator("#error")).to_contain_text("This does not fit into the model")
+    expect(page.locator("#error")).to_contain_text("Shorten the question or the note.")
 
 
 def test_a_lost_network_is_told_and_nothing_is_lost(open_page: OpenPage) -> None:

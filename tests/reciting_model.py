@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from served_models import TEXTS
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from asclepius_ray.tokens.chat_template import ensure_chat_template
 from asclepius_ray.tokens.tokenizer import train_tokenizer
 
 HIDDEN_SIZE = 512
+TEXTS = ["A 63-year-old man was admitted with chest pain and dyspnea. Troponin was 2.4 ng/mL."]
 LOGIT = 40.0
 
 
