@@ -14,6 +14,12 @@ class ServingConfig(Section):
     engine: Annotated[Literal["transformers", "vllm"], Operational()] = "transformers"
     model: Annotated[str, Operational()] = ""
     """A Hugging Face folder, id or URI; empty = the model that this run trained."""
+    models: Annotated[dict[str, str], Operational()] = Field(default_factory=dict)
+    """Further models under the same address, name → folder, id or URI; `model` of a request chooses, and who
+    names none gets the first. For the job serve."""
+    adapters: Annotated[dict[str, str], Operational()] = Field(default_factory=dict)
+    """LoRA adapters of `model`, name → folder or URI as peft writes it; each is one more name that a request
+    can choose. For the job serve."""
     host: Annotated[str, Operational()] = "127.0.0.1"
     """The address to listen on; "0.0.0.0" opens it to the network."""
     port: Annotated[int, Operational(), Field(ge=0, le=65535)] = 8000
@@ -41,6 +47,9 @@ class ServingConfig(Section):
     """So many more replicas, in percent, while new ones take the place of old ones; with 0, where there is no
     room for both, an old one goes before its successor is there."""
     use_gpu: Annotated[bool, Operational()] = False
+    held_requests: Annotated[int, Operational(), Field(ge=0)] = 64
+    """So many requests for one model wait at the front while the model has no replica; beyond it a request is
+    answered with 503 and Retry-After."""
     max_concurrent_requests: Annotated[int, Operational(), Field(ge=1)] = 256
     """Open requests of one replica, whatever their size: a bound for their bodies in memory. As a rule tokens
     decide before it. Beyond it a request is answered with 429 and Retry-After."""
@@ -80,7 +89,18 @@ class ServingConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _names_each_model_once(self) -> "ServingConfig":
+        for name in (*self.models, *self.adapters):
+            if not name.strip():
+                raise ValueError("models and adapters: one of them has an empty name")
+        if both := sorted(self.models.keys() & self.adapters.keys()):
+            raise ValueError(f"adapters: {both[0]!r} is the name of a model already; choose another")
+        return self
+
     def private(self, host: str) -> "ServingConfig":
         """The same for the time of a stage alone: at any port, behind a key that nobody else has."""
         ours = {"host": host, "port": 0, "proxy": "serve", "tls_certificate": "", "tls_key": ""}
-        return self.model_copy(update={**ours, "keys": "", "audit": "", "cors_origins": ()})
+        return self.model_copy(
+            update={**ours, "keys": "", "audit": "", "cors_origins": (), "models": {}, "adapters": {}}
+        )

@@ -25,6 +25,7 @@ Reason = Literal[
     "header",
     "body",
     "open_requests",
+    "held_requests",
     "keys_unreadable",
     "capacity",
     "share",

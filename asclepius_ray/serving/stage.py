@@ -23,7 +23,13 @@ from asclepius_ray.progress import Progress
 from asclepius_ray.serving.access.keys import hash_key
 from asclepius_ray.serving.application import ApplicationSettings, build_application, require_key
 from asclepius_ray.serving.config import ServingConfig
-from asclepius_ray.serving.model_source import is_hugging_face_id, locate_model, model_revision
+from asclepius_ray.serving.model_source import (
+    adapter_revision,
+    is_hugging_face_id,
+    locate_adapter,
+    locate_model,
+    model_revision,
+)
 from asclepius_ray.serving.parity import PARTS, unchecked_parts
 from asclepius_ray.serving.reasons import reason
 from asclepius_ray.serving.serve_start import start_serve
@@ -53,7 +59,9 @@ def open_models(
     """
     key = require_key(config, api_key)
     located = {name: locate_model(model) for name, model in models.items()}
-    gpu_share = _gpu_share(len(located) * config.replicas, progress) if config.use_gpu else 1.0
+    config = _located(config)
+    num_models = len(located) + len(config.models)
+    gpu_share = _gpu_share(num_models * config.replicas, progress) if config.use_gpu else 1.0
     progress.begin("starting Ray Serve")
     running = start_serve(config)
     names = {name: _application_name(name, "" if is_public else model) for name, model in located.items()}
@@ -69,7 +77,7 @@ def open_models(
                 serving=config,
                 api_key_sha256=hash_key(key) if key else "",
                 gpu_share=gpu_share,
-                revision=model_revision(model),
+                revision=_revision(model, config),
             )
             for name, model in located.items()
         }
@@ -90,12 +98,13 @@ def serve_until_stopped(
     models: Mapping[str, str], config: ServingConfig, api_key: str, progress: Progress
 ) -> None:
     """Serves until SIGTERM or Ctrl-C raises in this thread; says the addresses and every change of state."""
-    for name, model in models.items():
+    for name, model in {**models, **config.models}.items():
         _warn_of_unchecked(name, locate_model(model), progress)
     with open_models(models, config, api_key, progress, is_public=True) as base_urls:
         progress.end()
         for name, base_url in base_urls.items():
-            progress.say(f"{name} is served at {base_url} (the key is that of {config.api_key_env})")
+            named = ", ".join((name, *config.adapters, *config.models))
+            progress.say(f"{named} is served at {base_url} (the key is that of {config.api_key_env})")
         state = ""
         while not threading.Event().wait(WATCH_SECONDS):
             found = ", ".join(
@@ -104,6 +113,19 @@ def serve_until_stopped(
             if found != state and state:
                 progress.say(found)
             state = found
+
+
+def _located(config: ServingConfig) -> ServingConfig:
+    """The settings with further models and adapters as every node finds them."""
+    models = {name: locate_model(model) for name, model in config.models.items()}
+    adapters = {name: locate_adapter(adapter) for name, adapter in config.adapters.items()}
+    return config.model_copy(update={"models": models, "adapters": adapters})
+
+
+def _revision(model: str, config: ServingConfig) -> str:
+    """What tells all that is served from other files at the same places."""
+    revisions = [model_revision(each) for each in (model, *config.models.values())]
+    return " ".join([*revisions, *(adapter_revision(each) for each in config.adapters.values())])
 
 
 def _warn_of_unchecked(name: str, located: str, progress: Progress) -> None:
