@@ -6,6 +6,7 @@ A request goes from Serve's proxy straight to the replica that generates: there 
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from asclepius_ray.serving.model_source import fetch_model, locate_model
 from asclepius_ray.serving.page.routes import page_routes
 from asclepius_ray.serving.parity import check_token_ids
 from asclepius_ray.serving.ray_meters import RayMirror
+from asclepius_ray.serving.scaling_options import scaling_options
 from asclepius_ray.serving.surface.metrics_route import metrics_route
 from asclepius_ray.serving.surface.served_model import ServedModel
 from asclepius_ray.serving.surface.surface import build_surface
@@ -71,7 +73,7 @@ def build_application(settings: ApplicationSettings) -> serve.Application:
         key_hash = hash_key(key) if key else ""
     deployment: Any = ModelReplica
     configured = deployment.options(
-        num_replicas=config.replicas,
+        **scaling_options(config),
         max_ongoing_requests=config.max_concurrent_requests + REFUSALS_AT_A_TIME,
         graceful_shutdown_timeout_s=config.drain_seconds,
         max_surge_percent=config.surge_percent,
@@ -123,7 +125,7 @@ class ModelReplica:
     def __serve_build_asgi_app__(self) -> Any:
         config = self._settings.serving
         replica = serve.get_replica_context()
-        limits = LimitLink(RayDesk(replica.app_name), replica.replica_id.unique_id, config.replicas)
+        limits = LimitLink(RayDesk(replica.app_name), replica.replica_id.unique_id, config.replicas.most)
         key_hash = self._settings.api_key_sha256
         access = open_access(config, key_hash, Meters(RayMirror()), limits, within_serve=True)
         name, stats = self._settings.name, self._engine.stats()
@@ -136,6 +138,7 @@ class ModelReplica:
             name,
             lambda: self._engine.stats().cache_use,
         )
+        self._admission = admission
         model = ServedModel(name, self._engine, self._tokenizer, config.max_new_tokens, admission)
         application = build_surface(
             {name: model}, [Middleware(Gate, access=access)], [metrics_route(access.meters)], page_routes()
@@ -153,6 +156,10 @@ class ModelReplica:
     async def check_health(self) -> None:
         """Serve replaces a replica whose engine has ended."""
         self._engine.check()
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Serve asks for where the number of replicas follows the load."""
+        return asdict(self._admission.load)
 
     def _check_vocabulary(self, folder: str) -> None:
         if len(self._tokenizer) > self._engine.num_embeddings:

@@ -53,7 +53,9 @@ def open_models(
     """
     key = require_key(config, api_key)
     located = {name: locate_model(model) for name, model in models.items()}
-    gpu_share = _gpu_share(len(located) * config.replicas, progress) if config.use_gpu else 1.0
+    # Those beyond the fewest wait for a GPU that is free, or for a node that has one.
+    num_replicas = len(located) * max(1, config.replicas.fewest)
+    gpu_share = _gpu_share(num_replicas, progress) if config.use_gpu else 1.0
     progress.begin("starting Ray Serve")
     running = start_serve(config)
     names = {name: _application_name(name, "" if is_public else model) for name, model in located.items()}
