@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-WINDOW_SECONDS = 10.0
+WINDOW_SECONDS = 5.0
 """Over which a replica counts what it is asked for and what it refuses."""
 MOST_FILLED = 0.7
 """Of all places, what the replicas that remain may hold: between this and full ones nothing changes."""
@@ -16,6 +16,9 @@ MOST_GROWTH = 2.0
 """At a time. Who is refused asks again, so that refusals may tell of more demand than there is."""
 CLEAR_SECONDS = 30.0
 """In which a queue that has formed is to be worked off, besides what comes meanwhile."""
+
+
+LEAST_WANTED = "least_wanted"
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,19 @@ class WaitPolicy:
             context.total_num_requests,
             self._target_wait_seconds,
         )
-        return wanted, {}
+        least = least_wanted(wanted, context.target_num_replicas, context.policy_state.get(LEAST_WANTED))
+        return least or wanted, {LEAST_WANTED: least}
+
+
+def least_wanted(wanted: int, num_target: int, least_before: int | None) -> int | None:
+    """The fewest that were wanted since more than the target were, without a break; None = no more are.
+
+    Serve lets the wish for more last a while, and then takes its last word; in the middle of a burst that
+    word would be too large.
+    """
+    if wanted <= num_target:
+        return None
+    return min(wanted, least_before or wanted)
 
 
 def latest_loads(series: Mapping[str, Mapping[Any, Sequence[Any]]] | None) -> list[ReplicaLoad]:
