@@ -125,7 +125,9 @@ def least_wanted(wanted: int, num_target: int, least_before: int | None) -> int 
     """
     if wanted <= num_target:
         return None
-    return min(wanted, least_before or wanted)
+    if least_before is None or least_before <= num_target:
+        return wanted
+    return min(wanted, least_before)
 
 
 def latest_loads(series: Mapping[str, Mapping[Any, Sequence[Any]]] | None) -> list[ReplicaLoad]:
