@@ -311,8 +311,6 @@ def test_a_replica_tells_what_it_holds_and_what_it_turned_away_within_the_last_s
     assert admission.load.asked_tokens == 0
     fill(admission, 5)
     refusal(admission, account(), 100)
-    with pytest.raises(ApiError):
-        admission.admit_now(account(deadline=clock.seconds + 0.1), Size("m", 0, 0, 1))
     load = admission.load
     assert (load.held_tokens, load.queued_tokens) == (500, 100)
     assert load.filled_share == 1.25, "five streams for four places; the budget is just full"
@@ -328,4 +326,16 @@ def test_who_is_refused_before_its_text_is_read_counts_as_the_others_do() -> Non
     fill(admission, 2)
     with pytest.raises(ApiError):
         admission.refuse_when_full(account())
+    assert admission.load.refused_tokens == 100
+
+
+def test_a_deadline_that_a_queue_makes_unreachable_counts_as_lack_of_room_and_one_too_short_does_not() -> (
+    None
+):
+    clock = Clock()
+    admission = measured(clock, places=Places(1), max_queue_seconds=60)
+    assert refusal(admission, account(deadline=clock.seconds + 0.1)).code == "deadline_unreachable"
+    assert admission.load.refused_tokens == 0
+    fill(admission, 2)
+    assert refusal(admission, account("other", deadline=clock.seconds + 1.0)).code == "deadline_unreachable"
     assert admission.load.refused_tokens == 100
