@@ -7,7 +7,7 @@ where several models share an address, or a model may have no replica, a front s
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,13 @@ from asclepius_ray.serving.engines.start import start_engine
 from asclepius_ray.serving.front.call import Call, Item
 from asclepius_ray.serving.front.front import MOST_OPEN_REQUESTS, Front, FrontSettings
 from asclepius_ray.serving.front.in_process import CallBound, answer_call
-from asclepius_ray.serving.front.names import check_names, deployment_name, fewest_replicas, needs_front
+from asclepius_ray.serving.front.names import check_names, deployment_name, needs_front
 from asclepius_ray.serving.meters import Meters
 from asclepius_ray.serving.model_source import fetch_adapter, fetch_model, locate_adapter, locate_model
 from asclepius_ray.serving.page.routes import page_routes
 from asclepius_ray.serving.parity import check_token_ids
 from asclepius_ray.serving.ray_meters import RayMirror
+from asclepius_ray.serving.scaling_options import scaling_options
 from asclepius_ray.serving.surface.metrics_route import metrics_route
 from asclepius_ray.serving.surface.served_model import ServedModel
 from asclepius_ray.serving.surface.surface import build_surface
@@ -77,10 +78,10 @@ def build_application(settings: ApplicationSettings) -> serve.Application:
         key_hash = hash_key(key) if key else ""
     settings = settings.model_copy(update={"api_key_sha256": key_hash})
     check_names(settings.name, config)
-    if needs_front(1 + len(config.models), fewest_replicas(config)):
-        return build_fronted(settings, {"num_replicas": config.replicas})
+    if needs_front(1 + len(config.models), config.replicas.fewest):
+        return build_fronted(settings, scaling_options(config))
     deployment: Any = ModelReplica
-    configured = deployment.options(num_replicas=config.replicas, **_replica_options(settings))
+    configured = deployment.options(**scaling_options(config), **_replica_options(settings))
     application: serve.Application = configured.bind(settings)
     return application
 
@@ -120,7 +121,7 @@ def build_fronted(settings: ApplicationSettings, scaling: Mapping[str, Any]) -> 
             deployments=deployments,
             serving=config,
             api_key_sha256=settings.api_key_sha256,
-            waits_for_models=fewest_replicas(config) > 0,
+            waits_for_models=config.replicas.fewest > 0,
         ),
         handles,
     )
@@ -172,11 +173,14 @@ class LoadedModel:
         """Serve replaces a replica whose engine has ended."""
         self._engine.check()
 
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Serve asks for where the number of replicas follows the load."""
+        return asdict(self._admission.load)
+
     def _open_limits(self) -> LimitLink:
         replica = serve.get_replica_context()
-        return LimitLink(
-            RayDesk(replica.app_name), replica.replica_id.unique_id, self._settings.serving.replicas
-        )
+        most = self._settings.serving.replicas.most
+        return LimitLink(RayDesk(replica.app_name), replica.replica_id.unique_id, most)
 
     def _serve(self, meters: Meters, limits: LimitLink) -> tuple[dict[str, ServedModel], Admission]:
         """The model and its adapters by name, and the one admission that they share."""
@@ -190,6 +194,7 @@ class LoadedModel:
             name,
             lambda: self._engine.stats().cache_use,
         )
+        self._admission = admission
         model = ServedModel(name, self._engine, self._tokenizer, config.max_new_tokens, admission)
         adapted = {adapter: replace(model, name=adapter, adapter=adapter) for adapter in config.adapters}
         return {name: model, **adapted}, admission
@@ -244,7 +249,7 @@ class RelayedReplica(LoadedModel):
     async def __init__(self, settings: ApplicationSettings) -> None:  # type: ignore[misc]
         await super().__init__(settings)
         meters = Meters(RayMirror())
-        models, self._admission = self._serve(meters, self._open_limits())
+        models, _ = self._serve(meters, self._open_limits())
         most = settings.serving.max_concurrent_requests
         self._application = build_surface(models, [Middleware(CallBound, most=most, meters=meters)])
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from asclepius_ray.config import Operational, Section
+from asclepius_ray.config import CountRange, Operational, Section, count_range
 from asclepius_ray.serving.access.cross_origin import ANY_ORIGIN, is_origin
 
 
@@ -40,7 +40,18 @@ class ServingConfig(Section):
     """A PEM file: the certificate and those between it and its root. With it HTTPS is served, alone."""
     tls_key: Annotated[str, Operational()] = ""
     """A PEM file: the private key of the certificate, without a password."""
-    replicas: Annotated[int, Operational(), Field(ge=1)] = 1
+    replicas: Annotated[CountRange, Operational(), count_range("replicas", least=0)] = CountRange(1, 1)
+    """A number, or [fewest, most]: more come when requests wait, and go when they are not needed. 0 as the
+    fewest: the last one goes too, and the next request waits until one has started."""
+    target_wait_seconds: Annotated[float, Operational(), Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Between the fewest and the most: replicas are added while requests, those that were refused for lack of
+    room included, would wait longer for a place than this, at the measured rate. Who watches a text appear
+    hardly notices a second before it, and more replicas than that takes are idle for most of the time."""
+    scale_up_seconds: Annotated[float, Operational(), Field(ge=0, allow_inf_nan=False)] = 10.0
+    """So long they must have waited that long: a burst is over before another replica has loaded."""
+    idle_seconds: Annotated[float, Operational(), Field(ge=0, allow_inf_nan=False)] = 300.0
+    """So long a replica must have been more than was needed before it goes, one at a time; as the last one,
+    with nothing asked at all. About what starting one again costs on a GPU with a large model."""
     drain_seconds: Annotated[float, Operational(), Field(ge=10, allow_inf_nan=False)] = 120.0
     """How long a replica that is replaced or taken away may take to finish its answers."""
     surge_percent: Annotated[int, Operational(), Field(ge=0, le=100)] = 100
@@ -99,8 +110,11 @@ class ServingConfig(Section):
         return self
 
     def private(self, host: str) -> "ServingConfig":
-        """The same for the time of a stage alone: at any port, behind a key that nobody else has."""
+        """The same for the time of a stage alone: at any port, behind a key that nobody else has, and with a
+        replica from the start."""
+        replicas = CountRange(max(1, self.replicas.fewest), self.replicas.most)
         ours = {"host": host, "port": 0, "proxy": "serve", "tls_certificate": "", "tls_key": ""}
         return self.model_copy(
-            update={**ours, "keys": "", "audit": "", "cors_origins": (), "models": {}, "adapters": {}}
+            update={**ours, "replicas": replicas, "keys": "", "audit": "", "cors_origins": ()}
+            | {"models": {}, "adapters": {}}
         )

@@ -60,8 +60,9 @@ def open_models(
     key = require_key(config, api_key)
     located = {name: locate_model(model) for name, model in models.items()}
     config = _located(config)
-    num_models = len(located) + len(config.models)
-    gpu_share = _gpu_share(num_models * config.replicas, progress) if config.use_gpu else 1.0
+    # Those beyond the fewest wait for a GPU that is free, or for a node that has one.
+    num_replicas = (len(located) + len(config.models)) * max(1, config.replicas.fewest)
+    gpu_share = _gpu_share(num_replicas, progress) if config.use_gpu else 1.0
     progress.begin("starting Ray Serve")
     running = start_serve(config)
     names = {name: _application_name(name, "" if is_public else model) for name, model in located.items()}

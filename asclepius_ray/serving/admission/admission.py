@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 
 from asclepius_ray.serving.access.account import Account
 from asclepius_ray.serving.access.limit_link import LimitLink, LocalDesk
+from asclepius_ray.serving.admission.demand import Demand
 from asclepius_ray.serving.admission.key_limits import take_limit, wait_for_limit
 from asclepius_ray.serving.admission.occupancy import NO_PLACES, Occupancy, Places
 from asclepius_ray.serving.admission.pace import Pace, Running
 from asclepius_ray.serving.admission.shares import Shares
 from asclepius_ray.serving.admission.ticket import OWN_ENDS, Size, Ticket
 from asclepius_ray.serving.meters import Meters, Reason
+from asclepius_ray.serving.scaling import WINDOW_SECONDS, ReplicaLoad
 from asclepius_ray.serving.surface.api_errors import ApiError, whole_seconds
 
 QUEUE_SHARE = 0.5
@@ -28,6 +30,8 @@ QUEUE_SHARE = 0.5
 five engines (tests/serving/admission): with it the slowest of a hundred answers take 1.2 to 1.65 times as
 long under twice the load as under four fifths of it, at no loss of tokens made; with a wait of 5 s alone
 it is up to 2.7 times as long where answers are short, for nothing more made."""
+SMALLEST_TOKENS = 2
+"""Of a request: a token to read and one to make."""
 COLD_QUEUE_SHARE = 0.25
 """Of the places: so many may wait while no answer has shown the pace yet."""
 TELL_SECONDS = 1.0
@@ -62,6 +66,7 @@ class Admission:
         self.pace = Pace(self.now())
         self._occupancy = Occupancy(self.places)
         self._shares = Shares()
+        self._demand = Demand(WINDOW_SECONDS)
         self._waiters: deque[_Waiter] = deque()
         self._gauges_at = -math.inf
         self.meters.before_scrape.append(self._set_gauges)
@@ -84,8 +89,30 @@ class Admission:
     @property
     def expected_wait_seconds(self) -> float:
         """How long one more request of the mean size would wait; infinite where that is not known."""
-        mean_tokens = self.held_tokens // self.num_open if self.num_open else 0
-        return self._wait_seconds(Size(self.name, mean_tokens, 0))
+        return self._wait_seconds(Size(self.name, self._mean_tokens, 0))
+
+    @property
+    def load(self) -> ReplicaLoad:
+        """What the number of replicas is decided by. Batches that wait in line are no part of it: they stay
+        here, and another replica could take nothing from them."""
+        asked_tokens, refused_tokens = self._demand.within(self.now())
+        return ReplicaLoad(
+            queued_tokens=self.queued_tokens,
+            held_tokens=self.held_tokens,
+            filled_share=self._filled_share,
+            asked_tokens=asked_tokens,
+            refused_tokens=refused_tokens,
+            tokens_per_second=self.pace.tokens_per_second,
+        )
+
+    @property
+    def _filled_share(self) -> float:
+        tokens = min((bound for bound in (self.places.tokens, self.budget_tokens) if bound), default=0)
+        streams = self.places.num_streams
+        return max(
+            self.held_tokens / tokens if tokens else 0.0,
+            self._occupancy.num_streams / streams if streams else 0.0,
+        )
 
     async def admit(
         self, account: Account, model: str, prompt_tokens: int, answer_tokens: int, num_choices: int = 1
@@ -142,7 +169,7 @@ class Admission:
         """Raises what `admit` would for the smallest request: a route that calls it before it reads a long
         text refuses at no cost.
         """
-        self._check_room(account, Size(model, 1, 1))
+        self._check_room(account, Size(model, 1, SMALLEST_TOKENS - 1))
 
     def drain(self) -> None:
         """From now on nothing is taken in (503); what was admitted goes on to its end."""
@@ -232,6 +259,8 @@ class Admission:
         late_seconds = self.now() + wait + self.pace.first_token_seconds - account.deadline
         if late_seconds < 0:
             return
+        if wait > 0:
+            self._demand.refuse(size.held_tokens, self.now())
         self._tell_refusal("deadline", account, size.model)
         raise ApiError(
             429,
@@ -259,7 +288,14 @@ class Admission:
         usual = self.pace.answer_seconds
         return min(self.max_queue_seconds, QUEUE_SHARE * usual) if usual else self.max_queue_seconds
 
+    @property
+    def _mean_tokens(self) -> int:
+        return self.held_tokens // self.num_open if self.num_open else 0
+
     def _refuse(self, reason: Reason, account: Account, size: Size, seconds: float, message: str) -> None:
+        # Who was refused before its text was read would have been as large as the others.
+        is_read = size.held_tokens > SMALLEST_TOKENS
+        self._demand.refuse(size.held_tokens if is_read else self._mean_tokens, self.now())
         self._shares.want(account.caller.key_id, self.now())
         self._tell_refusal(reason, account, size.model)
         raise ApiError(429, "rate_limit_exceeded", message, retry_after_seconds=whole_seconds(seconds))
@@ -281,6 +317,7 @@ class Admission:
     def _add(self, ticket: Ticket) -> Ticket:
         self._advance()
         self._shares.hold(ticket.account.caller.key_id, ticket.size.held_tokens)
+        self._demand.ask(ticket.size.held_tokens, ticket.admitted_at)
         if self._occupancy.add(ticket):
             self._placed(ticket, ticket.admitted_at)
         return ticket

@@ -36,6 +36,10 @@ class Occupancy:
         return self.running_tokens + self.queued_tokens
 
     @property
+    def num_streams(self) -> int:
+        return self.running_streams + self.queued_streams
+
+    @property
     def num_open(self) -> int:
         return len(self.running) + len(self.queue)
 

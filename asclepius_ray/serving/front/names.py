@@ -15,11 +15,6 @@ def needs_front(num_models: int, fewest_replicas: int) -> bool:
     return num_models > 1 or fewest_replicas == 0
 
 
-def fewest_replicas(config: ServingConfig) -> int:
-    """So many replicas each model has at any time."""
-    return config.replicas
-
-
 def check_names(name: str, config: ServingConfig) -> None:
     """A ConfigError where the served model's own name stands among those of models or adapters."""
     for key in ("models", "adapters"):

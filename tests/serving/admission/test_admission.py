@@ -11,6 +11,7 @@ from asclepius_ray.serving.access.keys import KeyLimits
 from asclepius_ray.serving.admission.admission import Admission
 from asclepius_ray.serving.admission.occupancy import Places
 from asclepius_ray.serving.admission.ticket import Size, Ticket
+from asclepius_ray.serving.scaling import WINDOW_SECONDS
 from asclepius_ray.serving.surface.api_errors import ApiError
 
 
@@ -301,3 +302,40 @@ def test_a_route_may_ask_before_it_reads_a_long_text() -> None:
     fill(admission, 1)
     with pytest.raises(ApiError, match="full"):
         admission.refuse_when_full(account())
+
+
+def test_a_replica_tells_what_it_holds_and_what_it_turned_away_within_the_last_seconds() -> None:
+    clock = Clock()
+    admission = measured(clock, places=Places(4, 1000), budget_tokens=500)
+    clock.seconds += WINDOW_SECONDS
+    assert admission.load.asked_tokens == 0
+    fill(admission, 5)
+    refusal(admission, account(), 100)
+    load = admission.load
+    assert (load.held_tokens, load.queued_tokens) == (500, 100)
+    assert load.filled_share == 1.25, "five streams for four places; the budget is just full"
+    assert (load.asked_tokens, load.refused_tokens) == (600, 100)
+    assert load.tokens_per_second == pytest.approx(admission.pace.tokens_per_second)
+    clock.seconds += WINDOW_SECONDS
+    assert (admission.load.asked_tokens, admission.load.refused_tokens) == (0, 0)
+
+
+def test_who_is_refused_before_its_text_is_read_counts_as_the_others_do() -> None:
+    clock = Clock()
+    admission = measured(clock, places=Places(2), max_queue_seconds=0)
+    fill(admission, 2)
+    with pytest.raises(ApiError):
+        admission.refuse_when_full(account())
+    assert admission.load.refused_tokens == 100
+
+
+def test_a_deadline_that_a_queue_makes_unreachable_counts_as_lack_of_room_and_one_too_short_does_not() -> (
+    None
+):
+    clock = Clock()
+    admission = measured(clock, places=Places(1), max_queue_seconds=60)
+    assert refusal(admission, account(deadline=clock.seconds + 0.1)).code == "deadline_unreachable"
+    assert admission.load.refused_tokens == 0
+    fill(admission, 2)
+    assert refusal(admission, account("other", deadline=clock.seconds + 1.0)).code == "deadline_unreachable"
+    assert admission.load.refused_tokens == 100
