@@ -13,6 +13,8 @@ import torch
 
 from asclepius_ray.serving.engines.engine import TokenLogprob
 
+MOST_NUCLEI = 512
+"""Most rows keep fewer tokens than this under a top_p."""
 _UNIFORM_BYTES = 6
 
 
@@ -57,27 +59,41 @@ def token_logprobs(logits: torch.Tensor, chosen: torch.Tensor, num_top: Sequence
 
 
 def _draw_from_all(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
-    return _invert(_probabilities(logits, draws), draws)
+    return _invert(_heated(logits, draws).softmax(-1, dtype=torch.float64), draws)
 
 
-def _draw_from_nucleus(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
-    """The smallest set of likeliest tokens whose probability together is top_p, never empty."""
-    kept, ids = _probabilities(logits, draws).sort(-1, descending=True)
-    top_p = torch.tensor([draw.top_p for draw in draws], device=logits.device, dtype=kept.dtype)
-    before = kept.cumsum(-1) - kept
-    outside = before >= top_p.unsqueeze(-1)
+def _draw_from_nucleus(
+    logits: torch.Tensor, draws: Sequence[Draw], num_likeliest: int = MOST_NUCLEI
+) -> torch.Tensor:
+    """From the smallest set of likeliest tokens whose probability together is top_p; never none.
+
+    Few rows need more than the `num_likeliest`, and to sort a whole vocabulary costs more than a small model.
+    """
+    heated = _heated(logits, draws)
+    in_part = num_likeliest < heated.shape[-1]
+    likeliest = heated.topk(num_likeliest, dim=-1) if in_part else heated.sort(-1, descending=True)
+    whole = heated.double().logsumexp(-1, keepdim=True)
+    probabilities = (likeliest.values.double() - whole).exp()
+    top_p = torch.tensor([draw.top_p for draw in draws], device=logits.device, dtype=torch.float64)
+    outside = probabilities.cumsum(-1) - probabilities >= top_p.unsqueeze(-1)
     outside[:, 0] = False
-    place = _invert(kept.masked_fill(outside, 0.0), draws)
-    return ids.gather(-1, place.unsqueeze(-1)).squeeze(-1)
+    place = _invert(probabilities.masked_fill(outside, 0.0), draws)
+    chosen = likeliest.indices.gather(-1, place.unsqueeze(-1)).squeeze(-1)
+    if in_part:
+        wider = (probabilities.sum(-1) < top_p).nonzero().flatten().tolist()
+        if wider:
+            there = torch.tensor(wider, device=logits.device)
+            chosen[there] = _draw_from_nucleus(logits[there], [draws[row] for row in wider], heated.shape[-1])
+    return chosen
 
 
-def _probabilities(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
-    # In 64 bits: in 32 the sum over a vocabulary would lose the unlikely tokens.
+def _heated(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
     temperatures = torch.tensor([draw.temperature for draw in draws], device=logits.device)
-    return (logits.float() / temperatures.unsqueeze(-1)).softmax(-1, dtype=torch.float64)
+    return logits.float() / temperatures.unsqueeze(-1)
 
 
 def _invert(probabilities: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
+    """In 64 bits: in 32 the sum over a vocabulary would lose the unlikely tokens."""
     cumulative = probabilities.cumsum(-1)
     uniform = torch.tensor([draw.uniform for draw in draws], device=cumulative.device, dtype=torch.float64)
     found = torch.searchsorted(cumulative, (uniform * cumulative[:, -1]).unsqueeze(-1), right=True)

@@ -2,8 +2,8 @@
 
 vLLM 0.29's own seeds end its engine there: where a prompt is read in two steps it sets a generator's offset
 back, and a generator on a CPU has none. So a request with a seed is a greedy one to vLLM, and this makes the
-id that the seed draws the likeliest of its row. On a GPU vLLM's own seeds are used: the ids that this needs to
-count would make each step wait for the one before.
+id that the seed draws the likeliest of its row. On a GPU vLLM's own seeds are used: the ids that this needs
+to count would make each step wait for the one before.
 """
 
 from collections.abc import Callable, Sequence
