@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import socket
 import threading
 import time
@@ -96,8 +97,8 @@ def listen(application: ASGIApp) -> Iterator[str]:
     listener.bind(("127.0.0.1", 0))
     # Without a log configuration of its own the server's lines reach the tests that read all records.
     # No access log, as with Ray Serve: its lines would hold the paths that clients make up.
-    config = uvicorn.Config(application, log_config=None, access_log=False, timeout_graceful_shutdown=5)
-    server = uvicorn.Server(config)
+    logging.getLogger("uvicorn.access").disabled = True
+    server = uvicorn.Server(uvicorn.Config(application, log_config=None, timeout_graceful_shutdown=5))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
     thread.start()
     while not server.started:
