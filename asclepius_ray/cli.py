@@ -11,12 +11,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn, ParamSpec
+from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec
 
 import typer
 from rich.console import Console
 
+from asclepius_ray import key_commands
 from asclepius_ray.errors import AsclepiusError, ConfigError, Interrupted
+
+if TYPE_CHECKING:
+    from asclepius_ray.chat.clinical import ClinicalAnswer
 
 app = typer.Typer(
     help="Turns public case reports into a clinical language model and serves it.",
@@ -286,28 +290,48 @@ def publish(  # noqa: PLR0913  # each is an option of the command
 @app.command()
 @guarded
 def ask(
-    question: Annotated[str, typer.Argument(help="What to ask about the note.")],
-    note: Annotated[Path, typer.Option(metavar="FILE", help="The note, as a text file.")],
+    note: Annotated[str, typer.Option(metavar="FILE", help="The note, as a text file; - = standard input.")],
+    question: Annotated[str, typer.Argument(help="What to ask about the note.")] = "",
+    task: Annotated[str, typer.Option(help="One of the eight tasks, with its own question.")] = "",
+    model: Annotated[str, typer.Option(help="Which, where the address serves several.")] = "",
     url: Annotated[str, typer.Option(help="The served model's address.")] = "http://127.0.0.1:8000/v1",
     api_key_env: Annotated[
         str, typer.Option(help="The environment variable that holds the key.")
     ] = "ASCLEPIUS_API_KEY",
 ) -> None:
-    """Asks a served model one question about a note."""
-    from asclepius_ray.chat.clinical import ask_clinical
+    """Asks a served model about a note: the answer as it grows, what it cost on standard error."""
+    from asclepius_ray.chat.clinical import ClinicalQuestion, stream_clinical
     from asclepius_ray.run import read_secret
 
-    if not note.is_file():
-        raise ConfigError(f"there is no note at {note}")
+    if not question and not task:
+        raise ConfigError("there is nothing to ask: write a question, or choose a task with --task")
     key = read_secret(api_key_env)
     if not key:
         raise ConfigError(f"the environment variable {api_key_env} is not set; put the server's key there")
+    for piece in stream_clinical(url, key, ClinicalQuestion(_read_note(note), question, task, model)):
+        if isinstance(piece, str):
+            output.print(piece, end="", highlight=False, soft_wrap=True)
+        else:
+            output.print()
+            _say_cost(piece)
+
+
+def _read_note(note: str) -> str:
+    if note != "-" and not Path(note).is_file():
+        raise ConfigError(f"there is no note at {note}")
     try:
-        text = note.read_text(encoding="utf-8")
+        return sys.stdin.read() if note == "-" else Path(note).read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise ConfigError(f"{note} is not a text file in UTF-8") from None
-    answer = ask_clinical(url, key, text, question)
-    output.print(answer, highlight=False, soft_wrap=True)
+
+
+def _say_cost(answer: "ClinicalAnswer") -> None:
+    shortened = "; the note was too long and was shortened" if answer.note_was_shortened else ""
+    typer.echo(
+        f"{answer.prompt_tokens} + {answer.completion_tokens} tokens, {answer.total_seconds:.1f} s"
+        f"{shortened}. For research, not for clinical decisions.",
+        err=True,
+    )
 
 
 @app.command()
@@ -332,6 +356,14 @@ def teacher(
     if api_key_env and not key:
         raise ConfigError(f"the environment variable {api_key_env} is not set; put the key there")
     serve_forever(host, port, key, parse_faults(fault or []), _say)
+
+
+keys = typer.Typer(
+    help="Makes, shows and revokes the keys of an endpoint, while it serves.", no_args_is_help=True
+)
+app.add_typer(keys, name="keys")
+for _name, _command in key_commands.COMMANDS.items():
+    keys.command(_name)(guarded(_command))
 
 
 def _say(line: str) -> None:

@@ -6,9 +6,9 @@ work is done (`Operational`: limits, workers, ports), and may change on a rerun.
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from asclepius_ray.errors import ConfigError
@@ -25,6 +25,30 @@ class ModelName:
 
     Fingerprints stand in manifests, which leave the machine when a run is published.
     """
+
+
+class CountRange(NamedTuple):
+    """How many there are of something: at least so many, at most so many."""
+
+    fewest: int
+    most: int
+
+
+def count_range(of: str, least: int = 1) -> BeforeValidator:
+    """Lets a field of CountRange be written as `4` or `[2, 8]`; `least`: the smallest `fewest`.
+
+    There is always a most of 1 or more, and a number alone is both.
+    """
+
+    def parse(value: object) -> object:
+        ends = [value, value] if isinstance(value, int) else value
+        match ends:
+            case [int(fewest), int(most)] if least <= fewest <= most and most > 0:
+                if bool not in (type(fewest), type(most)):
+                    return ends
+        raise ValueError(f"it takes a number of {of} from 1 on, or [fewest, most] of them from {least} on")
+
+    return BeforeValidator(parse)
 
 
 def is_place(name: str) -> bool:

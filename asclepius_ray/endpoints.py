@@ -104,7 +104,7 @@ def _served_model(config: EndpointConfig, serving: ServingConfig, progress: Prog
     nodes = [node for node in ray.nodes() if node["Alive"]]
     heads = [node for node in nodes if "node:__internal_head__" in node["Resources"]]
     host = (heads or nodes)[0]["NodeManagerAddress"]
-    settings = serving.model_copy(update={"host": host, "port": 0})
+    settings = serving.private(host)
     models = {config.model_name: config.model_path}
     with open_models(models, settings, api_key, progress) as base_urls:
         base_url = base_urls[config.model_name]

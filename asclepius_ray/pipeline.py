@@ -118,8 +118,9 @@ def serve(run: Run, progress: Progress) -> None:
     model = run.serving.model or run.folder.child("model").uri
     if not run.serving.model:
         require_artifact(run.folder, "model", "train")
+    serving = run.serving.model_copy(update={"keys": run.serving.keys or run.folder.child("keys.json").uri})
     with ray_session(progress):
-        serve_until_stopped({run.name: model}, run.serving, read_secret(run.serving.api_key_env), progress)
+        serve_until_stopped({run.name: model}, serving, read_secret(serving.api_key_env), progress)
 
 
 def _purpose(run: Run, job: str) -> str:
@@ -271,7 +272,7 @@ def _served(work: Work, folders: dict[str, Folder]) -> Iterator[dict[str, Endpoi
     from asclepius_ray.serving.stage import open_models
 
     api_key = secrets.token_urlsafe(32)
-    serving = work.run.serving.model_copy(update={"host": "127.0.0.1", "port": 0})
+    serving = work.run.serving.private("127.0.0.1")
     models = {name: folder.uri for name, folder in folders.items()}
     with open_models(models, serving, api_key, work.progress) as base_urls:
         yield {

@@ -66,6 +66,9 @@ class Run(Section):
             ("training.dataset", self.training.dataset),
             ("training.base_model", self.training.base_model),
             ("serving.model", self.serving.model),
+            *((f"serving.models.{name}", model) for name, model in self.serving.models.items()),
+            *((f"serving.adapters.{name}", adapter) for name, adapter in self.serving.adapters.items()),
+            ("serving.keys", self.serving.keys),
             ("teacher.model_path", self.teacher.model_path),
             ("judge.model_path", self.judge.model_path),
         ):

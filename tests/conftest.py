@@ -11,6 +11,7 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS"] = "0"
 
 import pytest
+from canaries import leaking_files
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -33,6 +34,10 @@ LONGEST_FIRST = (
     "test_openai_surface.py",
     "test_desk_losses.py",
     "test_served_teacher.py",
+    "test_clean_ends.py",
+    "test_training_kills.py",
+    "test_whole_line_elsewhere.py",
+    "test_submitted_job.py",
 )
 """Files of more than a minute: one that begins last would leave a core without work."""
 
@@ -47,7 +52,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[str]:
-    """The address of a cluster of two nodes with four logical CPUs each; the driver is connected."""
+    """The address of a cluster of two nodes with four logical CPUs each; the driver is connected.
+
+    At its end no log of any of its processes may hold a word of a patient: that is an error of the run.
+    """
     import ray
     from ray.cluster_utils import Cluster
 
@@ -58,9 +66,12 @@ def ray_cluster() -> Iterator[str]:
     from asclepius_ray.ray_session import shut_down_ray
 
     ray.init(address=cluster.address, log_to_driver=False)
+    logs = Path(ray._private.worker.global_worker.node.get_logs_dir_path())
     yield cluster.address
     shut_down_ray()
     cluster.shutdown()
+    leaks = leaking_files(logs)
+    assert leaks == [], f"logs hold patients' text: {leaks}"
 
 
 @pytest.fixture(scope="session")

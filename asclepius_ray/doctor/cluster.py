@@ -31,10 +31,11 @@ def check_resources(run: Run, nodes: Sequence[Node]) -> Finding:
             f"{said}; serving.use_gpu is true, and no node has a GPU",
             "set serving.use_gpu = false, or start a node with one",
         )
-    if (replicas := models * serving.replicas) > _total(nodes, False):
+    each = serving.private(serving.host).replicas.fewest
+    if (replicas := models * each) > _total(nodes, False):
         return problem(
             "resources",
-            f"{said}; the evaluation serves {models} models with {serving.replicas} replica(s), a CPU each",
+            f"{said}; the evaluation serves {models} models with {each} replica(s), a CPU each",
             "lower serving.replicas, or name one model in evaluation.models",
         )
     return ok("resources", f"{said}; {fewest} training workers, {replicas} replicas to evaluate")

@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from asclepius_ray.artifacts import Folder, write_manifest
+from asclepius_ray.config import CountRange
 from asclepius_ray.doctor.rows import Row, Sample
 from asclepius_ray.metric_log import read_metrics
 from asclepius_ray.progress import Progress
 from asclepius_ray.run import Run
-from asclepius_ray.training.config import TrainingConfig, WorkerRange
+from asclepius_ray.training.config import TrainingConfig
 from asclepius_ray.training.order import accumulation_steps
 from asclepius_ray.training.stage import train
 
@@ -58,7 +59,7 @@ def _shortened(training: TrainingConfig) -> TrainingConfig:
     fewest = training.workers.fewest
     changes = {
         "phases": (phase,),
-        "workers": WorkerRange(fewest, fewest),
+        "workers": CountRange(fewest, fewest),
         "global_batch": fewest * training.micro_batch,
         "validation_steps": 0,
         "early_stopping_patience": 0,

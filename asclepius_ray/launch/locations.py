@@ -81,6 +81,9 @@ def _places(job: str, run: Run) -> list[Place]:
         places.append(Place("training.base_model", run.training.base_model))
     if "serving" in STAGES_OF_JOB[job] and run.serving.model and Path(run.serving.model).is_dir():
         places.append(Place("serving.model", run.serving.model))
+    if "serving" in STAGES_OF_JOB[job]:
+        further = {**run.serving.models, **run.serving.adapters}.items()
+        places += [Place(f"serving: {name}", place) for name, place in further if Path(place).is_dir()]
     return places
 
 

@@ -19,7 +19,7 @@ JOB_OF = {"dataset": "synthesize", "model": "train"}
 """The artefacts that can go out, and the job that makes each."""
 _KNOWN_FILES = {
     "dataset": (CARD_NAME, "train-*.parquet", "validation-*.parquet"),
-    "model": (CARD_NAME, SUMS_NAME, "*.safetensors", "*.json", "*.txt", "*.jinja", "*.model"),
+    "model": (CARD_NAME, SUMS_NAME, "*.safetensors", "*.tensors", "*.json", "*.txt", "*.jinja", "*.model"),
 }
 """All that these two are made of: a file of another kind is none that anybody meant to give away."""
 UNKNOWN = "unknown"

@@ -14,12 +14,11 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from asclepius_ray.artifacts import MANIFEST_NAME, Folder, is_finished, read_manifest
 from asclepius_ray.errors import ServingError
 from asclepius_ray.node_cache import UNKNOWN, fetch_to_node
-from asclepius_ray.prompts.rendering import prompt_hash
+from asclepius_ray.serving.engines.adapter_folder import ADAPTER_CONFIG_NAME
+from asclepius_ray.serving.parity import check_files
 
 CONFIG_NAME = "config.json"
-PROMPT_NAME = "instruction_prompt.txt"
 HUB_TIMEOUT_SECONDS = 5.0
-WEIGHT_SUFFIXES = (".safetensors", ".bin")
 _HUGGING_FACE_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
@@ -28,7 +27,7 @@ def locate_model(model: str) -> str:
     if "://" in model:
         return _located_folder(model, Folder(model))
     if Path(model).expanduser().is_dir():
-        return _located_folder(model, Folder(str(Path(model).expanduser().absolute())))
+        return _located_folder(model, _folder_here(model))
     if not _HUGGING_FACE_ID.fullmatch(model):
         raise ServingError(f"the model {model!r} is not there: no such folder, and no Hugging Face id")
     try:
@@ -45,37 +44,59 @@ def locate_model(model: str) -> str:
 
 def fetch_model(located: str) -> str:
     """A folder on this node, or the Hugging Face id as it is; what differs from its manifest is refused."""
-    if _is_hugging_face_id(located):
+    if is_hugging_face_id(located):
         return located
     folder = Folder(located)
     if not folder.is_local:
         folder = Folder(str(_fetch_to_cache(folder)))
     elif not folder.exists(CONFIG_NAME):
         raise ServingError(f"{located} is not on the node of the replica; use a shared folder or a URI")
-    check_parity(folder)
+    check_files(folder)
     return str(folder.local_path)
 
 
-def check_parity(folder: Folder) -> None:
-    """Refuses a model that was trained with another instruction prompt, or changed since its export.
+def locate_adapter(adapter: str) -> str:
+    """The LoRA adapter as every node finds it; a ServingError if it is neither a folder nor a URI of one."""
+    folder = Folder(adapter) if "://" in adapter else _folder_here(adapter)
+    try:
+        found = folder.exists(ADAPTER_CONFIG_NAME)
+    except OSError as error:
+        raise ServingError(f"the adapter {adapter!r} cannot be reached: {error}") from None
+    if not found:
+        raise ServingError(
+            f"the adapter {adapter!r} is not a folder of a LoRA adapter: it has no {ADAPTER_CONFIG_NAME}"
+        )
+    return folder.uri
 
-    The weights are left out, their hashes would take minutes.
-    """
-    if folder.exists(PROMPT_NAME):
-        found = hashlib.sha256(folder.read_bytes(PROMPT_NAME)).hexdigest()
-        if found != prompt_hash("instruction"):
-            raise ServingError(
-                f"{folder.uri} was trained with another instruction prompt than this version serves "
-                f"({found[:12]}, here {prompt_hash('instruction')[:12]}); serve it with the version that "
-                "trained it, or train it again"
-            )
-    if not is_finished(folder):
-        return
-    for name, digest in read_manifest(folder).files.items():
-        if not name.endswith(WEIGHT_SUFFIXES) and (not folder.exists(name) or folder.sha256(name) != digest):
-            raise ServingError(
-                f"{folder.uri}/{name} is not what the training exported; restore it, or train again"
-            )
+
+def fetch_adapter(located: str) -> str:
+    """A folder on this node."""
+    folder = Folder(located)
+    if not folder.is_local:
+        folder = Folder(str(_fetch_to_cache(folder, ADAPTER_CONFIG_NAME)))
+    elif not folder.exists(ADAPTER_CONFIG_NAME):
+        raise ServingError(f"{located} is not on the node of the replica; use a shared folder or a URI")
+    return str(folder.local_path)
+
+
+def adapter_revision(located: str) -> str:
+    """What tells an adapter from another one at the same place."""
+    return _revision(Folder(located), ADAPTER_CONFIG_NAME)
+
+
+def model_revision(located: str) -> str:
+    """What tells a model from another one at the same place; empty for an id of the hub."""
+    if is_hugging_face_id(located):
+        return ""
+    return _revision(Folder(located), CONFIG_NAME)
+
+
+def _revision(folder: Folder, config_name: str) -> str:
+    return read_manifest(folder).identity if is_finished(folder) else _state(folder, config_name)
+
+
+def _folder_here(place: str) -> Folder:
+    return Folder(str(Path(place).expanduser().absolute()))
 
 
 def _located_folder(model: str, folder: Folder) -> str:
@@ -96,21 +117,22 @@ def _is_cached(model: str) -> bool:
     return True
 
 
-def _is_hugging_face_id(located: str) -> bool:
+def is_hugging_face_id(located: str) -> bool:
+    """Whether a located model is an id of the hub, and no folder or URI."""
     return "://" not in located and not Path(located).is_absolute()
 
 
-def _fetch_to_cache(folder: Folder) -> Path:
+def _fetch_to_cache(folder: Folder, config_name: str = CONFIG_NAME) -> Path:
     """Copies a folder once per node; a changed one in the bucket gets another place in the cache."""
     if is_finished(folder):
         manifest = read_manifest(folder)
         return fetch_to_node(folder, manifest.identity, {**manifest.files, MANIFEST_NAME: UNKNOWN})
-    return fetch_to_node(folder, _state(folder), dict.fromkeys(folder.names(), UNKNOWN))
+    return fetch_to_node(folder, _state(folder, config_name), dict.fromkeys(folder.names(), UNKNOWN))
 
 
-def _state(folder: Folder) -> str:
+def _state(folder: Folder, config_name: str) -> str:
     """A hash of what tells a folder without a manifest from a changed one: names, sizes and times."""
     filesystem, path = folder.filesystem()
     files = [filesystem.get_file_info(f"{path}/{name}") for name in folder.names()]
     state = [(info.path, info.size, info.mtime_ns) for info in files]
-    return hashlib.sha256(f"{folder.uri}{state}".encode() + folder.read_bytes(CONFIG_NAME)).hexdigest()
+    return hashlib.sha256(f"{folder.uri}{state}".encode() + folder.read_bytes(config_name)).hexdigest()

@@ -5,42 +5,53 @@ for the job that stays.
 """
 
 import hashlib
-import logging
 import re
-import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 from ray import serve
-from ray.serve.context import _get_global_client
 from ray.serve.exceptions import RayServeException
-from ray.serve.schema import ApplicationStatus, LoggingConfig
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.serve.schema import ApplicationStatus
 
-from asclepius_ray.errors import ConfigError, ServingError
+from asclepius_ray.artifacts import Folder
+from asclepius_ray.errors import ServingError
 from asclepius_ray.progress import Progress
-from asclepius_ray.serving.access.gate import hash_key
+from asclepius_ray.serving.access.keys import hash_key
 from asclepius_ray.serving.application import ApplicationSettings, build_application, require_key
 from asclepius_ray.serving.config import ServingConfig
-from asclepius_ray.serving.model_source import locate_model
+from asclepius_ray.serving.model_source import (
+    adapter_revision,
+    is_hugging_face_id,
+    locate_adapter,
+    locate_model,
+    model_revision,
+)
+from asclepius_ray.serving.parity import PARTS, unchecked_parts
+from asclepius_ray.serving.reasons import reason
+from asclepius_ray.serving.serve_start import start_serve
 
 POLL_SECONDS = 0.2
 START_TIMEOUT_SECONDS = 3600.0
 WATCH_SECONDS = 10.0
-LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
-_OUR_REASON = re.compile(r"asclepius_ray\.[\w.]+Error: (.+)")
-_ANY_REASON = re.compile(r"^\s*((?:\w+\.)*\w*(?:Error|Exception)): (.+)$", re.MULTILINE)
 
 
 @contextmanager
 def open_models(
-    models: Mapping[str, str], config: ServingConfig, api_key: str, progress: Progress
+    models: Mapping[str, str],
+    config: ServingConfig,
+    api_key: str,
+    progress: Progress,
+    *,
+    is_public: bool = False,
 ) -> Iterator[dict[str, str]]:
     """Serves each model under its name and yields name → base URL (…/v1); afterwards they are gone.
+
+    A public one is known on the cluster by its name alone: where that is served already, its replicas are
+    replaced one after the other, and whoever served it before does not take it away any more.
 
     Ray is already connected. A single model stands at /v1, unless others are served already; several stand
     below a prefix each. A Serve instance that already runs on the cluster is used and kept, if other
@@ -48,16 +59,26 @@ def open_models(
     """
     key = require_key(config, api_key)
     located = {name: locate_model(model) for name, model in models.items()}
-    gpu_share = _gpu_share(len(located) * config.replicas, progress) if config.use_gpu else 1.0
+    config = _located(config)
+    # Those beyond the fewest wait for a GPU that is free, or for a node that has one.
+    num_replicas = (len(located) + len(config.models)) * max(1, config.replicas.fewest)
+    gpu_share = _gpu_share(num_replicas, progress) if config.use_gpu else 1.0
     progress.begin("starting Ray Serve")
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    address = _start_serve(config)
-    names = {name: _application_name(name, model) for name, model in located.items()}
+    running = start_serve(config)
+    names = {name: _application_name(name, "" if is_public else model) for name, model in located.items()}
+    for name in names.keys() & {each for each, ours in names.items() if ours in serve.status().applications}:
+        progress.say(f"{name} is served on this cluster already: its replicas are replaced one by one")
+    deployed: dict[str, float] = {}
     prefixes = _route_prefixes(names)
     try:
         settings = {
             name: ApplicationSettings(
-                name=name, model=model, serving=config, api_key_sha256=hash_key(key), gpu_share=gpu_share
+                name=name,
+                model=model,
+                serving=config,
+                api_key_sha256=hash_key(key) if key else "",
+                gpu_share=gpu_share,
+                revision=_revision(model, config),
             )
             for name, model in located.items()
         }
@@ -67,19 +88,24 @@ def open_models(
         ]
         _deploy(targets)
         _wait_until_running(names, progress)
-        yield {name: f"{address}{prefixes[name].rstrip('/')}/v1" for name in located}
+        deployed.update(_deployed_at(names.values()))
+        yield {name: f"{running.address}{prefixes[name].rstrip('/')}/v1" for name in located}
     finally:
-        _close(list(names.values()))
+        if _close([name for name in names.values() if not _was_replaced(name, deployed)]):
+            running.forget()
 
 
 def serve_until_stopped(
     models: Mapping[str, str], config: ServingConfig, api_key: str, progress: Progress
 ) -> None:
     """Serves until SIGTERM or Ctrl-C raises in this thread; says the addresses and every change of state."""
-    with open_models(models, config, api_key, progress) as base_urls:
+    for name, model in {**models, **config.models}.items():
+        _warn_of_unchecked(name, locate_model(model), progress)
+    with open_models(models, config, api_key, progress, is_public=True) as base_urls:
         progress.end()
         for name, base_url in base_urls.items():
-            progress.say(f"{name} is served at {base_url} (the key is that of {config.api_key_env})")
+            named = ", ".join((name, *config.adapters, *config.models))
+            progress.say(f"{named} is served at {base_url} (the key is that of {config.api_key_env})")
         state = ""
         while not threading.Event().wait(WATCH_SECONDS):
             found = ", ".join(
@@ -90,6 +116,29 @@ def serve_until_stopped(
             state = found
 
 
+def _located(config: ServingConfig) -> ServingConfig:
+    """The settings with further models and adapters as every node finds them."""
+    models = {name: locate_model(model) for name, model in config.models.items()}
+    adapters = {name: locate_adapter(adapter) for name, adapter in config.adapters.items()}
+    return config.model_copy(update={"models": models, "adapters": adapters})
+
+
+def _revision(model: str, config: ServingConfig) -> str:
+    """What tells all that is served from other files at the same places."""
+    revisions = [model_revision(each) for each in (model, *config.models.values())]
+    return " ".join([*revisions, *(adapter_revision(each) for each in config.adapters.values())])
+
+
+def _warn_of_unchecked(name: str, located: str, progress: Progress) -> None:
+    """Says what of a model from elsewhere nobody can compare with its training."""
+    parts = PARTS if is_hugging_face_id(located) else unchecked_parts(Folder(located))
+    if parts:
+        progress.say(
+            f"warning: {name} came without the {' and '.join(parts)} of a training by this system to compare "
+            "with: it is served as it is, under this version's instruction prompt"
+        )
+
+
 def _deploy(targets: list[serve.RunTarget]) -> None:
     try:
         serve.run_many(
@@ -97,82 +146,9 @@ def _deploy(targets: list[serve.RunTarget]) -> None:
         )
     except (RayServeException, ray.exceptions.RayError) as error:
         raise ServingError(
-            f"Ray Serve does not take the models: {_reason(str(error))}; `serve status` says what it serves, "
+            f"Ray Serve does not take the models: {reason(str(error))}; `serve status` says what it serves, "
             "and `serve shutdown` ends it"
         ) from None
-
-
-def _start_serve(config: ServingConfig) -> str:
-    """Starts Serve with one proxy on the head node, or finds the one that runs; its address.
-
-    With port 0 any address will do: that of the Serve which runs already, or the head node's own where
-    loopback would not be reached from here. Without it the configured one is meant, and no other.
-    """
-    head = _head_node()
-    on_head = head["NodeID"] == ray.get_runtime_context().get_node_id()
-    client = _get_global_client(raise_if_no_controller_running=False)
-    if client is not None:
-        options = client.http_config
-        if config.port and (options.host, options.port) != (config.host, config.port):
-            raise ServingError(
-                f"Ray Serve already listens on {options.host}:{options.port} on this cluster, not on "
-                f"{config.host}:{config.port}; set serving.host and serving.port to it, or end it with "
-                "`serve shutdown`"
-            )
-        if options.host in LOOPBACK_HOSTS and not on_head:
-            raise ServingError(
-                f"Ray Serve already listens on {options.host}:{options.port} of the cluster's head node, and "
-                "this process is on another one; end that Serve with `serve shutdown`"
-            )
-        return _address(options.host, options.port, head)
-    host = config.host
-    if host in LOOPBACK_HOSTS and not on_head:
-        if config.port:
-            raise ConfigError(
-                f"serving.host = {host} can be reached from the cluster's head node alone, and this "
-                'process is on another one; set serving.host = "0.0.0.0"'
-            )
-        host = head["NodeManagerAddress"]
-    port = config.port or _free_port(head["NodeID"], host)
-    try:
-        serve.start(
-            proxy_location="HeadOnly",
-            http_options={"host": host, "port": port},
-            logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
-        )
-    except (RuntimeError, ray.exceptions.RayError) as error:
-        raise ServingError(
-            f"Ray Serve cannot listen on {host}:{port}: {_reason(str(error))}; choose another "
-            "serving.port, or 0 for any free one"
-        ) from None
-    return _address(host, port, head)
-
-
-def _head_node() -> dict[str, Any]:
-    heads = [node for node in ray.nodes() if node["Alive"] and "node:__internal_head__" in node["Resources"]]
-    if not heads:
-        raise ServingError("the cluster has no living head node to listen on")
-    found: dict[str, Any] = heads[0]
-    return found
-
-
-def _address(host: str, port: int, head: dict[str, Any]) -> str:
-    name = head["NodeManagerAddress"] if host in ("0.0.0.0", "::") else host
-    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
-
-
-def _free_port(node_id: str, host: str) -> int:
-    on_head = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    task = ray.remote(num_cpus=0, scheduling_strategy=on_head)(_find_free_port)
-    port: int = ray.get(task.remote(host))
-    return port
-
-
-def _find_free_port(host: str) -> int:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 def _gpu_share(num_replicas: int, progress: Progress) -> float:
@@ -214,7 +190,7 @@ def _wait_until_running(names: Mapping[str, str], progress: Progress) -> None:
         states = {name: found[application] for name, application in names.items() if application in found}
         for name, state in states.items():
             if state.status in (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY):
-                raise ServingError(f"{name} cannot be served: {_reason(_messages(state))}")
+                raise ServingError(f"{name} cannot be served: {reason(_messages(state))}")
         num_running = sum(state.status == ApplicationStatus.RUNNING for state in states.values())
         progress.update(num_running)
         if num_running == len(names):
@@ -231,25 +207,25 @@ def _messages(state: Any) -> str:
     return "\n".join([*(deployment.message for deployment in state.deployments.values()), state.message])
 
 
-def _reason(text: str) -> str:
-    """The one sentence of a stack of errors that says what is wrong."""
-    ours = _OUR_REASON.findall(text)
-    if ours:
-        return str(ours[-1]).strip()
-    others = _ANY_REASON.findall(text)
-    if others:
-        return f"{others[-1][0]}: {others[-1][1]}".strip()
-    return text.strip().splitlines()[0] if text.strip() else "Ray Serve gave no reason"
+def _deployed_at(applications: Iterable[str]) -> dict[str, float]:
+    found = serve.status().applications
+    return {name: found[name].last_deployed_time_s for name in applications if name in found}
 
 
-def _close(applications: list[str]) -> None:
-    """Takes our applications away, and Serve with them if nobody else is on it."""
+def _was_replaced(application: str, deployed: Mapping[str, float]) -> bool:
+    """Whether somebody has deployed it anew since we did."""
+    return application in deployed and _deployed_at([application]) != {application: deployed[application]}
+
+
+def _close(applications: list[str]) -> bool:
+    """Takes our applications away, and Serve with them if nobody else is on it: then True."""
     ours = set(applications)
     running = set(serve.status().applications)
     for name in sorted(running & ours):
         serve.delete(name, _blocking=False)
     if not running - ours:
         serve.shutdown()
-        return
+        return True
     while ours & set(serve.status().applications):
         time.sleep(POLL_SECONDS)
+    return False

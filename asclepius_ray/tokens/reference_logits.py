@@ -10,7 +10,8 @@ from safetensors.torch import load, save
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import ArtifactError
 
-REFERENCE_NAME = "reference_logits.safetensors"
+# In the format of safetensors, but not called so: vLLM reads every *.safetensors, *.bin and *.pt as weights.
+REFERENCE_NAME = "reference_logits.tensors"
 _ROWS, _POSITIONS = 4, 24
 # Primes of no meaning: neighbouring ids would all be of one script, or bytes.
 _STRIDE, _START = 7919, 104729

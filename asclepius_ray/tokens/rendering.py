@@ -3,13 +3,18 @@
 `loss_mask[i]` is True where token i is a target: the answer and the end of the turn, never the prompt.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from transformers import PreTrainedTokenizerBase
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from asclepius_ray.errors import InputError
 from asclepius_ray.prompts.rendering import render_instruction
 from asclepius_ray.tokens.shortening import shorten_text
+
+if TYPE_CHECKING:
+    # What answers no question itself, as the front, imports the routes without this library's weight.
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ _USE = """\
 ## Use
 It reads one note and one question, put together by `instruction_prompt.txt` (sha256 `{prompt}`), as the only
 user turn of its chat template, and writes the answer. `asclepius run serve` does so by itself. The logits in
-`reference_logits.safetensors` tell whether what is served is what was trained.
+`reference_logits.tensors` tell whether what is served is what was trained.
 """
 _TEACHERS = {
     True: "No language model wrote the training texts: the rules of the offline teacher (`{model}`) did, "

@@ -1,11 +1,19 @@
 """The section `[training]`."""
 
 import os
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
-from asclepius_ray.config import ModelName, Operational, Section, is_place, shown_name
+from asclepius_ray.config import (
+    CountRange,
+    ModelName,
+    Operational,
+    Section,
+    count_range,
+    is_place,
+    shown_name,
+)
 from asclepius_ray.training.deepspeed_table import check_table
 from asclepius_ray.training.order import accumulation_steps
 
@@ -38,22 +46,6 @@ class TinyConfig(Section):
         return self
 
 
-class WorkerRange(NamedTuple):
-    """With how many workers a training may run; it takes as many as it can get."""
-
-    fewest: int
-    most: int
-
-
-def _parse_workers(value: object) -> object:
-    """In a run file: `4`, or `[2, 8]`."""
-    ends = [value, value] if isinstance(value, int) else value
-    match ends:
-        case [int(fewest), int(most)] if 1 <= fewest <= most and bool not in (type(fewest), type(most)):
-            return ends
-    raise ValueError("it takes a number of workers, or [fewest, most] of them, from 1 on")
-
-
 class LoraConfig(Section):
     """Low-rank adapters: `[training.lora]`; the base model's own weights stay as they are."""
 
@@ -82,7 +74,7 @@ class TrainingConfig(Section):
         PhaseConfig(kind="instructions", epochs=3),
     )
     """The paper's: one epoch over the notes, three over the instructions."""
-    workers: Annotated[WorkerRange, Operational(), BeforeValidator(_parse_workers)] = WorkerRange(2, 2)
+    workers: Annotated[CountRange, Operational(), count_range("workers")] = CountRange(2, 2)
     """Processes that train, a GPU or CPU each: a number, or [fewest, most] to go on with what is there.
 
     Neither the global batch nor the order of the rows depends on it; it may change at any restart."""

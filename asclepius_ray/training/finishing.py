@@ -7,6 +7,8 @@ from asclepius_ray.errors import TrainingError
 from asclepius_ray.metric_log import METRICS_NAME
 from asclepius_ray.prompts.rendering import prompt_hash, prompt_text
 from asclepius_ray.tokens.config import TokensConfig
+from asclepius_ray.tokens.parity import token_ids_sha256
+from asclepius_ray.tokens.tokenizer import load_tokenizer
 from asclepius_ray.training.base_model_origin import ORIGINS, origin_of_rows, told_origins
 from asclepius_ray.training.card import CardFacts, render_card
 from asclepius_ray.training.config import TrainingConfig
@@ -51,5 +53,9 @@ def finish(
     model.write_bytes(CARD_NAME, render_card(facts, phases, lines).encode())
     # Of the rows first, then of what the base model had learnt before.
     origins = [origin_of_rows(rows), *told_origins(source)]
-    details |= {"base_model": source.details["base_model"], ORIGINS: origins}
+    details |= {
+        "base_model": source.details["base_model"],
+        ORIGINS: origins,
+        "prompt_ids_sha256": token_ids_sha256(load_tokenizer(base_model)),
+    }
     return write_manifest(model, "model", {"parameters": source.counts["parameters"]}, made_from, details)

@@ -287,7 +287,7 @@ def test_the_rayservice_s_application_is_one_that_this_package_builds() -> None:
     settings = ApplicationSettings.model_validate(deployed.applications[0].args)
     (group,) = _manifest("RayService")["spec"]["rayClusterConfig"]["workerGroupSpecs"]
     gpus = int(group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"])
-    assert settings.serving.replicas <= group["maxReplicas"] * gpus
+    assert settings.serving.replicas.most <= group["maxReplicas"] * gpus
     assert settings.serving.api_key_env in environment_of(group)
 
 

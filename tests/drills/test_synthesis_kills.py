@@ -20,6 +20,8 @@ from synthesis_runs import (
     started,
 )
 
+pytestmark = pytest.mark.alone
+
 NUM_ROWS = 2000
 NUM_CALLS = 3 * NUM_ROWS
 IN_FLIGHT = 32

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from served_models import API_KEY, MAX_CONCURRENT_REQUESTS, MAX_NEW_TOKENS, Served, save_tiny_model
+from served_models import API_KEY, ENGINE, MAX_CONCURRENT_REQUESTS, MAX_NEW_TOKENS, Served, save_tiny_model
 
 from asclepius_ray.progress import Progress
 from asclepius_ray.serving.config import ServingConfig
@@ -18,7 +18,11 @@ def served(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "untrained": save_tiny_model(root / "untrained", seed=2),
     }
     config = ServingConfig(
-        port=0, max_concurrent_requests=MAX_CONCURRENT_REQUESTS, max_new_tokens=MAX_NEW_TOKENS
+        engine=ENGINE,
+        cache_gib=0.25,
+        port=0,
+        max_concurrent_requests=MAX_CONCURRENT_REQUESTS,
+        max_new_tokens=MAX_NEW_TOKENS,
     )
     models = {name: str(folder) for name, folder in folders.items()}
     with Progress() as progress, open_models(models, config, API_KEY, progress) as base_urls:

@@ -1,5 +1,6 @@
 """Tiny Llama models with tokenizers of their own, made on the spot, and how a test asks them."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ SHORT_ANSWER = [{"role": "user", "content": "end soon"}]
 API_KEY = "test-key-nothing-secret-4711"
 MAX_CONCURRENT_REQUESTS = 8
 MAX_NEW_TOKENS = 48
+ENGINE = os.environ.get("ASCLEPIUS_TEST_ENGINE", "transformers")
+"""What serves in the tests over HTTP: `make test-vllm` asks for the other one."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The HTTP surface as its clients see it: the official client, real models, a real cluster."""
 
 import asyncio
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ from served_models import (
 from transformers import AutoTokenizer
 
 from asclepius_ray.prompts.rendering import render_instruction
+from asclepius_ray.serving.engines.engine import EngineStats
 from asclepius_ray.tokens.rendering import prompt_ids, shorten_note
 
 QUESTION = f"What is the diagnosis of {CANARY}?"
@@ -64,7 +66,7 @@ def ask(served: Served, stream: bool, **changes: object) -> tuple[str, str, Any]
 
 
 def engine_stats(served: Served) -> dict[str, Any]:
-    found: dict[str, Any] = httpx.get(served.url("/health")).json()
+    found: dict[str, Any] = httpx.get(served.url("/health/ready")).json()
     return found
 
 
@@ -282,9 +284,13 @@ def test_nothing_answers_without_the_key(served: Served, path: str, headers: dic
 
 
 def test_health_is_open_and_holds_no_more_than_counts(served: Served) -> None:
-    response = httpx.get(served.url("/health"))
+    response = httpx.get(served.url("/health/ready"))
     assert response.status_code == 200
-    assert set(response.json()) == {"status", "running_requests", "generated_tokens"}
+    assert set(response.json()) == {
+        "status",
+        "keys",
+        *(field.name for field in dataclasses.fields(EngineStats)),
+    }
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
@@ -316,7 +322,7 @@ def test_beyond_the_limit_a_request_is_refused_with_retry_after(served: Served) 
             ]
             assert [stream.status_code for stream in streams] == [200] * len(streams)
             refused = await client.post(served.url(CHAT), json=chat_body())
-            health = await client.get(served.url("/health"))
+            health = await client.get(served.url("/health/ready"))
             for stream in streams:
                 await stream.aclose()
             return [refused, health]
@@ -341,7 +347,7 @@ def test_a_long_note_does_not_hold_up_the_others(served: Served) -> None:
             waits = []
             while not asked.done():
                 started = time.monotonic()
-                assert (await client.get(served.url("/health"))).status_code == 200
+                assert (await client.get(served.url("/health/ready"))).status_code == 200
                 waits.append(time.monotonic() - started)
                 await asyncio.sleep(0.05)
             return await asked, waits

@@ -16,10 +16,12 @@ from asclepius_ray.config import parse_section
 from asclepius_ray.errors import StageChangedError, TrainingError
 from asclepius_ray.progress import Progress
 from asclepius_ray.prompts.rendering import prompt_text
+from asclepius_ray.serving.parity import check_token_ids, unchecked_parts
 from asclepius_ray.tokens.config import TokensConfig
 from asclepius_ray.tokens.reference_logits import read_reference
 from asclepius_ray.tokens.rendering import prompt_ids, render_example
 from asclepius_ray.tokens.store import open_documents
+from asclepius_ray.tokens.tokenizer import load_tokenizer
 from asclepius_ray.training.base_model_origin import ORIGINS
 from asclepius_ray.training.batches import collate, summed_loss
 from asclepius_ray.training.config import TrainingConfig
@@ -151,6 +153,8 @@ def test_the_model_folder_opens_and_is_the_trained_one(trained_root: Folder) -> 
     assert model.read_bytes("instruction_prompt.txt").decode() == prompt_text("instruction")
     assert model.read_bytes("tokenizer.json") == base.read_bytes("tokenizer.json")
     assert model.read_bytes("chat_template.jinja") == base.read_bytes("chat_template.jinja")
+    assert unchecked_parts(model) == []
+    check_token_ids(model, load_tokenizer(model))
     assert not torch.allclose(logits_of(model.local_path), logits_of(base.local_path), atol=0.1)
     packed = load_phases(trained_root.child("tokens").local_path, LENGTH, settings(), SEED)[-1].validation
     rows = range(len(packed))
@@ -167,7 +171,7 @@ def test_the_model_folder_tells_what_it_is(trained_root: Folder) -> None:
     assert f"{last:.4f}" in card
     assert read_manifest(trained_root.child("dataset")).identity in card
     manifest = read_manifest(model)
-    assert {"README.md", "reference_logits.safetensors", "SHA256SUMS"} <= set(manifest.files)
+    assert {"README.md", "reference_logits.tensors", "SHA256SUMS"} <= set(manifest.files)
     for name in ("model.safetensors", "config.json"):
         assert manifest.files[name] == model.sha256(name)
     stored = read_reference(model)

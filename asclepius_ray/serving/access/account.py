@@ -3,6 +3,10 @@
 import time
 from dataclasses import dataclass, field
 
+from asclepius_ray.serving.access.keys import KeyLimits
+
+NO_LIMITS = KeyLimits()
+
 
 @dataclass(frozen=True)
 class Caller:
@@ -10,14 +14,16 @@ class Caller:
 
     key_id: str
     scopes: frozenset[str] = frozenset()
+    limits: KeyLimits = NO_LIMITS
 
 
 @dataclass
 class Account:
-    """Made by the gate for each request (`request.state.account`), filled on the way, written down at the end."""
+    """Made by the gate for each request (`request.state.account`), filled on the way, written at its end."""
 
     request_id: str
     route: str
+    """The template of the route that answered, as /v1/models/{name}; never what the client sent."""
     caller: Caller
     started: float = field(default_factory=time.monotonic)
     deadline: float | None = None
@@ -26,5 +32,8 @@ class Account:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     queue_seconds: float | None = None
+    """Between its admission and its place at the engine."""
     first_token_seconds: float | None = None
+    """From the request's first byte to the first token."""
     outcome: str = ""
+    """How it ended: stop, length, cancelled, deadline or error, or the reason for which it was refused."""

@@ -1,109 +1,210 @@
-"""What stands before every route: the key, the limit of requests at a time, the size of a body."""
+"""What stands before every route: the key and its scope, the headers, the size and pace of a body.
 
-import hashlib
-import hmac
-import json
-import logging
-import time
-import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+Open are the static page, liveness and readiness; everything else answers to a key alone, not even that a
+route is unknown. Each request gets an account (`request.state.account`), and at its end its audit line.
+"""
 
+import asyncio
+
+from starlette.responses import Response
+
+from asclepius_ray.serving.access.access import Access
 from asclepius_ray.serving.access.account import Account, Caller
-from asclepius_ray.serving.surface.api_errors import ApiError
+from asclepius_ray.serving.access.asgi import Application as Application
+from asclepius_ray.serving.access.asgi import Message
+from asclepius_ray.serving.access.asgi import Receive as Receive
+from asclepius_ray.serving.access.asgi import Scope as Scope
+from asclepius_ray.serving.access.asgi import Send as Send
+from asclepius_ray.serving.access.audit import NO_ROUTE
+from asclepius_ray.serving.access.body_guard import BodyGuard
+from asclepius_ray.serving.access.cross_origin import allowing_headers, preflight_headers
+from asclepius_ray.serving.access.key_ring import KeysUnreadable
+from asclepius_ray.serving.access.request_headers import (
+    check_disconnect_header,
+    request_id,
+    seconds_to_answer,
+    sent_key,
+)
+from asclepius_ray.serving.meters import Reason
+from asclepius_ray.serving.surface.api_errors import NOT_KEPT, ApiError
 
-OPEN_PATHS = ("/health/live", "/health/ready")
-_BEARER = "bearer "
-# A child of Ray Serve's logger: its lines go to the replica's log file, and not to the console.
-_audit = logging.getLogger("ray.serve.asclepius.audit")
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-
-def hash_key(api_key: str) -> str:
-    """What a replica holds of a key."""
-    return hashlib.sha256(api_key.encode()).hexdigest()
+LIVE_PATH = "/health/live"
+READY_PATH = "/health/ready"
+METRICS_PATH = "/metrics"
+OPEN_PATHS = frozenset({"/", "/page.css", "/page.js", LIVE_PATH, READY_PATH})
+NOBODY = Caller("")
+CLIENT_GONE_STATUS = 499
+"""Written down for a client that went away before an answer began; nginx's number, as Ray Serve's."""
+BODY_STATUSES = (408, 413)
+_POLICY_VIOLATION = 1008
+"""The code with which a websocket is closed."""
 
 
 class Gate:
-    """ASGI middleware: without the key only the health routes answer, not even that a route is unknown.
+    """ASGI middleware around all routes."""
 
-    A POST counts from here to the last byte of its answer, however it ends.
-    """
-
-    def __init__(self, application: Application, api_key_sha256: str, max_concurrent_requests: int) -> None:
+    def __init__(self, application: Application, access: Access) -> None:
         self._application = application
-        self._api_key_sha256 = api_key_sha256
-        self._max_concurrent_requests = max_concurrent_requests
-        self._num_running = 0
+        self._access = access
+        self._num_open = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or _is_health_check(scope):
-            await self._application(scope, receive, send)
-            return
-        refusal = self._refusal(scope)
-        if refusal is not None:
-            await refusal.response()(scope, receive, send)
-            return
-        counts = 1 if scope["method"] == "POST" else 0
-        self._num_running += counts
-        account = Account(uuid.uuid4().hex, str(scope["path"]), Caller("key"))
-        account.deadline = _deadline(scope)
-        scope.setdefault("state", {})["account"] = account
-        try:
-            await self._application(scope, receive, send)
-        finally:
-            self._num_running -= counts
-            if account.model:
-                _write_audit_line(account)
+        if scope["type"] == "lifespan":
+            self._access.start()
+            try:
+                await self._application(scope, receive, send)
+            finally:
+                await self._access.close()
+        elif scope["type"] == "http":
+            await self._pass(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
 
-    def _refusal(self, scope: Scope) -> ApiError | None:
-        if not hmac.compare_digest(hash_key(_sent_key(scope)), self._api_key_sha256):
-            return ApiError(
-                401, "invalid_api_key", "Send the API key as the header Authorization: Bearer KEY."
-            )
-        if scope["method"] == "POST" and self._num_running >= self._max_concurrent_requests:
-            return ApiError(
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        account = Account(request_id(scope["headers"]), "", NOBODY)
+        scope["state"] = {**scope.get("state", {}), "account": account}
+        is_open = scope["method"] in ("GET", "HEAD") and _path(scope) in OPEN_PATHS
+        answer = _Answer(send, self._extra_headers(scope, account), is_open)
+        try:
+            if is_open:
+                await self._application(scope, receive, answer.send)
+            else:
+                await self._pass_guarded(scope, receive, answer, account)
+        except asyncio.CancelledError:
+            account.outcome = account.outcome or "cancelled"
+            raise
+        finally:
+            if not is_open:
+                self._write_down(scope, account, answer.status)
+
+    async def _pass_guarded(
+        self, scope: Scope, receive: Receive, answer: "_Answer", account: Account
+    ) -> None:
+        try:
+            response = self._answer_itself(scope, account)
+            if response is not None:
+                await response(scope, receive, answer.send)
+                return
+            guard = BodyGuard(scope, receive, self._access.longest_body_seconds)
+            answer.on_start = guard.end
+            self._num_open += 1
+            try:
+                await self._application(scope, guard, answer.send)
+            finally:
+                self._num_open -= 1
+        except ApiError as error:
+            if answer.status is not None:
+                raise
+            await error.response()(scope, receive, answer.send)
+
+    def _answer_itself(self, scope: Scope, account: Account) -> Response | None:
+        """What needs no route; an ApiError for what may not pass."""
+        headers, access = scope["headers"], self._access
+        preflight = preflight_headers(scope["method"], headers, access.cors_origins)
+        if preflight is not None:
+            account.outcome = "preflight"
+            response = Response(status_code=204)
+            response.raw_headers.extend(preflight)
+            return response
+        account.caller = self._caller(sent_key(headers), account)
+        path = _path(scope)
+        self._check_scope("metrics" if path == METRICS_PATH else "generate", account)
+        try:
+            check_disconnect_header(headers)
+            seconds = seconds_to_answer(headers)
+        except ApiError:
+            self._refuse("header", account)
+            raise
+        if seconds is not None:
+            account.deadline = account.started + seconds
+        if self._num_open >= access.max_open_requests:
+            self._refuse("open_requests", account)
+            raise ApiError(
                 429,
                 "rate_limit_exceeded",
-                f"This replica already answers {self._max_concurrent_requests} requests; try again soon.",
+                f"This replica already answers {access.max_open_requests} requests; try again soon.",
             )
         return None
 
+    def _caller(self, api_key: str, account: Account) -> Caller:
+        try:
+            found = self._access.keys.find(api_key)
+        except KeysUnreadable:
+            self._refuse("keys_unreadable", account)
+            raise ApiError(
+                503, "keys_unavailable", "The server cannot check keys at the moment; try again soon."
+            ) from None
+        if found is None:
+            self._refuse("key", account)
+            raise ApiError(
+                401, "invalid_api_key", "Send the API key as the header Authorization: Bearer KEY."
+            )
+        return found
 
-def _write_audit_line(account: Account) -> None:
-    first = account.first_token_seconds
-    line = {
-        "request": account.request_id,
-        "route": account.route,
-        "model": account.model,
-        "prompt_tokens": account.prompt_tokens,
-        "completion_tokens": account.completion_tokens,
-        "first_token_ms": None if first is None else round(first * 1000, 1),
-        "total_ms": round((time.monotonic() - account.started) * 1000, 1),
-        "outcome": account.outcome or "not finished",
-    }
-    _audit.info("answered %s", json.dumps(line), extra={"log_to_stderr": False})
+    def _check_scope(self, needed: str, account: Account) -> None:
+        if needed not in account.caller.scopes:
+            self._refuse("scope", account)
+            raise ApiError(403, "missing_scope", f"This key does not have the scope {needed}.")
+
+    def _refuse(self, reason: Reason, account: Account) -> None:
+        account.outcome = reason
+        self._access.meters.refused(reason)
+
+    def _extra_headers(self, scope: Scope, account: Account) -> list[tuple[bytes, bytes]]:
+        headers = allowing_headers(scope["headers"], self._access.cors_origins)
+        if not self._access.proxy_echoes_request_id:
+            headers.append((b"x-request-id", account.request_id.encode()))
+        return headers
+
+    def _write_down(self, scope: Scope, account: Account, status: int | None) -> None:
+        route = getattr(scope.get("route"), "path", None)
+        account.route = account.route or str(route or "")
+        if status is None:
+            status = CLIENT_GONE_STATUS if account.outcome == "cancelled" else 500
+        if not account.outcome and status in BODY_STATUSES:
+            self._refuse("body", account)
+        account.outcome = account.outcome or ("answered" if status < 400 else "refused")
+        self._access.meters.ended(account.route or NO_ROUTE, status)
+        self._access.audit.write(account, status)
 
 
-def _deadline(scope: Scope) -> float | None:
-    for name, value in scope["headers"]:
-        if name == b"x-request-timeout-seconds" and value.replace(b".", b"", 1).isdigit():
-            return time.monotonic() + float(value)
-    return None
+class _Answer:
+    """Passes an answer on, with the headers that every answer carries."""
+
+    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]], is_open: bool) -> None:
+        self._send = send
+        self._headers = headers
+        self._is_open = is_open
+        self.status: int | None = None
+        self.on_start = _nothing
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = int(message["status"])
+            self.on_start()
+            message["headers"] = [*message.get("headers", []), *self._headers]
+            self._add_policies(message["headers"])
+            if self.status in BODY_STATUSES:
+                # Of a body that was not read to its end nothing may be taken for the next request.
+                message["headers"].append((b"connection", b"close"))
+        await self._send(message)
+
+    def _add_policies(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """The page may be kept by a browser as it says itself; an answer is never kept by anybody."""
+        policies = {**NOT_KEPT, "Referrer-Policy": "no-referrer"}
+        present = {bytes(name).lower() for name, _ in headers}
+        for name, value in policies.items():
+            raw = name.lower().encode()
+            if raw == b"cache-control" and not self._is_open:
+                headers[:] = [pair for pair in headers if pair[0].lower() != raw]
+            elif raw in present:
+                continue
+            headers.append((raw, value.encode()))
 
 
-def _is_health_check(scope: Scope) -> bool:
-    path = str(scope["path"]).removeprefix(str(scope.get("root_path", "")).rstrip("/"))
-    return scope["method"] in ("GET", "HEAD") and path in OPEN_PATHS
+def _path(scope: Scope) -> str:
+    return str(scope["path"]).removeprefix(str(scope.get("root_path", "")).rstrip("/"))
 
 
-def _sent_key(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            text = bytes(value).decode("latin-1")
-            return text[len(_BEARER) :].strip() if text.lower().startswith(_BEARER) else ""
-    return ""
+def _nothing() -> None:
+    pass

@@ -62,6 +62,8 @@ class EngineStats:
     """How many tokens the cache of keys and values holds."""
     cache_use: float = 0.0
     """The share of it that is in use, from 0 to 1."""
+    batch_requests: int = 0
+    """How many requests run at a time at most; 0 = the cache alone decides, or it is not known."""
 
 
 class EngineError(ServingError):

@@ -28,6 +28,7 @@ from asclepius_ray.serving.engines.engine import (
     ended_error,
 )
 from asclepius_ray.serving.engines.logits_check import compare_logits, stored_logits
+from asclepius_ray.serving.engines.vllm_seeds import seeded_draw
 from asclepius_ray.serving.engines.vllm_start import start_vllm
 from asclepius_ray.serving.engines.vllm_watch import scheduler_watch
 
@@ -50,6 +51,7 @@ class VllmEngine:
         """`adapters`: name → folder of a LoRA adapter as peft writes it; of each GPU it takes `gpu_share`."""
         adapters = adapters or {}
         self._folder = folder
+        self._use_gpu = config.use_gpu
         self._llm = start_vllm(folder, config, gpu_share, adapters.values())
         self._watch = scheduler_watch(self._llm)
         model = self._llm.model_config
@@ -152,16 +154,25 @@ class VllmEngine:
     def _sampling(self, request: GenerationRequest) -> SamplingParams:
         return SamplingParams(
             max_tokens=request.max_new_tokens,
-            temperature=0.0 if request.is_greedy else request.temperature,
-            top_p=1.0 if request.is_greedy else request.top_p,
-            # vLLM's -1 is "no seed", and its seeds have 64 bits with a sign.
-            seed=None if request.seed is None else request.seed & LARGEST_SEED,
+            **self._choice(request),
             logprobs=request.top_logprobs,
             stop_token_ids=sorted(self._end_token_ids),
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,
             skip_clone=True,
         )
+
+    def _choice(self, request: GenerationRequest) -> dict[str, Any]:
+        """The part of SamplingParams that says how the next token is chosen."""
+        if request.is_greedy:
+            return {"temperature": 0.0}
+        if request.seed is None:
+            return {"temperature": request.temperature, "top_p": request.top_p}
+        if not self._use_gpu:
+            return seeded_draw(request, request.seed)
+        # vLLM's -1 is "no seed", and its seeds have 64 bits with a sign.
+        seed = request.seed & LARGEST_SEED
+        return {"temperature": request.temperature, "top_p": request.top_p, "seed": seed}
 
     async def _next_logprobs(self, row: list[int], place: int) -> torch.Tensor:
         """The log-probability of every id behind this row, (vocabulary)."""

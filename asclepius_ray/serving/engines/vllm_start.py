@@ -15,6 +15,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from asclepius_ray.errors import ServingError
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.engines.adapter_folder import ADAPTER_CONFIG_NAME, check_adapter_folder
+from asclepius_ray.serving.engines.vllm_seeds import SeededDraws
 from asclepius_ray.serving.engines.vllm_watch import SchedulerWatch
 
 GPU_MEMORY_SHARE = 0.9
@@ -41,6 +42,7 @@ def start_vllm(folder: str, config: ServingConfig, gpu_share: float, adapters: C
             skip_tokenizer_init=True,  # ids in, ids out
             generation_config="vllm",  # requests bring their own settings
             max_logprobs=-1,
+            logits_processors=None if config.use_gpu else [SeededDraws],
             # The same on every replica; and as the other engine, which is compared with the export.
             dtype="auto" if config.use_gpu else "float32",
             max_model_len=config.max_context_tokens or None,
@@ -73,7 +75,11 @@ def _cache_bytes(config: ServingConfig) -> int | None:
 
 
 def _lora_settings(adapters: Collection[str]) -> dict[str, Any]:
-    """Room for all of them at the same time, none of which is ever loaded twice."""
+    """Room for all of them at the same time, and one place that stays empty.
+
+    On a CPU vLLM 0.29 takes a request without an adapter for one of the last place where it shares a batch
+    with a request that has one: with the last place in use, the model itself would answer as that adapter.
+    """
     ranks = [_rank(adapter) for adapter in adapters]
     fitting = [rank for rank in get_args(MaxLoRARanks) if rank >= max(ranks)]
     if not fitting:
@@ -81,7 +87,7 @@ def _lora_settings(adapters: Collection[str]) -> dict[str, Any]:
             f"an adapter of rank {max(ranks)} is more than vLLM takes ({max(get_args(MaxLoRARanks))}); "
             'set serving.engine = "transformers"'
         )
-    return {"enable_lora": True, "max_loras": len(adapters), "max_lora_rank": min(fitting)}
+    return {"enable_lora": True, "max_loras": len(adapters) + 1, "max_lora_rank": min(fitting)}
 
 
 def _rank(adapter: str) -> int:

@@ -1,10 +1,12 @@
 """Errors of the HTTP surface in OpenAI's shape; none repeats what the client sent."""
 
+import math
 from typing import Any
 
 from starlette.responses import JSONResponse
 
 RETRY_AFTER_SECONDS = 1
+NOT_KEPT = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class ApiError(Exception):
@@ -27,6 +29,7 @@ class ApiError(Exception):
         self.message = message
         self.param = param
         self.retry_after_seconds = retry_after_seconds
+        """Of a 429 or 503: from then on the same request is likely to be taken."""
 
     @property
     def kind(self) -> str:
@@ -43,12 +46,17 @@ class ApiError(Exception):
         return {"error": self.fields}
 
     def response(self) -> JSONResponse:
-        headers = {}
+        headers = dict(NOT_KEPT)
         if self.status in (429, 503):
             headers["Retry-After"] = str(self.retry_after_seconds)
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         return JSONResponse(self.body, status_code=self.status, headers=headers)
+
+
+def whole_seconds(seconds: float) -> int:
+    """For Retry-After: never so few that a client would come too early; of what is not known, the fewest."""
+    return max(RETRY_AFTER_SECONDS, math.ceil(seconds)) if math.isfinite(seconds) else RETRY_AFTER_SECONDS
 
 
 def invalid_value(param: str | None, message: str) -> ApiError:

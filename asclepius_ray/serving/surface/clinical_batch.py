@@ -6,7 +6,6 @@ Items wait for room among the other requests; they are never refused because the
 import asyncio
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -15,21 +14,18 @@ from starlette.responses import JSONResponse
 from starlette.types import Send
 
 from asclepius_ray.serving.access.account import Account
-from asclepius_ray.serving.admission.admission import Ticket
 from asclepius_ray.serving.engines.engine import EngineError
 from asclepius_ray.serving.surface.api_errors import ApiError, deadline_exceeded, engine_unavailable
 from asclepius_ray.serving.surface.body_checks import check_body, parse_object
 from asclepius_ray.serving.surface.clinical import ClinicalShape, plan_clinical
 from asclepius_ray.serving.surface.clinical_schemas import BatchBody, BatchItem
-from asclepius_ray.serving.surface.generation import Answering
 from asclepius_ray.serving.surface.request_body import read_body
-from asclepius_ray.serving.surface.responding import admit, whole_pieces
+from asclepius_ray.serving.surface.responding import check_engine, size_of, whole_pieces
 from asclepius_ray.serving.surface.served_model import ServedModel, choose_model
 from asclepius_ray.serving.surface.watch import ClientGoneError, work_for_client
 
 ITEMS_AT_A_TIME = 16
 """Of one batch: enough to fill the engine's steps, and room is left for those who wait at a screen."""
-MOST_WAIT_SECONDS = 1.0
 
 
 async def answer_batch(models: Mapping[str, ServedModel], request: Request, send: Send) -> None:
@@ -50,7 +46,6 @@ class _Batch:
         self._model = model
         self._body = body
         self._places = asyncio.Semaphore(ITEMS_AT_A_TIME)
-        self._item_ended = asyncio.Event()
 
     async def answer(self) -> dict[str, Any]:
         """The body of the response; its answers stand in the order of the items."""
@@ -85,7 +80,8 @@ class _Batch:
     async def _answered(self, index: int, item: BatchItem) -> dict[str, Any]:
         answering, was_shortened = await plan_clinical(self._model, item, self._body)
         own = _account_of_item(self.account, index)
-        ticket = await self._admit_when_there_is_room(answering, own)
+        check_engine(answering.model)
+        ticket = await answering.model.admission.admit_when_there_is_room(own, *size_of(answering))
         outcome = "error"
         shape = ClinicalShape(f"clinical-{own.request_id}", answering, item.note, was_shortened, own)
         try:
@@ -102,8 +98,6 @@ class _Batch:
         finally:
             ticket.close(outcome)
             self._add_up(own)
-            self._item_ended.set()
-            self._item_ended = asyncio.Event()
 
     def _add_up(self, own: Account) -> None:
         self.account.model = own.model
@@ -111,26 +105,6 @@ class _Batch:
         self.account.completion_tokens += own.completion_tokens
         if self.account.first_token_seconds is None and own.first_token_seconds is not None:
             self.account.first_token_seconds = own.started + own.first_token_seconds - self.account.started
-
-    async def _admit_when_there_is_room(self, answering: Answering, account: Account) -> Ticket:
-        """Asks again until there is a place or the deadline passes; whatever else is wrong is raised."""
-        while True:
-            try:
-                return await admit(answering, account)
-            except ApiError as refusal:
-                if refusal.status != 429:
-                    raise
-                await self._wait_for_room(min(refusal.retry_after_seconds, MOST_WAIT_SECONDS), account)
-
-    async def _wait_for_room(self, seconds: float, account: Account) -> None:
-        """Until an item of this batch has ended; others may have made room after so many seconds too."""
-        if account.deadline is not None:
-            left = account.deadline - time.monotonic()
-            if left <= 0:
-                raise deadline_exceeded()
-            seconds = min(seconds, left)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._item_ended.wait(), seconds)
 
 
 def _account_of_item(account: Account, index: int) -> Account:

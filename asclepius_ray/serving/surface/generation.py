@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from asclepius_ray.serving.admission.admission import Ticket
+from asclepius_ray.serving.admission.ticket import Ticket
 from asclepius_ray.serving.engines.engine import Engine, GenerationRequest
 from asclepius_ray.serving.surface.api_errors import context_length_exceeded
 from asclepius_ray.serving.surface.choice import Choice, Piece

@@ -13,12 +13,13 @@ from starlette.responses import JSONResponse
 from starlette.types import Send
 
 from asclepius_ray.serving.access.account import Account
-from asclepius_ray.serving.admission.admission import Ticket
+from asclepius_ray.serving.admission.ticket import Ticket
 from asclepius_ray.serving.engines.engine import EngineError
 from asclepius_ray.serving.surface.api_errors import ApiError, deadline_exceeded, engine_unavailable
 from asclepius_ray.serving.surface.choice import Choice, Piece, ScoredToken
 from asclepius_ray.serving.surface.event_stream import EventStream, error_event
 from asclepius_ray.serving.surface.generation import Answering, generate
+from asclepius_ray.serving.surface.served_model import ServedModel
 from asclepius_ray.serving.surface.watch import ClientGoneError, DeadlinePassedError, work_for_client
 
 
@@ -36,12 +37,22 @@ class Shape(Protocol):
 
 async def admit(answering: Answering, account: Account) -> Ticket:
     """A place for all choices; an ApiError if there is none or the engine answers nothing."""
-    model = answering.model
+    check_engine(answering.model)
+    return await answering.model.admission.admit(account, *size_of(answering))
+
+
+def check_engine(model: ServedModel) -> None:
+    """An ApiError if the engine can answer nothing any more."""
     try:
         model.engine.check()
     except EngineError:
         raise engine_unavailable() from None
-    return await model.admission.admit(account, model.name, answering.prompt_tokens, answering.answer_tokens)
+
+
+def size_of(answering: Answering) -> tuple[str, int, int, int]:
+    """What admission counts of a request: its model, prompt, longest answer over all choices, choices."""
+    num_choices = len(answering.choices)
+    return answering.model.name, answering.prompt_tokens, answering.answer_tokens, num_choices
 
 
 async def respond(answering: Answering, shape: Shape, streamed: bool, request: Request, send: Send) -> None:

@@ -37,8 +37,8 @@ class ModelCard(Given):
     created: int
     """Seconds since 1970."""
     owned_by: str
-    max_model_len: int
-    """The longest prompt and answer together, in tokens."""
+    max_model_len: int | None = None
+    """The longest prompt and answer together, in tokens; absent where a front stands before the models."""
 
 
 class ModelList(Given):

@@ -49,9 +49,8 @@ _ANSWER = {
 }
 
 
-def api_routes(models: Mapping[str, ServedModel]) -> list[ApiRoute]:
-    """The routes for these models."""
-    name = next(iter(models))
+def api_routes(models: Mapping[str, ServedModel], name: str) -> list[ApiRoute]:
+    """The routes for these models; examples name the one called `name`."""
     return [*_health_routes(models), *_openai_routes(models, name), *_clinical_routes(models, name)]
 
 

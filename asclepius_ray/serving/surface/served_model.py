@@ -1,7 +1,7 @@
 """A model as the routes see it, and how `model` in a request chooses one."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -38,9 +38,13 @@ def find_model(models: Mapping[str, ServedModel], name: str) -> ServedModel:
     """The model of that name; a 404 that lists those that are here, and does not repeat the name."""
     model = models.get(name)
     if model is None:
-        message = f"There is no such model here; this endpoint serves {', '.join(models)}."
-        raise ApiError(404, "model_not_found", message, "model")
+        raise unknown_model(models)
     return model
+
+
+def unknown_model(names: Iterable[str]) -> ApiError:
+    message = f"There is no such model here; this endpoint serves {', '.join(names)}."
+    return ApiError(404, "model_not_found", message, "model")
 
 
 def choose_model(models: Mapping[str, ServedModel], name: str | None) -> ServedModel:

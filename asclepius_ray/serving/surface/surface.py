@@ -35,10 +35,20 @@ def build_surface(
     """
     if not models:
         raise ServingError("a surface needs a model to serve; name one")
-    routes = [*api_routes(models), *further_routes]
-    routes += documentation_routes(routes, list(models))
+    routes = [*api_routes(models, next(iter(models))), *further_routes]
+    return mount_routes(routes, list(models), middleware, undocumented_routes)
+
+
+def mount_routes(
+    routes: Sequence[ApiRoute],
+    model_names: Sequence[str],
+    middleware: Sequence[Middleware] = (),
+    undocumented_routes: Sequence[BaseRoute] = (),
+) -> Starlette:
+    """The web application of these routes and of their documentation; every error has the API's shape."""
+    mounted = [*routes, *documentation_routes(routes, model_names)]
     application = Starlette(
-        routes=[*(route.mounted for route in routes), *undocumented_routes],
+        routes=[*(route.mounted for route in mounted), *undocumented_routes],
         middleware=list(middleware),
         exception_handlers=_ERROR_HANDLERS,
     )

@@ -20,11 +20,16 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 from transformers import AutoTokenizer
 
-from asclepius_ray.serving.access.gate import Gate, hash_key
+from asclepius_ray.serving.access.access import Access
+from asclepius_ray.serving.access.gate import Gate
+from asclepius_ray.serving.access.key_ring import KeyRing
+from asclepius_ray.serving.access.keys import hash_key
 from asclepius_ray.serving.admission.admission import Admission
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.engines.engine import Engine
-from asclepius_ray.serving.engines.transformers_engine import TransformersEngine
+from asclepius_ray.serving.engines.start import start_engine
+from asclepius_ray.serving.page.routes import page_routes
+from asclepius_ray.serving.surface.metrics_route import metrics_route
 from asclepius_ray.serving.surface.served_model import ServedModel
 from asclepius_ray.serving.surface.surface import build_surface
 from asclepius_ray.tokens.rendering import end_token_id
@@ -70,7 +75,7 @@ class Surface:
 def serve_model(name: str, folder: Path) -> ServedModel:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     end_ids = frozenset({end_token_id(tokenizer), tokenizer.eos_token_id})
-    engine = TransformersEngine(str(folder), end_ids, ServingConfig())
+    engine = start_engine(ServingConfig(), str(folder), end_ids, 1.0, {})
     return model_on(name, engine, tokenizer)
 
 
@@ -80,8 +85,9 @@ def model_on(name: str, engine: Engine, tokenizer: Any, max_new_tokens: int = MA
 
 def application_for(models: Mapping[str, ServedModel]) -> ASGIApp:
     """The surface behind its gate."""
-    gate = Middleware(Gate, api_key_sha256=hash_key(API_KEY), max_concurrent_requests=1000)
-    return build_surface(models, [gate])
+    access = Access(KeyRing(hash_key(API_KEY)), max_open_requests=1000)
+    gate = Middleware(Gate, access=access)
+    return build_surface(models, [gate], [metrics_route(access.meters)], page_routes())
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Several models, or models from no replica on, under one address: a small front that asks their replicas."""

@@ -1,0 +1,127 @@
+"""The replica's side of a call: its own web application answers, in this process, without a socket."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from asclepius_ray.serving.access.account import Account
+from asclepius_ray.serving.access.asgi import Application, Message, Receive, Scope, Send
+from asclepius_ray.serving.front.call import Call, Item, Part, Taken, cost_of
+from asclepius_ray.serving.meters import Meters
+from asclepius_ray.serving.surface.api_errors import ApiError
+
+_BODY = "http.response.body"
+
+logger = logging.getLogger(__name__)
+
+
+class CallBound:
+    """ASGI middleware: so many calls are open at a time, for their bodies in memory; the gate's own bound
+    stands at the front."""
+
+    def __init__(self, application: Application, most: int, meters: Meters) -> None:
+        self._application = application
+        self._most = most
+        self._meters = meters
+        self._num_open = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._num_open >= self._most:
+            scope["state"]["account"].outcome = "open_requests"
+            self._meters.refused("open_requests")
+            error = ApiError(
+                429,
+                "rate_limit_exceeded",
+                f"This replica already answers {self._most} requests; try again soon.",
+            )
+            await error.response()(scope, receive, send)
+            return
+        self._num_open += 1
+        try:
+            await self._application(scope, receive, send)
+        finally:
+            self._num_open -= 1
+
+
+async def answer_call(application: Application, call: Call) -> AsyncGenerator[Item, None]:
+    """Yields Taken at once, then the answer's parts as they come; closing or cancelling it ends the work.
+
+    Without a last part (`is_last`) the answer was cut short.
+    """
+    yield Taken()
+    account = Account(call.request_id, call.route, call.caller)
+    if call.seconds_left is not None:
+        account.deadline = time.monotonic() + call.seconds_left
+    sent: asyncio.Queue[Message | None] = asyncio.Queue()
+    work = asyncio.create_task(_answer(application, _scope(call, account), call.body, sent))
+    is_whole = is_over = False
+    try:
+        while not is_over:
+            messages = await _next_messages(sent)
+            is_over = messages[-1] is None
+            if came := [message for message in messages if message is not None]:
+                is_whole = came[-1]["type"] == _BODY and not came[-1].get("more_body", False)
+                yield _joined(came, account)
+    finally:
+        work.cancel()
+        [ending] = await asyncio.gather(work, return_exceptions=True)
+    if isinstance(ending, Exception):
+        # Its message may hold a word of the request.
+        logger.error("a call failed (%s)", type(ending).__name__)
+    if is_whole:
+        yield Part(b"", cost_of(account), is_last=True)
+
+
+async def _answer(
+    application: Application, scope: Scope, body: bytes, sent: "asyncio.Queue[Message | None]"
+) -> None:
+    request: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+    never = asyncio.Event()
+
+    async def receive() -> Message:
+        if not request:
+            # Who gives the request up cancels the call.
+            await never.wait()
+        return request.pop()
+
+    try:
+        await application(scope, receive, sent.put)
+    finally:
+        sent.put_nowait(None)
+
+
+async def _next_messages(sent: "asyncio.Queue[Message | None]") -> list[Message | None]:
+    """At least one, and all that have come meanwhile; the last one is None at the end."""
+    messages = [await sent.get()]
+    while not sent.empty():
+        messages.append(sent.get_nowait())
+    return messages
+
+
+def _joined(messages: list[Message], account: Account) -> Part:
+    body = b"".join(message.get("body", b"") for message in messages)
+    first = messages[0]
+    if first["type"] == _BODY:
+        return Part(body, cost_of(account))
+    headers = tuple((bytes(name), bytes(value)) for name, value in first.get("headers", ()))
+    return Part(body, cost_of(account), int(first["status"]), headers)
+
+
+def _scope(call: Call, account: Account) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": call.method,
+        "scheme": "http",
+        "path": call.path,
+        "raw_path": call.path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(b"content-length", str(len(call.body)).encode())],
+        "client": None,
+        "server": None,
+        "state": {"account": account},
+    }

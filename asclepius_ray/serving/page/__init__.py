@@ -1,0 +1,1 @@
+"""The web page at `/`: three files that need nothing from elsewhere, and the routes that give them."""

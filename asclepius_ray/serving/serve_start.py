@@ -1,0 +1,152 @@
+"""Ray Serve, started or found: its address, and what must be taken away when it ends.
+
+For the job `serve` HAProxy stands in front (`proxy/`): it leads each request straight to a replica. Models
+that are opened for the time of a stage stand behind Serve's own proxy, which is up sooner and needs nothing
+on disk.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve.context import _get_global_client
+from ray.serve.schema import LoggingConfig
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from asclepius_ray.errors import ConfigError, ServingError
+from asclepius_ray.serving.access.tls import check_tls
+from asclepius_ray.serving.config import ServingConfig
+from asclepius_ray.serving.proxy.environment import (
+    free_port,
+    make_folder,
+    new_folder,
+    proxy_variables,
+    remove_folder,
+)
+from asclepius_ray.serving.reasons import reason
+
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class RunningServe:
+    """Where Serve listens, and HAProxy's folder on the head node, if this start made one."""
+
+    address: str
+    proxy_folder: Path | None = None
+
+    def forget(self) -> None:
+        """Takes HAProxy's folder away, once Serve has ended."""
+        if self.proxy_folder is not None:
+            _on_head(remove_folder, self.proxy_folder)
+
+
+def start_serve(config: ServingConfig) -> RunningServe:
+    """Starts Serve with one proxy on the head node, or finds the one that runs.
+
+    With port 0 any address will do: that of the Serve which runs already, or the head node's own where
+    loopback would not be reached from here. Without it the configured one is meant, and no other.
+    """
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    head = head_node()
+    on_head = head["NodeID"] == ray.get_runtime_context().get_node_id()
+    if _get_global_client(raise_if_no_controller_running=False) is not None:
+        return _find_serve(config, head, on_head)
+    is_encrypted = check_tls(config.tls_certificate, config.tls_key)
+    host = _reachable_host(config, head, on_head)
+    port = config.port or _on_head(free_port, host)
+    folder = new_folder() if config.proxy == "haproxy" else None
+    try:
+        if folder is None:
+            _start_plain(config, host, port)
+        else:
+            _on_head(make_folder, folder)
+            _start_behind_haproxy(config, host, port, folder)
+    except (RuntimeError, ray.exceptions.RayError) as error:
+        raise ServingError(
+            f"Ray Serve cannot listen on {host}:{port}: {reason(str(error))}; choose another "
+            "serving.port, or 0 for any free one"
+        ) from None
+    return RunningServe(_address(host, port, head, is_encrypted), folder)
+
+
+def _start_plain(config: ServingConfig, host: str, port: int) -> None:
+    tls = {"ssl_certfile": config.tls_certificate, "ssl_keyfile": config.tls_key}
+    _start({"host": host, "port": port, **(tls if config.tls_certificate else {})}, {})
+
+
+def _start_behind_haproxy(config: ServingConfig, host: str, port: int, folder: Path) -> None:
+    """Replicas listen where HAProxy reaches them: on every interface as soon as there is another node.
+
+    Their own ports, 30000 and up, answer as the open one does: to a key alone.
+    """
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    inner = host if len(nodes) == 1 else "0.0.0.0"
+    tls = (config.tls_certificate, config.tls_key) if config.tls_certificate else None
+    variables = proxy_variables(folder, f"{host}:{port}", tls, config.drain_seconds)
+    # Serve's own proxy, which nobody is led to, would take a fixed port.
+    variables["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"] = str(_on_head(free_port, host))
+    _start({"host": inner, "port": port}, variables)
+
+
+def _start(http_options: dict[str, Any], variables: dict[str, str]) -> None:
+    serve.start(
+        proxy_location="HeadOnly",
+        http_options=http_options,
+        logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
+        controller_options={"runtime_env": {"env_vars": variables}} if variables else None,
+    )
+
+
+def _find_serve(config: ServingConfig, head: dict[str, Any], on_head: bool) -> RunningServe:
+    client = _get_global_client()
+    options = client.http_config
+    # Behind HAProxy on several nodes Serve's own host is every interface, whatever HAProxy listens on.
+    if config.port and (options.port != config.port or options.host not in (config.host, "0.0.0.0")):
+        raise ServingError(
+            f"Ray Serve already listens on {options.host}:{options.port} on this cluster, not on "
+            f"{config.host}:{config.port}; set serving.host and serving.port to it, or end it with "
+            "`serve shutdown`"
+        )
+    if options.host in LOOPBACK_HOSTS and not on_head:
+        raise ServingError(
+            f"Ray Serve already listens on {options.host}:{options.port} of the cluster's head node, and "
+            "this process is on another one; end that Serve with `serve shutdown`"
+        )
+    host = config.host if config.port else options.host
+    return RunningServe(_address(host, options.port, head, bool(config.tls_certificate)))
+
+
+def _reachable_host(config: ServingConfig, head: dict[str, Any], on_head: bool) -> str:
+    if config.host not in LOOPBACK_HOSTS or on_head:
+        return config.host
+    if config.port:
+        raise ConfigError(
+            f"serving.host = {config.host} can be reached from the cluster's head node alone, and this "
+            'process is on another one; set serving.host = "0.0.0.0"'
+        )
+    found: str = head["NodeManagerAddress"]
+    return found
+
+
+def head_node() -> dict[str, Any]:
+    """What Ray says of the living head node."""
+    heads = [node for node in ray.nodes() if node["Alive"] and "node:__internal_head__" in node["Resources"]]
+    if not heads:
+        raise ServingError("the cluster has no living head node to listen on")
+    found: dict[str, Any] = heads[0]
+    return found
+
+
+def _on_head(function: Any, argument: Any) -> Any:
+    strategy = NodeAffinitySchedulingStrategy(head_node()["NodeID"], soft=False)
+    return ray.get(ray.remote(num_cpus=0, scheduling_strategy=strategy)(function).remote(argument))
+
+
+def _address(host: str, port: int, head: dict[str, Any], is_encrypted: bool) -> str:
+    name = head["NodeManagerAddress"] if host in ("0.0.0.0", "::") else host
+    scheme = "https" if is_encrypted else "http"
+    return f"{scheme}://[{name}]:{port}" if ":" in name else f"{scheme}://{name}:{port}"

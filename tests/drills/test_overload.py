@@ -1,0 +1,153 @@
+"""Twice the load that a served model can take: what is admitted is answered as quickly as ever."""
+
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from serving.served_models import save_tiny_model
+
+pytestmark = pytest.mark.alone
+
+PROJECT = Path(__file__).resolve().parents[2]
+KEY = "overload-drill-key-0123456789abcdef"
+START_SECONDS = 180
+CALIBRATION_SECONDS, CALM_SECONDS, OVERLOAD_SECONDS = 20, 30, 120
+SATURATING_CLIENTS = 24
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """`asclepius run serve` as a process of its own, with its HTTP address."""
+
+    def __init__(self, root: Path) -> None:
+        model = save_tiny_model(root / "model", seed=1)
+        port = free_port()
+        overrides = {
+            "name": "model",
+            "root": str(root / "root"),
+            "serving.model": str(model),
+            "serving.port": port,
+        }
+        changes = [part for name, value in overrides.items() for part in ("--set", f"{name}={value}")]
+        command = [sys.executable, "-m", "asclepius_ray.cli", "run", "serve"]
+        self.log = (root / "log").open("wb")
+        self.process = subprocess.Popen(
+            [*command, str(PROJECT / "jobs/runs/quickstart.toml"), *changes],
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"ASCLEPIUS_API_KEY": KEY},
+            cwd=PROJECT,
+        )
+        self.url = f"http://127.0.0.1:{port}/v1/chat/completions"
+        self._wait(f"http://127.0.0.1:{port}/health/ready", root / "log")
+
+    def _wait(self, ready: str, log: Path) -> None:
+        give_up = time.monotonic() + START_SECONDS
+        while time.monotonic() < give_up and self.process.poll() is None:
+            try:
+                if httpx.get(ready, timeout=5).status_code == 200:
+                    return
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.5)
+        raise AssertionError(log.read_text(errors="replace")[-3000:])
+
+    def replica(self) -> psutil.Process:
+        """The process that holds the engine: the largest of ours."""
+        return max(self.process.children(recursive=True), key=lambda each: each.memory_info().rss)
+
+    def load(self, **settings: float) -> dict[str, Any]:
+        options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+        script = Path(__file__).with_name("open_loop.py")
+        ended = subprocess.run(
+            [sys.executable, str(script), self.url, "model", *options],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=400,
+            env=os.environ | {"SERVING_KEY": KEY},
+        )
+        told: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+        return told
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.wait(90)
+        self.log.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("overload"))
+    yield running
+    running.end()
+
+
+@pytest.fixture(scope="module")
+def told(server: Server) -> dict[str, Any]:
+    """What was seen at full load by patient clients, at 80 %, and at 200 % of what they got."""
+    server.load(clients=4, seconds=5)
+    full = server.load(clients=SATURATING_CLIENTS, seconds=CALIBRATION_SECONDS)
+    capacity = full["finished"] / full["seconds"]
+    calm = server.load(rate=0.8 * capacity, seconds=CALM_SECONDS)
+    memory: list[int] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        replica = server.replica()
+        while not done.wait(1):
+            memory.append(replica.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        overload = server.load(rate=2 * capacity, seconds=OVERLOAD_SECONDS)
+    finally:
+        done.set()
+        watcher.join()
+    return {"full": full, "calm": calm, "overload": overload, "memory": memory}
+
+
+def p99_seconds(load: dict[str, Any]) -> float:
+    durations = sorted(load["durations_seconds"])
+    return float(durations[math.ceil(0.99 * len(durations)) - 1])
+
+
+def test_what_is_admitted_at_twice_the_load_takes_at_most_twice_as_long(told: dict[str, Any]) -> None:
+    assert p99_seconds(told["overload"]) <= 2 * p99_seconds(told["calm"])
+
+
+def test_at_twice_the_load_as_much_is_finished_as_at_the_peak(told: dict[str, Any]) -> None:
+    peak = told["full"]["tokens"] / told["full"]["seconds"]
+    assert told["overload"]["tokens"] / told["overload"]["seconds"] >= 0.9 * peak
+
+
+def test_what_is_refused_is_told_when_to_come_back_and_nothing_else_goes_wrong(told: dict[str, Any]) -> None:
+    overload = told["overload"]
+    assert overload["ill_formed"] == {}
+    refused = sum(overload["refused"].values())
+    assert refused > 0.2 * overload["sent"], "the load was no overload"
+    assert overload["finished"] + refused == overload["sent"]
+    assert told["calm"]["ill_formed"] == {}
+
+
+def test_memory_stays_flat_under_overload(told: dict[str, Any]) -> None:
+    memory = told["memory"]
+    early, late = memory[len(memory) // 4], max(memory[-len(memory) // 4 :])
+    assert late <= early * 1.05 + (16 << 20)
