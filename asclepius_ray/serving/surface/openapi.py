@@ -25,6 +25,7 @@ ERROR_REASONS = {
     504: "The client's deadline passed before the answer was finished.",
 }
 ERRORS_BEHIND_THE_KEY = (401, 403, 429)
+END_OF_STREAM = "[DONE]"
 TITLE = "asclepius-ray"
 DESCRIPTION = (
     "Clinical notes in, answers out; and OpenAI's routes for the same models. "
@@ -125,8 +126,8 @@ def _event_schema(route: ApiRoute) -> dict[str, Any]:
     }
     return {
         "type": "object",
-        "description": "One event of the stream; data: [DONE] is the last one.",
-        "properties": {"data": data},
+        "description": "One event of the stream.",
+        "properties": {"data": {"anyOf": [data, {"const": END_OF_STREAM}]}},
         "required": ["data"],
     }
 

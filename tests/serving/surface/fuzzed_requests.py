@@ -90,7 +90,7 @@ ODD_HEADERS = [
     "Accept-Encoding: *",
     "Content-Length: 5",
     "If-None-Match: *",
-    "X-Request-Id: " + CANARY,
+    f"X-Request-Id: {CANARY} has pain",
     "Origin: http://elsewhere",
 ]
 ODD_PATHS = [
