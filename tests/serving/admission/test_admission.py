@@ -333,7 +333,7 @@ def test_a_deadline_that_a_queue_makes_unreachable_counts_as_lack_of_room_and_on
     None
 ):
     clock = Clock()
-    admission = measured(clock, places=Places(1), max_queue_seconds=60)
+    admission = measured(clock, places=Places(1), budget_tokens=1000)
     assert refusal(admission, account(deadline=clock.seconds + 0.1)).code == "deadline_unreachable"
     assert admission.load.refused_tokens == 0
     fill(admission, 2)
