@@ -26,7 +26,7 @@ test: $(TOOLS)
 # The tests of serving that every engine passes, with vLLM's build for CPUs in an environment of its own.
 test-vllm: $(VLLM)
 	ASCLEPIUS_TEST_ENGINE=vllm .venv-vllm/bin/python -m pytest tests/serving/engines/test_vllm_engine.py \
-	  tests/serving/test_openai_surface.py --timeout 900
+	  tests/serving/surface/test_conformance.py --timeout 900
 
 drills: $(TOOLS)
 	$(BIN)/pytest tests/drills --timeout 900 -m "not alone" -n 2 --dist loadfile --no-loadscope-reorder

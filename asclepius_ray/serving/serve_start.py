@@ -79,12 +79,12 @@ def _start_plain(config: ServingConfig, host: str, port: int) -> None:
 
 
 def _start_behind_haproxy(config: ServingConfig, host: str, port: int, folder: Path) -> None:
-    """Replicas listen where HAProxy reaches them: on every interface as soon as there is another node.
+    """Replicas listen where HAProxy reaches them: on every interface as soon as there is another machine.
 
     Their own ports, 30000 and up, answer as the open one does: to a key alone.
     """
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    inner = host if len(nodes) == 1 else "0.0.0.0"
+    machines = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    inner = host if len(machines) == 1 else "0.0.0.0"
     tls = (config.tls_certificate, config.tls_key) if config.tls_certificate else None
     variables = proxy_variables(folder, f"{host}:{port}", tls, config.drain_seconds)
     # Serve's own proxy, which nobody is led to, would take a fixed port.

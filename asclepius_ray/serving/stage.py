@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import ray
 from ray import serve
 from ray.serve.exceptions import RayServeException
@@ -37,6 +38,7 @@ from asclepius_ray.serving.serve_start import start_serve
 POLL_SECONDS = 0.2
 START_TIMEOUT_SECONDS = 3600.0
 WATCH_SECONDS = 10.0
+REACHED_SECONDS = 60.0
 
 
 @contextmanager
@@ -89,7 +91,9 @@ def open_models(
         _deploy(targets)
         _wait_until_running(names, progress)
         deployed.update(_deployed_at(names.values()))
-        yield {name: f"{running.address}{prefixes[name].rstrip('/')}/v1" for name in located}
+        addresses = {name: f"{running.address}{prefixes[name].rstrip('/')}" for name in located}
+        _wait_until_reached(addresses.values())
+        yield {name: f"{address}/v1" for name, address in addresses.items()}
     finally:
         if _close([name for name in names.values() if not _was_replaced(name, deployed)]):
             running.forget()
@@ -201,6 +205,28 @@ def _wait_until_running(names: Mapping[str, str], progress: Progress) -> None:
                 "`serve status` and `ray status` say what they wait for"
             )
         time.sleep(POLL_SECONDS)
+
+
+def _wait_until_reached(addresses: Iterable[str]) -> None:
+    """Serve calls a replica running a second or two before its proxy leads anybody to it."""
+    give_up = time.monotonic() + REACHED_SECONDS
+    # Who it is was settled by Serve: the certificate need not be one that this process trusts.
+    with httpx.Client(verify=False, trust_env=False, timeout=5) as client:
+        for address in addresses:
+            while not _is_ready(client, address):
+                if time.monotonic() > give_up:
+                    raise ServingError(
+                        f"{address} does not lead to the model within {REACHED_SECONDS:.0f} s of its start; "
+                        "is the address reachable from here, and its port not another program's?"
+                    )
+                time.sleep(POLL_SECONDS)
+
+
+def _is_ready(client: httpx.Client, address: str) -> bool:
+    try:
+        return client.get(f"{address}/health/ready").status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def _messages(state: Any) -> str:

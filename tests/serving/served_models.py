@@ -1,11 +1,9 @@
 """Tiny Llama models with tokenizers of their own, made on the spot, and how a test asks them."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import openai
 import torch
 from tokenizers.processors import TemplateProcessing
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -24,31 +22,9 @@ LONG_ANSWER = [{"role": "user", "content": f"{CANARY}: chest pain and dyspnea"}]
 SHORT_ANSWER = [{"role": "user", "content": "end soon"}]
 
 API_KEY = "test-key-nothing-secret-4711"
-MAX_CONCURRENT_REQUESTS = 8
 MAX_NEW_TOKENS = 48
 ENGINE = os.environ.get("ASCLEPIUS_TEST_ENGINE", "transformers")
 """What serves in the tests over HTTP: `make test-vllm` asks for the other one."""
-
-
-@dataclass(frozen=True)
-class Served:
-    """The two models: their folders and where they are served."""
-
-    folders: dict[str, Path]
-    base_urls: dict[str, str]
-    api_key: str = API_KEY
-    max_concurrent_requests: int = MAX_CONCURRENT_REQUESTS
-    max_new_tokens: int = MAX_NEW_TOKENS
-
-    def url(self, path: str, name: str = "trained") -> str:
-        return self.base_urls[name].removesuffix("/v1") + path
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.api_key}"}
-
-    def client(self, name: str = "trained") -> openai.OpenAI:
-        return openai.OpenAI(base_url=self.base_urls[name], api_key=self.api_key, max_retries=0, timeout=60)
 
 
 def save_tiny_model(folder: Path, seed: int) -> Path:

@@ -10,6 +10,7 @@ from asclepius_ray.errors import ArtifactError, ServingError
 from asclepius_ray.prompts.rendering import prompt_hash, prompt_text
 from asclepius_ray.serving.parity import check_files, check_token_ids, unchecked_parts
 from asclepius_ray.tokens.parity import token_ids_sha256
+from asclepius_ray.tokens.reference_logits import REFERENCE_NAME
 from asclepius_ray.tokens.tokenizer import load_tokenizer
 
 
@@ -53,7 +54,7 @@ def test_a_model_of_another_format_version_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_that_makes_other_tokens_than_in_training_is_refused(tmp_path: Path) -> None:
-    folder = Folder(str(save_tiny_model(tmp_path / "model", seed=5)))
+    folder = Folder(str(save_tiny_model(tmp_path / "model", seed=3)))
     tokenizer = load_tokenizer(folder)
     trained = token_ids_sha256(tokenizer)
     write_manifest(folder, "model", {}, {}, {"prompt_ids_sha256": trained})
@@ -69,7 +70,7 @@ def test_what_a_model_from_elsewhere_lacks_is_named(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
     assert unchecked_parts(folder) == ["prompt", "tokenizer", "weights"]
     folder.write_bytes("instruction_prompt.txt", prompt_text("instruction").encode())
-    folder.write_bytes("reference_logits.safetensors", b"")
+    folder.write_bytes(REFERENCE_NAME, b"")
     assert unchecked_parts(folder) == ["tokenizer"]
     write_manifest(folder, "model", {}, {}, {"prompt_ids_sha256": "0"})
     assert unchecked_parts(folder) == []

@@ -16,6 +16,8 @@ from asclepius_ray.serving.access.account import Account
 
 # A child of Ray Serve's logger: its lines go to the replica's log file, and not to the console.
 _log = logging.getLogger("ray.serve.asclepius.audit")
+# Its lines are kept however quiet Ray Serve itself is told to be.
+_log.setLevel(logging.INFO)
 NO_ROUTE = "(none)"
 
 

@@ -14,12 +14,13 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from asclepius_ray.serving.access.access import Access
 from asclepius_ray.serving.access.account import Account
-from asclepius_ray.serving.access.gate import Gate, read_body
+from asclepius_ray.serving.access.gate import Gate
 from asclepius_ray.serving.access.key_file import KeyFile
 from asclepius_ray.serving.access.key_ring import KeyRing
 from asclepius_ray.serving.access.keys import hash_key
 from asclepius_ray.serving.admission.admission import Admission
 from asclepius_ray.serving.surface.api_errors import ApiError
+from asclepius_ray.serving.surface.metrics_route import metrics_route
 
 OPERATOR_KEY = "operator-key-nothing-secret-4711"
 CANARY = "zebrafinch-canary"
@@ -70,6 +71,8 @@ def _application(gated: Gated) -> FastAPI:
     async def page() -> Response:
         return Response("page")
 
+    application.router.routes.append(metrics_route(gated.access.meters).mounted)
+
     @application.get("/v1/models/{name:path}")
     async def show(name: str, request: Request) -> Response:
         gated.seen.append(request.state.account)
@@ -79,7 +82,7 @@ def _application(gated: Gated) -> FastAPI:
     async def answer(request: Request) -> Response:
         account: Account = request.state.account
         gated.seen.append(account)
-        body = await read_body(request)
+        body = await request.body()
         # As many tokens as the body has bytes, and an answer of ten.
         ticket = await gated.admission.admit(account, MODEL, len(body), 10)
 

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import openai
 import uvicorn
-from served_models import API_KEY, MAX_NEW_TOKENS
+from served_models import API_KEY, ENGINE, MAX_NEW_TOKENS
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 from transformers import AutoTokenizer
@@ -75,7 +75,7 @@ class Surface:
 def serve_model(name: str, folder: Path) -> ServedModel:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     end_ids = frozenset({end_token_id(tokenizer), tokenizer.eos_token_id})
-    engine = start_engine(ServingConfig(), str(folder), end_ids, 1.0, {})
+    engine = start_engine(ServingConfig(engine=ENGINE, cache_gib=0.25), str(folder), end_ids, 1.0, {})
     return model_on(name, engine, tokenizer)
 
 
