@@ -66,6 +66,8 @@ def ray_cluster() -> Iterator[str]:
     from asclepius_ray.ray_session import shut_down_ray
 
     ray.init(address=cluster.address, log_to_driver=False)
+    # A thread of Serve's that outlives the last test would connect this process anew while all goes down.
+    ray._private.auto_init_hook.enable_auto_connect = False
     logs = Path(ray._private.worker.global_worker.node.get_logs_dir_path())
     yield cluster.address
     shut_down_ray()

@@ -9,6 +9,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import ray
 from ray import serve
@@ -64,7 +65,7 @@ def start_serve(config: ServingConfig) -> RunningServe:
             _start_plain(config, host, port)
         else:
             _on_head(make_folder, folder)
-            _start_behind_haproxy(config, host, port, folder)
+            _start_behind_haproxy(config, host, port, folder, _address(host, port, head, is_encrypted))
     except (RuntimeError, ray.exceptions.RayError) as error:
         raise ServingError(
             f"Ray Serve cannot listen on {host}:{port}: {reason(str(error))}; choose another "
@@ -78,18 +79,19 @@ def _start_plain(config: ServingConfig, host: str, port: int) -> None:
     _start({"host": host, "port": port, **(tls if config.tls_certificate else {})}, {})
 
 
-def _start_behind_haproxy(config: ServingConfig, host: str, port: int, folder: Path) -> None:
-    """Replicas listen where HAProxy reaches them: on every interface as soon as there is another machine.
+def _start_behind_haproxy(config: ServingConfig, host: str, port: int, folder: Path, address: str) -> None:
+    """Replicas listen where HAProxy reaches them: on every interface, unless all is on one node's loopback.
 
     Their own ports, 30000 and up, answer as the open one does: to a key alone.
     """
-    machines = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
-    inner = host if len(machines) == 1 else "0.0.0.0"
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    inner = host if len(nodes) == 1 and host in LOOPBACK_HOSTS else "0.0.0.0"
     tls = (config.tls_certificate, config.tls_key) if config.tls_certificate else None
     variables = proxy_variables(folder, f"{host}:{port}", tls, config.drain_seconds)
     # Serve's own proxy, which nobody is led to, would take a fixed port.
     variables["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"] = str(_on_head(free_port, host))
-    _start({"host": inner, "port": port}, variables)
+    # Serve itself does not know what HAProxy listens on; whoever finds it running reads it there.
+    _start({"host": inner, "port": port, "root_url": address}, variables)
 
 
 def _start(http_options: dict[str, Any], variables: dict[str, str]) -> None:
@@ -102,22 +104,20 @@ def _start(http_options: dict[str, Any], variables: dict[str, str]) -> None:
 
 
 def _find_serve(config: ServingConfig, head: dict[str, Any], on_head: bool) -> RunningServe:
-    client = _get_global_client()
-    options = client.http_config
-    # Behind HAProxy on several nodes Serve's own host is every interface, whatever HAProxy listens on.
-    if config.port and (options.port != config.port or options.host not in (config.host, "0.0.0.0")):
+    options = _get_global_client().http_config
+    found = options.root_url or _address(options.host, options.port, head, bool(options.ssl_certfile))
+    wanted = _address(config.host, config.port, head, bool(config.tls_certificate))
+    if config.port and found != wanted:
         raise ServingError(
-            f"Ray Serve already listens on {options.host}:{options.port} on this cluster, not on "
-            f"{config.host}:{config.port}; set serving.host and serving.port to it, or end it with "
-            "`serve shutdown`"
+            f"Ray Serve already listens on {found} on this cluster, not on {wanted}; set serving.host, "
+            "serving.port and the TLS files to it, or end it with `serve shutdown`"
         )
-    if options.host in LOOPBACK_HOSTS and not on_head:
+    if urlsplit(found).hostname in LOOPBACK_HOSTS and not on_head:
         raise ServingError(
-            f"Ray Serve already listens on {options.host}:{options.port} of the cluster's head node, and "
-            "this process is on another one; end that Serve with `serve shutdown`"
+            f"Ray Serve already listens on {found} of the cluster's head node, and this process is on "
+            "another one; end that Serve with `serve shutdown`"
         )
-    host = config.host if config.port else options.host
-    return RunningServe(_address(host, options.port, head, bool(config.tls_certificate)))
+    return RunningServe(found)
 
 
 def _reachable_host(config: ServingConfig, head: dict[str, Any], on_head: bool) -> str:
