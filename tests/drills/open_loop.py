@@ -11,7 +11,7 @@ import random
 import sys
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import aiohttp
 
@@ -123,9 +123,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--rate", type=float, default=0.0)
     parser.add_argument("--clients", type=int, default=0)
-    parser.add_argument("--max-tokens", type=int, default=32)
+    parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--seed", type=int, default=1)
-    sys.stdout.write(json.dumps(asdict(asyncio.run(run(parser.parse_args())))) + "\n")
+    sys.stdout.write(json.dumps(vars(asyncio.run(run(parser.parse_args())))) + "\n")
 
 
 if __name__ == "__main__":

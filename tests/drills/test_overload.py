@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from serving.served_models import save_tiny_model
+from reciting_model import save_reciting_model
 
 pytestmark = pytest.mark.alone
 
@@ -36,7 +36,9 @@ class Server:
     """`asclepius run serve` as a process of its own, with its HTTP address."""
 
     def __init__(self, root: Path) -> None:
-        model = save_tiny_model(root / "model", seed=1)
+        # Every answer is as long as it is allowed to be.
+        words = [f" word{number}" for number in range(20)]
+        model = save_reciting_model(root / "model", words, 2048, ends=False)
         port = free_port()
         overrides = {
             "name": "model",
@@ -79,10 +81,10 @@ class Server:
             [sys.executable, str(script), self.url, "model", *options],
             capture_output=True,
             text=True,
-            check=True,
             timeout=400,
             env=os.environ | {"SERVING_KEY": KEY},
         )
+        assert ended.returncode == 0, ended.stderr[-3000:]
         told: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
         return told
 

@@ -56,13 +56,12 @@ async def answer_call(application: Application, call: Call) -> AsyncGenerator[It
         account.deadline = time.monotonic() + call.seconds_left
     sent: asyncio.Queue[Message | None] = asyncio.Queue()
     work = asyncio.create_task(_answer(application, _scope(call, account), call.body, sent))
-    is_whole = is_over = False
+    is_over = False
     try:
         while not is_over:
             messages = await _next_messages(sent)
             is_over = messages[-1] is None
             if came := [message for message in messages if message is not None]:
-                is_whole = came[-1]["type"] == _BODY and not came[-1].get("more_body", False)
                 yield _joined(came, account)
     finally:
         work.cancel()
@@ -70,8 +69,6 @@ async def answer_call(application: Application, call: Call) -> AsyncGenerator[It
     if isinstance(ending, Exception):
         # Its message may hold a word of the request.
         logger.error("a call failed (%s)", type(ending).__name__)
-    if is_whole:
-        yield Part(b"", cost_of(account), is_last=True)
 
 
 async def _answer(
@@ -93,20 +90,28 @@ async def _answer(
 
 
 async def _next_messages(sent: "asyncio.Queue[Message | None]") -> list[Message | None]:
-    """At least one, and all that have come meanwhile; the last one is None at the end."""
+    """At least one, and all that have come meanwhile; the last one is None at the end.
+
+    The end of the body is told together with the end of the work, which follows at once: who has read the
+    answer to its end leaves, and by then its costs must be known.
+    """
     messages = [await sent.get()]
-    while not sent.empty():
-        messages.append(sent.get_nowait())
+    while not sent.empty() or _ends_body(messages[-1]):
+        messages.append(await sent.get())
     return messages
+
+
+def _ends_body(message: Message | None) -> bool:
+    return message is not None and message["type"] == _BODY and not message.get("more_body", False)
 
 
 def _joined(messages: list[Message], account: Account) -> Part:
     body = b"".join(message.get("body", b"") for message in messages)
-    first = messages[0]
+    first, is_last = messages[0], _ends_body(messages[-1])
     if first["type"] == _BODY:
-        return Part(body, cost_of(account))
+        return Part(body, cost_of(account), is_last=is_last)
     headers = tuple((bytes(name), bytes(value)) for name, value in first.get("headers", ()))
-    return Part(body, cost_of(account), int(first["status"]), headers)
+    return Part(body, cost_of(account), int(first["status"]), headers, is_last)
 
 
 def _scope(call: Call, account: Account) -> dict[str, Any]:

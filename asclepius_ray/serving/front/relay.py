@@ -64,7 +64,8 @@ class Relay:
             try:
                 await work_for_client(work, request.receive, seconds, answer.is_stalled)
             except (ClientGoneError, asyncio.CancelledError) as ending:
-                account.outcome = "cancelled"
+                # The last part says how the answer ended, and a client may leave once it has that.
+                account.outcome = account.outcome or "cancelled"
                 if isinstance(ending, asyncio.CancelledError):
                     raise
             except DeadlinePassedError:
@@ -85,10 +86,9 @@ class Relay:
                 charge(account, item.cost, held_seconds)
                 if item.status:
                     await answer.begin(item.status, item.headers)
-                if item.body:
-                    await answer.write(item.body)
+                if item.body or item.is_last:
+                    await answer.write(item.body, item.is_last)
                 if item.is_last:
-                    await answer.close()
                     return
         raise ReplicaLostError
 
@@ -142,21 +142,16 @@ class _Answer:
         )
         await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
 
-    async def write(self, body: bytes) -> None:
+    async def write(self, body: bytes, is_last: bool) -> None:
         self._writing_since = time.monotonic()
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        await self._send({"type": "http.response.body", "body": body, "more_body": not is_last})
         self._writing_since = 0.0
-
-    async def close(self) -> None:
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def fail(self, error: ApiError) -> None:
         """The error as a response or, where a stream has begun, as its last event."""
         if not self._has_begun:
             raise error
-        if self._is_stream:
-            await self.write(error_event(error))
-        await self.close()
+        await self.write(error_event(error) if self._is_stream else b"", is_last=True)
 
     def is_stalled(self) -> bool:
         """Whether a part waits for its client for too long."""

@@ -76,8 +76,12 @@ def replicas(ray_cluster: str, application: str) -> list[ray.actor.ActorHandle]:
     return found
 
 
-def test_two_replicas_start_one_desk(replicas: list[ray.actor.ActorHandle], application: str) -> None:
-    desks = [actor for actor in list_actors() if actor.name == application and actor.state == "ALIVE"]
+def test_two_replicas_start_one_desk(
+    ray_cluster: str, replicas: list[ray.actor.ActorHandle], application: str
+) -> None:
+    desks = [
+        actor for actor in list_actors(ray_cluster) if actor.name == application and actor.state == "ALIVE"
+    ]
     assert len(desks) == 1
 
 
@@ -108,7 +112,7 @@ def test_limits_of_two_keys_hold_over_two_replicas_at_twice_the_load(
 
 
 def test_open_requests_are_counted_over_replicas_and_outlive_the_desk(
-    replicas: list[ray.actor.ActorHandle], application: str
+    ray_cluster: str, replicas: list[ray.actor.ActorHandle], application: str
 ) -> None:
     limits = KeyLimits(max_in_flight=3)
     got = [ray.get(replicas[number % 2].hold.remote(limits)) for number in range(5)]
@@ -116,7 +120,7 @@ def test_open_requests_are_counted_over_replicas_and_outlive_the_desk(
     ray.kill(ray.get_actor(application, NAMESPACE), no_restart=False)
     time.sleep(2 * BEAT_SECONDS)
     assert ray.get([replica.meet.remote() for replica in replicas]) == [2, 2]
-    [desk] = [actor for actor in list_actors(detail=True) if actor.name == application]
+    [desk] = [actor for actor in list_actors(ray_cluster, detail=True) if actor.name == application]
     assert int(desk.num_restarts) == 1
     assert [ray.get(replica.hold.remote(limits)) for replica in replicas] == [False, False]
 
@@ -126,7 +130,7 @@ def test_a_desk_that_nobody_speaks_to_ends_and_the_next_call_starts_another(ray_
     grant, limits = Grant("ward", 1), KeyLimits(max_in_flight=1)
 
     def is_there() -> bool:
-        return any(actor.name == name and actor.state == "ALIVE" for actor in list_actors())
+        return any(actor.name == name and actor.state == "ALIVE" for actor in list_actors(ray_cluster))
 
     async def take(desk: RayDesk) -> bool:
         give_up = time.monotonic() + 60

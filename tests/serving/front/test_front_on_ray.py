@@ -197,7 +197,7 @@ def test_a_replica_killed_in_mid_stream_is_said_in_the_stream_and_replaced(front
 
 
 @pytest.fixture(scope="module")
-def from_none(fronted: Fronted) -> str:
+def from_none(fronted: Fronted) -> Iterator[str]:
     """The address of a model that has no replica until it is asked; one request may wait for it."""
     settings = ApplicationSettings(
         name="asleep",
@@ -207,7 +207,8 @@ def from_none(fronted: Fronted) -> str:
     )
     scaling = {"autoscaling_config": {"min_replicas": 0, "max_replicas": 1, "upscale_delay_s": 0.0}}
     serve.run(build_fronted(settings, scaling), name=APPLICATION, route_prefix="/from-none")
-    return fronted.base_url.removesuffix("/v1") + "/from-none/v1"
+    yield fronted.base_url.removesuffix("/v1") + "/from-none/v1"
+    serve.delete(APPLICATION)
 
 
 def test_a_model_without_a_replica_is_listed_held_for_and_started(from_none: str) -> None:
