@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+PAUSE_SECONDS = 0.2
+
 
 @dataclass
 class Told:
@@ -32,14 +34,15 @@ class Told:
     """Whatever ended in another way."""
 
 
-async def ask(session: aiohttp.ClientSession, url: str, body: dict[str, object], told: Told) -> None:
+async def ask(session: aiohttp.ClientSession, url: str, body: dict[str, object], told: Told) -> bool:
+    """Whether the request was taken in."""
     begin = time.perf_counter()
     told.sent += 1
     try:
         async with session.post(url, json=body) as response:
             if response.status != 200:
                 _count_refusal(told, response.status, dict(response.headers), await response.read())
-                return
+                return False
             tokens, last = 0, ""
             async for line in response.content:
                 if line.startswith(b"data: "):
@@ -54,6 +57,7 @@ async def ask(session: aiohttp.ClientSession, url: str, body: dict[str, object],
                 told.ill_formed["a stream without its end"] += 1
     except (aiohttp.ClientError, TimeoutError) as error:
         told.ill_formed[type(error).__name__] += 1
+    return True
 
 
 def _count_refusal(told: Told, status: int, headers: dict[str, str], raw: bytes) -> None:
@@ -82,7 +86,7 @@ async def open_loop(arguments: argparse.Namespace, session: aiohttp.ClientSessio
     """Poisson arrivals at `rate` a second."""
     chance = random.Random(arguments.seed)
     begin = at = time.perf_counter()
-    running: set[asyncio.Task[None]] = set()
+    running: set[asyncio.Task[bool]] = set()
     while at < begin + arguments.seconds:
         await asyncio.sleep(max(0.0, at - time.perf_counter()))
         task = asyncio.create_task(ask(session, arguments.url, _body(arguments, told.sent), told))
@@ -100,7 +104,9 @@ async def closed_loop(arguments: argparse.Namespace, session: aiohttp.ClientSess
 
     async def client() -> None:
         while time.perf_counter() < begin + arguments.seconds:
-            await ask(session, arguments.url, _body(arguments, told.sent), told)
+            if not await ask(session, arguments.url, _body(arguments, told.sent), told):
+                # Refusals asked for without a pause would be a load of their own.
+                await asyncio.sleep(PAUSE_SECONDS)
 
     await asyncio.gather(*(client() for _ in range(arguments.clients)))
     told.seconds = time.perf_counter() - begin

@@ -72,7 +72,8 @@ class Server:
 
     def replica(self) -> psutil.Process:
         """The process that holds the engine: the largest of ours."""
-        return max(self.process.children(recursive=True), key=lambda each: each.memory_info().rss)
+        ours = psutil.Process(self.process.pid).children(recursive=True)
+        return max(ours, key=lambda each: each.memory_info().rss)
 
     def load(self, **settings: float) -> dict[str, Any]:
         options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]

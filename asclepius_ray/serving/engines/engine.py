@@ -63,7 +63,8 @@ class EngineStats:
     cache_use: float = 0.0
     """The share of it that is in use, from 0 to 1."""
     batch_requests: int = 0
-    """How many requests run at a time at most; 0 = the cache alone decides, or it is not known."""
+    """How many requests run at a time at most: without it admission would take in more than the engine works
+    on, and every answer would be late (tests/drills/test_overload.py)."""
 
 
 class EngineError(ServingError):

@@ -53,6 +53,7 @@ class TransformersEngine:
             model.config.get_text_config(), folder, config.max_context_tokens
         )
         self._num_embeddings = int(model.get_input_embeddings().num_embeddings)
+        self._batch_requests = GPU_BATCH_REQUESTS if config.use_gpu else CPU_BATCH_REQUESTS
         adapters = adapters or {}
         # All of them before the first batch takes its share of the memory that is left.
         models = {"": model} | {
@@ -105,6 +106,7 @@ class TransformersEngine:
             waiting_requests=sum(batch.num_waiting for batch in batches),
             cache_tokens=cache_tokens,
             cache_use=min(1.0, used / cache_tokens) if cache_tokens else 0.0,
+            batch_requests=len(batches) * self._batch_requests,
         )
 
     def check(self) -> None:
@@ -124,17 +126,17 @@ class TransformersEngine:
         # a CUDA graph could not choose tokens request by request.
         return ContinuousBatchingConfig(
             page_size=PAGE_TOKENS,
-            num_blocks=None if infer_cache else self._cache_blocks(model, cache_bytes, config.use_gpu),
+            num_blocks=None if infer_cache else self._cache_blocks(model, cache_bytes),
             max_batch_tokens=GPU_BATCH_TOKENS if config.use_gpu else CPU_BATCH_TOKENS,
-            max_requests_per_batch=GPU_BATCH_REQUESTS if config.use_gpu else CPU_BATCH_REQUESTS,
+            max_requests_per_batch=self._batch_requests,
             max_memory_percent=GPU_CACHE_SHARE * gpu_share if infer_cache else None,
             use_async_batching=False,
             use_cuda_graph=False,
         )
 
-    def _cache_blocks(self, model: Any, cache_bytes: float, use_gpu: bool) -> int:
+    def _cache_blocks(self, model: Any, cache_bytes: float) -> int:
         """Room for a full batch of the longest requests, within the memory limit; never less than for one."""
         per_token = cache_bytes_per_token(model.config.get_text_config(), model.dtype.itemsize)
         one_request = -(-self._max_context_tokens // PAGE_TOKENS) + 2
-        full_batch = (GPU_BATCH_REQUESTS if use_gpu else CPU_BATCH_REQUESTS) * one_request
+        full_batch = self._batch_requests * one_request
         return max(one_request, min(full_batch, int(cache_bytes // (per_token * PAGE_TOKENS))))

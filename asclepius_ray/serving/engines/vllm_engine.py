@@ -140,6 +140,7 @@ class VllmEngine:
             waiting_requests=0 if is_idle else self._watch.waiting,
             cache_tokens=int(cache.num_gpu_blocks) * int(cache.block_size),
             cache_use=0.0 if is_idle else self._watch.cache_use,
+            batch_requests=int(self._llm.vllm_config.scheduler_config.max_num_seqs),
         )
 
     def check(self) -> None:

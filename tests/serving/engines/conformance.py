@@ -242,6 +242,7 @@ def test_stats_say_what_the_engine_is_doing(subject: Subject) -> None:
     before = engine.stats()
     assert (before.running_requests, before.waiting_requests, before.cache_use) == (0, 0, 0.0)
     assert before.cache_tokens >= engine.max_context_tokens
+    assert before.batch_requests >= len(subject.models.prompts)
 
     async def look() -> tuple[list[EngineStats], int]:
         prompts = subject.models.prompts
