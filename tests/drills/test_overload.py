@@ -124,7 +124,13 @@ def told(server: Server) -> dict[str, Any]:
     finally:
         done.set()
         watcher.join()
-    return {"full": full, "calm": calm, "overload": overload, "memory": memory}
+    # Before and after, for a machine that is not as quick in one minute as in the next.
+    again = server.load(clients=SATURATING_CLIENTS, seconds=CALIBRATION_SECONDS)
+    return {"full": [full, again], "calm": calm, "overload": overload, "memory": memory}
+
+
+def tokens_per_second(load: dict[str, Any]) -> float:
+    return float(load["tokens"] / load["seconds"])
 
 
 def p99_seconds(load: dict[str, Any]) -> float:
@@ -137,8 +143,8 @@ def test_what_is_admitted_at_twice_the_load_takes_at_most_twice_as_long(told: di
 
 
 def test_at_twice_the_load_as_much_is_finished_as_at_the_peak(told: dict[str, Any]) -> None:
-    peak = told["full"]["tokens"] / told["full"]["seconds"]
-    assert told["overload"]["tokens"] / told["overload"]["seconds"] >= 0.9 * peak
+    peak = sum(map(tokens_per_second, told["full"])) / len(told["full"])
+    assert tokens_per_second(told["overload"]) >= 0.9 * peak
 
 
 def test_what_is_refused_is_told_when_to_come_back_and_nothing_else_goes_wrong(told: dict[str, Any]) -> None:
