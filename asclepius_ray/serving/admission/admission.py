@@ -47,8 +47,8 @@ class _Waiter:
 
 @dataclass(eq=False)
 class Admission:
-    """Admits the requests of one engine. `budget_tokens` bounds all that is admitted, queued ones included;
-    0 = its places, and a queue of `max_queue_seconds`.
+    """Admits the requests of one engine: as many as have places, and a queue of `max_queue_seconds`.
+    `budget_tokens` bounds all that is admitted, queued ones included, besides; 0 = no such bound.
     """
 
     budget_tokens: int = 0
@@ -236,15 +236,15 @@ class Admission:
         self._check_deadline(account, size, wait)
 
     def _check_budget(self, account: Account, size: Size, wait: float) -> None:
-        if self.budget_tokens:
-            excess = self.held_tokens + size.held_tokens - self.budget_tokens
-            is_full = excess > 0
-            seconds = self.pace.seconds_until_free(self._running(), 0, excess)
-        else:
-            longest = self._longest_wait_seconds
-            is_full, seconds = wait > longest, wait - longest
-        if is_full:
-            self._refuse("capacity", account, size, seconds, "This replica is full; try again later.")
+        excess = self.held_tokens + size.held_tokens - self.budget_tokens if self.budget_tokens else 0
+        longest = self._longest_wait_seconds
+        if excess <= 0 and wait <= longest:
+            return
+        seconds = self.pace.seconds_until_free(self._running(), 0, excess)
+        # Where no bound was set an endless wait is within it, and the difference would be no number.
+        late_seconds = wait - longest if wait > longest else 0.0
+        message = "This replica is full; try again later."
+        self._refuse("capacity", account, size, max(seconds, late_seconds), message)
 
     def _check_share(self, account: Account, size: Size, wait: float) -> None:
         """Where places are short, nobody queues who holds more than an equal part already."""

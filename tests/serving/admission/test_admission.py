@@ -106,6 +106,22 @@ def test_the_setting_makes_the_queue_shorter_still() -> None:
     assert refusal(admission, account()).code == "rate_limit_exceeded"
 
 
+def test_a_budget_makes_no_queue_longer_than_the_wait_allows() -> None:
+    clock = Clock()
+    admission = measured(clock, places=Places(16), budget_tokens=1_000_000, max_queue_seconds=1.0)
+    running = fill(admission, 16)
+    clock.seconds += 0.5
+    for ticket in running:
+        ticket.took(1)
+    refused = [refusal(admission, account()) for _ in range(100)]
+    assert {one.code for one in refused} == {"rate_limit_exceeded"}
+    assert refused[0].retry_after_seconds >= 1
+    clock.seconds += 1.0
+    for ticket in running:
+        ticket.took(40)
+    assert admission.admit_now(account(), Size("m", 50, 50)).placed_at is None
+
+
 def test_before_anything_was_measured_few_may_wait() -> None:
     admission = Admission(places=Places(8), max_queue_seconds=60.0)
     fill(admission, 10)
@@ -309,7 +325,11 @@ def test_a_replica_tells_what_it_holds_and_what_it_turned_away_within_the_last_s
     admission = measured(clock, places=Places(4, 1000), budget_tokens=500)
     clock.seconds += WINDOW_SECONDS
     assert admission.load.asked_tokens == 0
-    fill(admission, 5)
+    running = fill(admission, 4)
+    clock.seconds += 1.2
+    for ticket in running:
+        ticket.took(30)
+    fill(admission, 1)
     refusal(admission, account(), 100)
     load = admission.load
     assert (load.held_tokens, load.queued_tokens) == (500, 100)
@@ -336,6 +356,8 @@ def test_a_deadline_that_a_queue_makes_unreachable_counts_as_lack_of_room_and_on
     admission = measured(clock, places=Places(1), budget_tokens=1000)
     assert refusal(admission, account(deadline=clock.seconds + 0.1)).code == "deadline_unreachable"
     assert admission.load.refused_tokens == 0
-    fill(admission, 2)
+    [running] = fill(admission, 1)
+    clock.seconds += 1.2
+    running.took(30)
     assert refusal(admission, account("other", deadline=clock.seconds + 1.0)).code == "deadline_unreachable"
     assert admission.load.refused_tokens == 100
