@@ -121,15 +121,9 @@ class Admission:
 
         `answer_tokens` is the sum over all choices.
         """
-        ticket = self.admit_now(account, Size(model, prompt_tokens, answer_tokens, num_choices))
-        if account.caller.limits:
-            is_within = False
-            try:
-                ticket.limit = await take_limit(self.limits, account, ticket.size, self.meters)
-                is_within = True
-            finally:
-                if not is_within:
-                    self._remove(ticket)
+        size = Size(model, prompt_tokens, answer_tokens, num_choices)
+        is_limited = bool(account.caller.limits)
+        ticket = await self._admit_limited(account, size) if is_limited else self.admit_now(account, size)
         self._count(ticket)
         return ticket
 
@@ -137,6 +131,21 @@ class Admission:
         """A place or one in the queue, without a look at the key's limits; raises what `admit` does."""
         self._check_room(account, size)
         return self._add(Ticket(self, account, size))
+
+    async def _admit_limited(self, account: Account, size: Size) -> Ticket:
+        """The same within the key's limits: until they let the request pass it holds no place and counts as
+        no demand, so that a key that asks beyond them costs the others nothing.
+        """
+        # Before: what finds no room takes nothing of the limits.
+        self._check_room(account, size)
+        limit = await take_limit(self.limits, account, size, self.meters)
+        try:
+            ticket = self.admit_now(account, size)
+        except ApiError:
+            limit.close(0)
+            raise
+        ticket.limit = limit
+        return ticket
 
     async def admit_when_there_is_room(
         self, account: Account, model: str, prompt_tokens: int, answer_tokens: int, num_choices: int = 1

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import pytest
 
 from asclepius_ray.serving.access.account import Account, Caller
+from asclepius_ray.serving.access.allowance import LimitRefusal
 from asclepius_ray.serving.access.keys import KeyLimits
+from asclepius_ray.serving.access.limit_book import Grant
+from asclepius_ray.serving.access.limit_link import LimitLink, LocalDesk
 from asclepius_ray.serving.admission.admission import Admission
 from asclepius_ray.serving.admission.occupancy import Places
 from asclepius_ray.serving.admission.ticket import Size, Ticket
@@ -195,7 +198,7 @@ def test_many_answers_to_one_request_are_added_up() -> None:
     assert (who.prompt_tokens, who.completion_tokens, who.outcome) == (14, 6, "cancelled")
 
 
-def test_what_a_keys_limits_refuse_gives_its_place_back() -> None:
+def test_what_a_keys_limits_refuse_holds_nothing() -> None:
     admission = Admission(places=Places(8))
     limits = KeyLimits(max_in_flight=1)
 
@@ -213,6 +216,57 @@ def test_what_a_keys_limits_refuse_gives_its_place_back() -> None:
     refused = asyncio.run(ask())
     assert (refused.status, refused.code) == (429, "rate_limit_exceeded")
     assert "at the same time" in refused.message
+
+
+class SlowDesk(LocalDesk):
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_answer = asyncio.Event()
+
+    async def take(
+        self, replica_id: str, grant_id: str, grant: Grant, limits: KeyLimits
+    ) -> LimitRefusal | None:
+        await self.may_answer.wait()
+        return await super().take(replica_id, grant_id, grant, limits)
+
+
+def test_a_key_that_asks_beyond_its_limits_counts_as_no_demand() -> None:
+    async def play() -> None:
+        admission = Admission(places=Places(32))
+        limits = KeyLimits(requests_per_minute=1)
+        for number in range(20):
+            try:
+                (await admission.admit(account(limits=limits), "m", 100, 100)).close("stop")
+            except ApiError:
+                assert number, "the first one is within the limit"
+        assert admission.load.asked_tokens == 200
+        assert 'queue_seconds_count{model="m"} 1.0' in admission.meters.text().decode()
+        await admission.limits.close()
+
+    asyncio.run(play())
+
+
+def test_no_place_is_held_while_the_limits_are_asked_for_and_one_that_is_gone_then_costs_no_tokens() -> None:
+    async def play() -> None:
+        desk = SlowDesk()
+        admission = Admission(budget_tokens=100, limits=LimitLink(desk, "replica"))
+        limits = KeyLimits(max_in_flight=1, tokens_per_minute=6000)
+        asking = asyncio.create_task(admission.admit(account(limits=limits), "m", 50, 50))
+        await asyncio.sleep(0)
+        assert admission.num_open == 0
+        [other] = fill(admission, 1, "other")
+        desk.may_answer.set()
+        with pytest.raises(ApiError, match="full"):
+            await asking
+        assert (admission.num_open, admission.held_tokens) == (1, 100)
+        other.close("stop")
+        await asyncio.sleep(0)
+        (await admission.admit(account(limits=limits), "m", 50, 50)).close("stop")
+        await admission.limits.close()
+
+    asyncio.run(play())
 
 
 async def line_up(admission: Admission, key_ids: Sequence[str]) -> "list[asyncio.Task[Ticket]]":
