@@ -28,6 +28,7 @@ from asclepius_ray.serving.access.limit_link import LimitLink
 from asclepius_ray.serving.admission.admission import Admission
 from asclepius_ray.serving.admission.occupancy import Places
 from asclepius_ray.serving.config import ServingConfig
+from asclepius_ray.serving.engines.engine import EngineStats
 from asclepius_ray.serving.engines.start import start_engine
 from asclepius_ray.serving.front.call import Call, Item
 from asclepius_ray.serving.front.front import MOST_OPEN_REQUESTS, Front, FrontSettings
@@ -187,12 +188,13 @@ class LoadedModel:
         config, name, stats = self._settings.serving, self._settings.name, self._engine.stats()
         admission = Admission(
             config.admission_tokens,
-            Places(stats.batch_requests, stats.cache_tokens),
+            _places(stats.by_adapter.get("", stats)),
             config.max_queue_seconds,
             meters,
             limits,
             name,
             lambda: self._engine.stats().cache_use,
+            {adapter: _places(own) for adapter, own in stats.by_adapter.items() if adapter},
         )
         self._admission = admission
         model = ServedModel(name, self._engine, self._tokenizer, config.max_new_tokens, admission)
@@ -263,6 +265,10 @@ class RelayedReplica(LoadedModel):
         # Serve calls it when the last answer is finished.
         self._admission.drain()
         self._engine.stop()
+
+
+def _places(stats: EngineStats) -> Places:
+    return Places(stats.batch_requests, stats.cache_tokens)
 
 
 def _load_tokenizer(folder: str) -> Any:

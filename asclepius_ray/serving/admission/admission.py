@@ -10,7 +10,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from asclepius_ray.serving.access.account import Account
@@ -19,6 +19,7 @@ from asclepius_ray.serving.admission.demand import Demand
 from asclepius_ray.serving.admission.key_limits import take_limit, wait_for_limit
 from asclepius_ray.serving.admission.occupancy import NO_PLACES, Occupancy, Places
 from asclepius_ray.serving.admission.pace import Pace, Running
+from asclepius_ray.serving.admission.rooms import Rooms
 from asclepius_ray.serving.admission.shares import Shares
 from asclepius_ray.serving.admission.ticket import OWN_ENDS, Size, Ticket
 from asclepius_ray.serving.meters import Meters, Reason
@@ -59,12 +60,14 @@ class Admission:
     name: str = ""
     """The model's, for gauges."""
     cache_use: Callable[[], float] = lambda: 0.0
+    own_places: Mapping[str, Places] = field(default_factory=dict)
+    """Of models that the engine answers in a batch of their own; the others share `places`."""
     now: Callable[[], float] = time.monotonic
     is_draining: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.pace = Pace(self.now())
-        self._occupancy = Occupancy(self.places)
+        self._rooms = Rooms(self.places, self.own_places)
         self._shares = Shares()
         self._demand = Demand(WINDOW_SECONDS)
         self._waiters: deque[_Waiter] = deque()
@@ -74,44 +77,39 @@ class Admission:
     @property
     def held_tokens(self) -> int:
         """Prompts and longest answers of all that is admitted, running and queued."""
-        return self._occupancy.held_tokens
+        return self._rooms.held_tokens
 
     @property
     def queued_tokens(self) -> int:
         """The same of what has no place yet."""
-        return self._occupancy.queued_tokens
+        return self._rooms.queued_tokens
 
     @property
     def num_open(self) -> int:
         """Tickets that are not closed."""
-        return self._occupancy.num_open
+        return self._rooms.num_running + self._rooms.num_queued
 
     @property
     def expected_wait_seconds(self) -> float:
-        """How long one more request of the mean size would wait; infinite where that is not known."""
-        return self._wait_seconds(Size(self.name, self._mean_tokens, 0))
+        """How long one more request of the mean size would wait, for the model where it waits longest;
+        infinite where that is not known."""
+        return max(
+            self._wait_seconds(Size(model, self._mean_tokens, 0)) for model in (self.name, *self.own_places)
+        )
 
     @property
     def load(self) -> ReplicaLoad:
         """What the number of replicas is decided by. Batches that wait in line are no part of it: they stay
         here, and another replica could take nothing from them."""
         asked_tokens, refused_tokens = self._demand.within(self.now())
+        budget_share = self.held_tokens / self.budget_tokens if self.budget_tokens else 0.0
         return ReplicaLoad(
             queued_tokens=self.queued_tokens,
             held_tokens=self.held_tokens,
-            filled_share=self._filled_share,
+            filled_share=max(self._rooms.filled_share, budget_share),
             asked_tokens=asked_tokens,
             refused_tokens=refused_tokens,
             tokens_per_second=self.pace.tokens_per_second,
-        )
-
-    @property
-    def _filled_share(self) -> float:
-        tokens = min((bound for bound in (self.places.tokens, self.budget_tokens) if bound), default=0)
-        streams = self.places.num_streams
-        return max(
-            self.held_tokens / tokens if tokens else 0.0,
-            self._occupancy.num_streams / streams if streams else 0.0,
         )
 
     async def admit(
@@ -194,7 +192,7 @@ class Admission:
     def took(self, ticket: Ticket, num_tokens: int) -> None:
         now = self._advance()
         if ticket.placed_at is None:
-            self._occupancy.start(ticket)
+            self._rooms.of(ticket.size.model).start(ticket)
             self._placed(ticket, now)
         if ticket.first_token_at is None:
             self._took_first(ticket, now)
@@ -249,7 +247,7 @@ class Admission:
         longest = self._longest_wait_seconds
         if excess <= 0 and wait <= longest:
             return
-        seconds = self.pace.seconds_until_free(self._running(), 0, excess)
+        seconds = self.pace.seconds_until_free(_running(self._rooms.running), 0, excess)
         # Where no bound was set an endless wait is within it, and the difference would be no number.
         late_seconds = wait - longest if wait > longest else 0.0
         message = "This replica is full; try again later."
@@ -280,17 +278,19 @@ class Admission:
 
     def _wait_seconds(self, size: Size) -> float:
         """How long until a request of this size has a place, behind all that are queued already."""
-        if self._occupancy.has_place(size):
+        room = self._rooms.of(size.model)
+        if room.has_place(size):
             return 0.0
-        streams, tokens = self._occupancy.excess(size)
-        places = self.places
+        streams, tokens = room.excess(size)
+        places = room.places
         if (
             not self.pace.is_measured
             and streams <= places.num_streams * COLD_QUEUE_SHARE
             and tokens <= places.tokens * COLD_QUEUE_SHARE
         ):
             return 0.0
-        return self.pace.seconds_until_free(self._running(), streams, tokens)
+        share = room.running_streams / self._rooms.running_streams
+        return self.pace.seconds_until_free(_running(room.running), streams, tokens, share)
 
     @property
     def _longest_wait_seconds(self) -> float:
@@ -315,19 +315,16 @@ class Admission:
 
     # Places.
 
-    def _running(self) -> list[Running]:
-        return [ticket.running for ticket in self._occupancy.running]
-
     def _advance(self) -> float:
         now = self.now()
-        self.pace.advance(self._occupancy.running_streams, now)
+        self.pace.advance(self._rooms.running_streams, now)
         return now
 
     def _add(self, ticket: Ticket) -> Ticket:
         self._advance()
         self._shares.hold(ticket.account.caller.key_id, ticket.size.held_tokens)
         self._demand.ask(ticket.size.held_tokens, ticket.admitted_at)
-        if self._occupancy.add(ticket):
+        if self._rooms.of(ticket.size.model).add(ticket):
             self._placed(ticket, ticket.admitted_at)
         return ticket
 
@@ -341,7 +338,7 @@ class Admission:
     def _remove(self, ticket: Ticket) -> None:
         now = self._advance()
         self._shares.hold(ticket.account.caller.key_id, -ticket.size.held_tokens)
-        for placed in self._occupancy.remove(ticket):
+        for placed in self._rooms.of(ticket.size.model).remove(ticket):
             self._placed(placed, now)
         self._serve_waiters()
         if self.num_open == 0 or now - self._gauges_at > TELL_SECONDS:
@@ -374,9 +371,15 @@ class Admission:
 
     def _serve_waiters(self) -> None:
         """Gives free places to those that wait; one whose key holds too much lets the next key go first."""
+        full: set[Occupancy] = set()
         for waiter in list(self._waiters):
-            if not (self._occupancy.has_place(waiter.size) and self._is_within_budget(waiter.size)):
+            room = self._rooms.of(waiter.size.model)
+            if not self._is_within_budget(waiter.size):
                 return
+            if not room.has_place(waiter.size):
+                full.add(room)
+            if room in full:
+                continue
             if waiter.ticket.done() or self._shares.is_over(waiter.account.caller.key_id, self.now()):
                 continue
             self._waiters.remove(waiter)
@@ -390,13 +393,17 @@ class Admission:
         self._gauges_at = self.now()
         wait = self.expected_wait_seconds
         for name, value in (
-            ("running_requests", len(self._occupancy.running)),
-            ("waiting_requests", len(self._occupancy.queue) + len(self._waiters)),
+            ("running_requests", self._rooms.num_running),
+            ("waiting_requests", self._rooms.num_queued + len(self._waiters)),
             ("held_tokens", self.held_tokens),
             ("cache_use", self.cache_use()),
             ("expected_wait_seconds", wait if math.isfinite(wait) else 0.0),
         ):
             self.meters.gauge(name, self.name, value)
+
+
+def _running(tickets: Iterable[Ticket]) -> list[Running]:
+    return [ticket.running for ticket in tickets]
 
 
 def _draining() -> ApiError:

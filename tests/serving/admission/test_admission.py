@@ -415,3 +415,54 @@ def test_a_deadline_that_a_queue_makes_unreachable_counts_as_lack_of_room_and_on
     running.took(30)
     assert refusal(admission, account("other", deadline=clock.seconds + 1.0)).code == "deadline_unreachable"
     assert admission.load.refused_tokens == 100
+
+
+def test_a_model_with_a_batch_of_its_own_takes_no_place_of_the_others_and_gets_none_of_theirs() -> None:
+    clock = Clock()
+    admission = measured(clock, places=Places(2), own_places={"ward": Places(2)}, max_queue_seconds=0.0)
+    running = fill(admission, 2)
+    assert refusal(admission, account()).code == "rate_limit_exceeded"
+    own = [admission.admit_now(account(), Size("ward", 50, 50)) for _ in range(2)]
+    assert [ticket.placed_at for ticket in own] == [clock.seconds, clock.seconds]
+    with pytest.raises(ApiError, match="full"):
+        admission.admit_now(account(), Size("ward", 50, 50))
+    assert (admission.load.held_tokens, admission.load.filled_share) == (400, 1.0)
+    assert admission.expected_wait_seconds > 0
+    running[0].close("stop")
+    with pytest.raises(ApiError, match="full"):
+        admission.admit_now(account(), Size("ward", 50, 50))
+    fill(admission, 1)
+
+
+def test_the_budget_and_the_measured_pace_are_those_of_all_batches_together() -> None:
+    clock = Clock()
+    settings: dict[str, object] = {"places": Places(4), "own_places": {"ward": Places(4)}}
+    admission = measured(clock, budget_tokens=300, **settings)
+    fill(admission, 2)
+    admission.admit_now(account(), Size("ward", 50, 50))
+    with pytest.raises(ApiError, match="full"):
+        admission.admit_now(account(), Size("ward", 50, 50))
+    assert admission.load.filled_share == 1.0
+    admission = measured(clock, **settings)
+    running = [*fill(admission, 4), *(admission.admit_now(account(), Size("ward", 50, 50)) for _ in range(4))]
+    before = admission.pace.stream_tokens_per_second
+    for _ in range(100):
+        clock.seconds += 0.04
+        for ticket in running:
+            ticket.took(1)
+    # Eight at 25 a second each, as the one before them.
+    assert admission.pace.stream_tokens_per_second == pytest.approx(before, rel=0.05)
+
+
+def test_work_that_waits_for_one_batch_lets_that_for_another_go_first() -> None:
+    async def play() -> None:
+        admission = Admission(places=Places(1), own_places={"ward": Places(1)})
+        fill(admission, 1)
+        waiting = await line_up(admission, "kk")
+        other = asyncio.create_task(admission.admit_when_there_is_room(account(), "ward", 50, 50))
+        await asyncio.sleep(0)
+        assert await served([*waiting, other]) == [False, False, True]
+        admission.drain()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    asyncio.run(play())
