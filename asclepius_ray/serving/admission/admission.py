@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from asclepius_ray.serving.access.account import Account
 from asclepius_ray.serving.access.limit_link import LimitLink, LocalDesk
 from asclepius_ray.serving.admission.demand import Demand
+from asclepius_ray.serving.admission.gauges import Gauges
 from asclepius_ray.serving.admission.key_limits import take_limit, wait_for_limit
 from asclepius_ray.serving.admission.occupancy import NO_PLACES, Occupancy, Places
 from asclepius_ray.serving.admission.pace import Pace, Running
@@ -71,8 +72,7 @@ class Admission:
         self._shares = Shares()
         self._demand = Demand(WINDOW_SECONDS)
         self._waiters: deque[_Waiter] = deque()
-        self._gauges_at = -math.inf
-        self.meters.before_scrape.append(self._set_gauges)
+        self._gauges = Gauges(self.meters, self.name, self._read_gauges, self._is_idle)
 
     @property
     def held_tokens(self) -> int:
@@ -119,6 +119,7 @@ class Admission:
 
         `answer_tokens` is the sum over all choices.
         """
+        self._gauges.keep()
         size = Size(model, prompt_tokens, answer_tokens, num_choices)
         is_limited = bool(account.caller.limits)
         ticket = await self._admit_limited(account, size) if is_limited else self.admit_now(account, size)
@@ -153,6 +154,7 @@ class Admission:
         Cancelling it leaves the line. An ApiError: 503 when draining begins, 504 when the client's time is
         over before.
         """
+        self._gauges.keep()
         size = Size(model, prompt_tokens, answer_tokens, num_choices)
         seconds = None if account.deadline is None else account.deadline - self.now()
         limit = ticket = None
@@ -341,8 +343,6 @@ class Admission:
         for placed in self._rooms.of(ticket.size.model).remove(ticket):
             self._placed(placed, now)
         self._serve_waiters()
-        if self.num_open == 0 or now - self._gauges_at > TELL_SECONDS:
-            self._set_gauges()
 
     def _count(self, ticket: Ticket) -> None:
         """Writes an admitted request into its account, which may be that of many."""
@@ -389,17 +389,20 @@ class Admission:
         held = self.held_tokens
         return not self.budget_tokens or not held or held + size.held_tokens <= self.budget_tokens
 
-    def _set_gauges(self) -> None:
-        self._gauges_at = self.now()
+    # Gauges.
+
+    def _is_idle(self) -> bool:
+        return not (self.num_open or self._waiters)
+
+    def _read_gauges(self) -> dict[str, float]:
         wait = self.expected_wait_seconds
-        for name, value in (
-            ("running_requests", self._rooms.num_running),
-            ("waiting_requests", self._rooms.num_queued + len(self._waiters)),
-            ("held_tokens", self.held_tokens),
-            ("cache_use", self.cache_use()),
-            ("expected_wait_seconds", wait if math.isfinite(wait) else 0.0),
-        ):
-            self.meters.gauge(name, self.name, value)
+        return {
+            "running_requests": self._rooms.num_running,
+            "waiting_requests": self._rooms.num_queued + len(self._waiters),
+            "held_tokens": self.held_tokens,
+            "cache_use": self.cache_use(),
+            "expected_wait_seconds": wait if math.isfinite(wait) else 0.0,
+        }
 
 
 def _running(tickets: Iterable[Ticket]) -> list[Running]:
