@@ -113,14 +113,20 @@ class Admission:
         )
 
     async def admit(
-        self, account: Account, model: str, prompt_tokens: int, answer_tokens: int, num_choices: int = 1
+        self,
+        account: Account,
+        model: str,
+        prompt_tokens: int,
+        answer_tokens: int,
+        num_choices: int = 1,
+        repeated_tokens: int = 0,
     ) -> Ticket:
         """A place, or an ApiError: 429 for lack of room, of time or of the key's limits, 503 while draining.
 
-        `answer_tokens` is the sum over all choices.
+        `answer_tokens` is the sum over all choices; `repeated_tokens`: what they read of prompts again.
         """
         self._gauges.keep()
-        size = Size(model, prompt_tokens, answer_tokens, num_choices)
+        size = Size(model, prompt_tokens, answer_tokens, num_choices, repeated_tokens)
         is_limited = bool(account.caller.limits)
         ticket = await self._admit_limited(account, size) if is_limited else self.admit_now(account, size)
         self._count(ticket)
@@ -147,7 +153,13 @@ class Admission:
         return ticket
 
     async def admit_when_there_is_room(
-        self, account: Account, model: str, prompt_tokens: int, answer_tokens: int, num_choices: int = 1
+        self,
+        account: Account,
+        model: str,
+        prompt_tokens: int,
+        answer_tokens: int,
+        num_choices: int = 1,
+        repeated_tokens: int = 0,
     ) -> Ticket:
         """A place as soon as one is free, in the order of asking: for work that nobody sits and waits for.
 
@@ -155,7 +167,7 @@ class Admission:
         over before.
         """
         self._gauges.keep()
-        size = Size(model, prompt_tokens, answer_tokens, num_choices)
+        size = Size(model, prompt_tokens, answer_tokens, num_choices, repeated_tokens)
         seconds = None if account.deadline is None else account.deadline - self.now()
         limit = ticket = None
         try:
@@ -229,7 +241,7 @@ class Admission:
         if account.first_token_seconds is None:
             account.first_token_seconds = now - account.started
         at_once = ticket.placed_at == ticket.admitted_at
-        self.pace.read(ticket.size.prompt_tokens, now - ticket.admitted_at if at_once else None)
+        self.pace.read(ticket.size.cached_prompt_tokens, now - ticket.admitted_at if at_once else None)
 
     # What is in the way of a request.
 

@@ -466,3 +466,15 @@ def test_work_that_waits_for_one_batch_lets_that_for_another_go_first() -> None:
         await asyncio.gather(*waiting, return_exceptions=True)
 
     asyncio.run(play())
+
+
+def test_the_time_of_a_token_is_that_of_its_choice_however_many_there_are() -> None:
+    for num_choices in (1, 4):
+        clock = Clock()
+        ticket = Admission(now=clock).admit_now(account(), Size("m", 50, 40, num_choices))
+        ticket.took(num_choices)
+        assert ticket.token_seconds is None
+        for _ in range(9):
+            clock.seconds += 0.02
+            ticket.took(num_choices)
+        assert ticket.token_seconds == pytest.approx(0.02)
