@@ -67,9 +67,10 @@ class ContinuousBatch:
             streaming=True,
             eos_token_id=self._end_token_ids,
         )
-        # What is taken in while the thread ends may never be looked at, so it is asked again.
+        # What is taken in while the thread ends may never be looked at, so it is asked again; or the thread
+        # has failed it already, and it is here no more.
         if accepted is None or self._manager.background_thread_status.can_accept_new_requests():
-            del self._asked[request.request_id]
+            self._asked.pop(request.request_id, None)
             raise ended_error()
         return buffer
 

@@ -22,6 +22,9 @@ class TokenBuffer:
         self._failure: EngineError | None = None
 
     def add(self, ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> None:
+        """Ignored behind the end: a step may have delivered what was cancelled meanwhile."""
+        if self._ended:
+            return
         self._ids += ids
         self._logprobs += logprobs
         self._ready.set()
@@ -31,6 +34,9 @@ class TokenBuffer:
         self._ready.set()
 
     def fail(self, error: EngineError) -> None:
+        """Ignored behind the end as well."""
+        if self._ended:
+            return
         self._failure = error
         self.end()
 

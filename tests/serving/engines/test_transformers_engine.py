@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from conformance import *  # noqa: F403
-from conformance import wait_until_idle
+from conformance import LONG_TOKENS, wait_until_idle
 from subject import ADAPTER, Models, Subject, make_models, started
 
 from asclepius_ray.errors import ServingError
@@ -16,7 +16,7 @@ from asclepius_ray.serving.access.limit_link import LimitLink, LocalDesk
 from asclepius_ray.serving.admission.ticket import Size
 from asclepius_ray.serving.application import ApplicationSettings, LoadedModel
 from asclepius_ray.serving.config import ServingConfig
-from asclepius_ray.serving.engines.engine import EngineStats, GenerationRequest
+from asclepius_ray.serving.engines.engine import EngineError, EngineStats, GenerationRequest
 from asclepius_ray.serving.engines.start import start_engine
 from asclepius_ray.serving.meters import Meters
 
@@ -64,6 +64,31 @@ def test_the_settings_cap_the_context_and_the_cache(models: Models) -> None:
         assert len(one.ids([5] * 90, 10)) == 10
         per_token = 2 * 2 * 32 * 4  # keys and values of two layers with a head of 32 numbers of 4 bytes
         assert one.engine.stats().cache_tokens <= 0.001 * 2**30 / per_token
+
+
+def test_a_context_that_the_model_does_not_have_is_refused_with_both_numbers(models: Models) -> None:
+    positions = models.own.config.max_position_embeddings
+    config = ServingConfig(max_context_tokens=positions + 1)
+    with pytest.raises(ServingError, match=f"= {positions + 1}, but .* has {positions} positions"):
+        start_engine(config, str(models.folder), frozenset(), 1.0, {})
+
+
+def test_a_request_that_the_dying_thread_has_failed_already_is_told_that_the_engine_has_ended(
+    doomed: Subject,
+) -> None:
+    batch = doomed.engine._batches[""]  # type: ignore[attr-defined]
+    take_in = batch._manager.add_request
+
+    def take_in_and_die(**settings: Any) -> Any:
+        accepted = take_in(**settings)
+        break_model(doomed.engine)
+        batch._manager._generation_thread.join(20)
+        assert not batch._asked, "the thread has not failed it"
+        return accepted
+
+    batch._manager.add_request = take_in_and_die
+    with pytest.raises(EngineError, match="must be started anew"):
+        doomed.ids(doomed.models.prompts[0], LONG_TOKENS)
 
 
 def test_each_adapter_has_a_batch_of_its_own_and_its_part_of_the_cache(subject: Subject) -> None:
