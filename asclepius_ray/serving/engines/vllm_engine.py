@@ -4,8 +4,11 @@ The model runs in processes of vLLM's own. This one hands ids over and takes ids
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Mapping
+from concurrent.futures import Future
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,12 +32,14 @@ from asclepius_ray.serving.engines.engine import (
 )
 from asclepius_ray.serving.engines.logits_check import compare_logits, stored_logits
 from asclepius_ray.serving.engines.vllm_seeds import seeded_draw
-from asclepius_ray.serving.engines.vllm_start import start_vllm
+from asclepius_ray.serving.engines.vllm_start import first_reason, start_vllm
 from asclepius_ray.serving.engines.vllm_watch import scheduler_watch
 
 LIVENESS_SECONDS = 0.5
 STOP_SECONDS = 2.0
 LARGEST_SEED = (1 << 63) - 1
+
+logger = logging.getLogger(__name__)
 
 
 class VllmEngine:
@@ -85,8 +90,9 @@ class VllmEngine:
             for adapter in self._adapters.values():
                 await self._llm.add_lora(adapter)
         except (VLLMError, ValueError, RuntimeError, OSError) as error:
-            first_line = str(error).strip().splitlines()[0]
-            raise ServingError(f"vLLM cannot load its adapters onto {self._folder}: {first_line}") from None
+            raise ServingError(
+                f"vLLM cannot load its adapters onto {self._folder}: {first_reason(error)}"
+            ) from None
         some_id = min(self._end_token_ids, default=0)
         async for _ in self.stream(GenerationRequest("warm-up", [some_id], max_new_tokens=1)):
             pass
@@ -128,7 +134,8 @@ class VllmEngine:
     def cancel(self, request_id: str) -> None:
         loop = self._open.pop(request_id, None)
         if loop is not None:
-            asyncio.run_coroutine_threadsafe(self._llm.abort(request_id), loop)
+            aborting = asyncio.run_coroutine_threadsafe(self._llm.abort(request_id), loop)
+            aborting.add_done_callback(partial(_report_abort, request_id))
 
     def stats(self) -> EngineStats:
         """The scheduler's own numbers of its last step, and none where nobody waits for an answer."""
@@ -201,6 +208,16 @@ class VllmEngine:
     def _fail_streams(self) -> None:
         for loop in set(self._open.values()):
             loop.call_soon_threadsafe(self._llm.output_processor.propagate_error, EngineDeadError())
+
+
+def _report_abort(request_id: str, aborting: "Future[None]") -> None:
+    """Says which request may still be generated; one whose loop was closed has nobody left to tell."""
+    if aborting.cancelled():
+        return
+    error = aborting.exception()
+    if error is not None:
+        # Its message may hold what the request held.
+        logger.error("vLLM could not abort the request %s (%s)", request_id, type(error).__name__)
 
 
 def _logprobs(found: Any, request: GenerationRequest) -> tuple[TokenLogprob, ...] | None:

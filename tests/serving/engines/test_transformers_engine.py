@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from conformance import *  # noqa: F403
-from conformance import LONG_TOKENS, wait_until_idle
+from conformance import LONG_TOKENS
 from subject import ADAPTER, Models, Subject, make_models, started
 
 from asclepius_ray.errors import ServingError
@@ -91,18 +91,19 @@ def test_a_request_that_the_dying_thread_has_failed_already_is_told_that_the_eng
         doomed.ids(doomed.models.prompts[0], LONG_TOKENS)
 
 
-def test_each_adapter_has_a_batch_of_its_own_and_its_part_of_the_cache(subject: Subject) -> None:
-    engine = subject.engine
+def test_each_adapter_has_a_batch_of_its_own_and_its_part_of_the_cache(models: Models) -> None:
+    adapters = {ADAPTER: str(models.adapter_folder)}
+    engine = start_engine(CONFIG, str(models.folder), frozenset(), 1.0, adapters)
 
     async def look() -> EngineStats:
-        chunks = engine.stream(GenerationRequest("own", subject.models.prompts[0], 100, adapter=ADAPTER))
+        chunks = engine.stream(GenerationRequest("own", models.prompts[0], LONG_TOKENS, adapter=ADAPTER))
         await anext(chunks)
         stats = engine.stats()
         await chunks.aclose()
-        await wait_until_idle(engine)
         return stats
 
-    stats = subject.run(look())
+    with started(engine, models, break_model) as one:
+        stats = one.run(look())
     assert {name: one.running_requests for name, one in stats.by_adapter.items()} == {"": 0, ADAPTER: 1}
     assert stats.running_requests == 1
     assert stats.by_adapter[ADAPTER].cache_use == pytest.approx(2 * stats.cache_use) != 0

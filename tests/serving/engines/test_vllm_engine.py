@@ -1,5 +1,6 @@
 """The engine on vLLM: the suite of all engines (`make test-vllm`), and what is of this one alone."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ pytest.importorskip("vllm", reason="vLLM has an environment of its own: make tes
 pytestmark = pytest.mark.timeout(900)
 
 CONFIG = ServingConfig(engine="vllm", cache_gib=0.25)
+CANARY = "zebrafinch-canary"
 
 
 def kill_engine_core(engine: Any) -> None:
@@ -58,6 +60,48 @@ def test_a_model_that_says_other_than_at_its_export_is_noticed_at_its_warm_up(
     refused: tuple[Subject, str],
 ) -> None:
     assert "does not say what the trained model said" in refused[1]
+
+
+class FailingLlm:
+    """vLLM's part where it cannot do what it is told, which it does not do on demand."""
+
+    async def abort(self, _: str) -> None:
+        raise RuntimeError(CANARY)
+
+    async def add_lora(self, _: object) -> None:
+        raise RuntimeError
+
+
+def failing_engine() -> Any:
+    from asclepius_ray.serving.engines.vllm_engine import VllmEngine
+
+    engine: Any = object.__new__(VllmEngine)
+    engine._llm, engine._open, engine._folder = FailingLlm(), {}, "a-model"
+    return engine
+
+
+def test_an_abort_that_fails_is_told_with_its_request_and_without_its_message(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine = failing_engine()
+    caplog.clear()
+
+    async def cancel_it() -> None:
+        engine._open["request-7"] = asyncio.get_running_loop()
+        engine.cancel("request-7")
+        while not caplog.messages:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(cancel_it(), 10))
+    assert caplog.messages == ["vLLM could not abort the request request-7 (RuntimeError)"]
+    assert CANARY not in caplog.text
+
+
+def test_an_adapter_that_fails_without_a_word_is_told_with_the_kind_of_its_error() -> None:
+    engine = failing_engine()
+    engine._adapters = {ADAPTER: None}
+    with pytest.raises(ServingError, match="adapters onto a-model: RuntimeError"):
+        asyncio.run(engine.warm_up())
 
 
 def test_the_settings_cap_the_context(doomed: Subject) -> None:
