@@ -281,7 +281,7 @@ class Admission:
         if late_seconds < 0:
             return
         if wait > 0:
-            self._demand.refuse(size.held_tokens, self.now())
+            self._count_refused(size)
         self._tell_refusal("deadline", account, size.model)
         raise ApiError(
             429,
@@ -316,12 +316,15 @@ class Admission:
         return self.held_tokens // self.num_open if self.num_open else 0
 
     def _refuse(self, reason: Reason, account: Account, size: Size, seconds: float, message: str) -> None:
-        # Who was refused before its text was read would have been as large as the others.
-        is_read = size.held_tokens > SMALLEST_TOKENS
-        self._demand.refuse(size.held_tokens if is_read else self._mean_tokens, self.now())
+        self._count_refused(size)
         self._shares.want(account.caller.key_id, self.now())
         self._tell_refusal(reason, account, size.model)
         raise ApiError(429, "rate_limit_exceeded", message, retry_after_seconds=whole_seconds(seconds))
+
+    def _count_refused(self, size: Size) -> None:
+        # Who was refused before its text was read would have been as large as the others.
+        is_read = size.held_tokens > SMALLEST_TOKENS
+        self._demand.refuse(size.held_tokens if is_read else self._mean_tokens, self.now())
 
     def _tell_refusal(self, reason: Reason, account: Account, model: str) -> None:
         account.outcome, account.model = reason, model

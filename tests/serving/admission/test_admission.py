@@ -415,6 +415,9 @@ def test_a_deadline_that_a_queue_makes_unreachable_counts_as_lack_of_room_and_on
     running.took(30)
     assert refusal(admission, account("other", deadline=clock.seconds + 1.0)).code == "deadline_unreachable"
     assert admission.load.refused_tokens == 100
+    with pytest.raises(ApiError):
+        admission.refuse_when_full(account("other", deadline=clock.seconds + 1.0))
+    assert admission.load.refused_tokens == 200, "its text was not read: as large as the one that runs"
 
 
 def test_a_model_with_a_batch_of_its_own_takes_no_place_of_the_others_and_gets_none_of_theirs() -> None:
