@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import ray
 from ray import serve
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ApplicationStatus
@@ -59,8 +60,8 @@ class OpenedApplications:
                 "or it is deployed again"
             )
         ours = {name for name in self._names if recorded_run(name) == self._run}
-        for name in sorted(ours & set(serve.status().applications)):
-            serve.delete(name, _blocking=False)
+        # serve.delete waits for their end, or for nothing: it must be known that their end has begun.
+        ray.get(_get_global_client()._controller.delete_apps.remote(sorted(ours)))
         if drain_seconds and _still_end(ours):
             progress.say(
                 f"no new requests; answers under way have {drain_seconds:.0f} s to end (a second Ctrl-C or "
