@@ -32,6 +32,7 @@ LONGEST_FIRST = (
     "test_submit.py",
     "test_checkpoint_exactness.py",
     "test_front_on_ray.py",
+    "test_job_serve.py",
     "test_following_load.py",
     "test_web_page.py",
     "test_desk_losses.py",
