@@ -5,6 +5,7 @@ route is unknown. Each request gets an account (`request.state.account`), and at
 """
 
 import asyncio
+import re
 
 from starlette.responses import Response
 
@@ -36,6 +37,7 @@ NOBODY = Caller("")
 CLIENT_GONE_STATUS = 499
 """Written down for a client that went away before an answer began; nginx's number, as Ray Serve's."""
 BODY_STATUSES = (408, 413)
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _POLICY_VIOLATION = 1008
 """The code with which a websocket is closed."""
 
@@ -108,6 +110,10 @@ class Gate:
             return response
         account.caller = self._caller(sent_key(headers), account)
         path = _path(scope)
+        if _CONTROL_CHARACTER.search(path):
+            # Starlette's routes match before a line break at the end: another path than the one whose scope
+            # is looked at here. No route of ours has such a character.
+            raise ApiError(404, "not_found", "There is no such route.")
         self._check_scope("metrics" if path == METRICS_PATH else "generate", account)
         try:
             check_disconnect_header(headers)
@@ -203,7 +209,11 @@ class _Answer:
 
 
 def _path(scope: Scope) -> str:
-    return str(scope["path"]).removeprefix(str(scope.get("root_path", "")).rstrip("/"))
+    """The path that the routes are compared with, by the same rule as Starlette's."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    if path == root or path.startswith(f"{root}/"):
+        return path[len(root) :]
+    return path
 
 
 def _nothing() -> None:
