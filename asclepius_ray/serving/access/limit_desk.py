@@ -45,8 +45,7 @@ class LimitDesk:
         return self._book.num_replicas
 
     async def leave(self, replica_id: str) -> None:
-        self._hear()
-        self._book.leave(replica_id)
+        self._book.leave(replica_id, self._hear())
 
     def _hear(self) -> float:
         if self._ending is None:
