@@ -1,8 +1,9 @@
 """A replica's way to the one place that keeps the limits of keys, and what holds while it cannot be reached.
 
 While it is away (Ray starts a lost one anew within seconds) each replica lets through an equal part of
-every limit on its own: nobody is refused for it, and all replicas together stay within the limit. When it
-is back, every replica tells it what is open.
+every limit on its own, and nobody is refused for it. All together stay within the limits per minute; of
+requests at the same time each replica lets through a whole number and at least one, so that there may be up
+to one more per replica than the limit. When the desk is back, every replica tells it what is open.
 """
 
 import asyncio
