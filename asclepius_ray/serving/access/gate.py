@@ -69,7 +69,7 @@ class Gate:
         answer = _Answer(send, self._extra_headers(scope, account), is_open)
         try:
             if is_open:
-                await self._application(scope, receive, answer.send)
+                await self._pass_open(scope, receive, answer)
             else:
                 await self._pass_guarded(scope, receive, answer, account)
         except asyncio.CancelledError:
@@ -78,6 +78,12 @@ class Gate:
         finally:
             if not is_open:
                 self._write_down(scope, account, answer.status)
+
+    async def _pass_open(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        if _path(scope) == READY_PATH and self._access.keys.is_unreadable:
+            await _keys_unavailable().response()(scope, receive, answer.send)
+        else:
+            await self._application(scope, receive, answer.send)
 
     async def _pass_guarded(
         self, scope: Scope, receive: Receive, answer: "_Answer", account: Account
@@ -123,7 +129,8 @@ class Gate:
             raise
         if seconds is not None:
             account.deadline = account.started + seconds
-        if self._num_open >= access.max_open_requests:
+        # The figures are wanted most while everything else is refused.
+        if self._num_open >= access.max_open_requests and path != METRICS_PATH:
             self._refuse("open_requests", account)
             raise ApiError(
                 429,
@@ -137,9 +144,7 @@ class Gate:
             found = self._access.keys.find(api_key)
         except KeysUnreadable:
             self._refuse("keys_unreadable", account)
-            raise ApiError(
-                503, "keys_unavailable", "The server cannot check keys at the moment; try again soon."
-            ) from None
+            raise _keys_unavailable() from None
         if found is None:
             self._refuse("key", account)
             raise ApiError(
@@ -206,6 +211,10 @@ class _Answer:
             elif raw in present:
                 continue
             headers.append((raw, value.encode()))
+
+
+def _keys_unavailable() -> ApiError:
+    return ApiError(503, "keys_unavailable", "The server cannot check keys at the moment; try again soon.")
 
 
 def _path(scope: Scope) -> str:

@@ -68,6 +68,7 @@ def _application(gated: Gated) -> FastAPI:
 
     @application.get("/")
     @application.get("/health/live")
+    @application.get("/health/ready")
     async def page() -> Response:
         return Response("page")
 

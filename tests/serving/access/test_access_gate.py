@@ -15,12 +15,15 @@ import pytest
 from gated_server import CANARY, OPERATOR_KEY, Gated, access_of, serving
 from starlette.applications import Starlette
 
+from asclepius_ray.serving.access.asgi import Message
 from asclepius_ray.serving.access.audit import AuditLog
+from asclepius_ray.serving.access.body_guard import BodyGuard
 from asclepius_ray.serving.access.gate import Gate
 from asclepius_ray.serving.access.key_file import KeyFile
 from asclepius_ray.serving.access.keys import KeyLimits, hash_key, make_key
 from asclepius_ray.serving.admission.admission import Admission
 from asclepius_ray.serving.meters import Meters
+from asclepius_ray.serving.surface.api_errors import ApiError
 from asclepius_ray.serving.surface.metrics_route import metrics_route
 
 ALLOWED_ORIGIN = "https://ehr.example"
@@ -325,6 +328,43 @@ def test_a_body_that_does_not_come_is_dropped_and_holds_nothing(gated: Gated) ->
     assert all(" 408 " in answer.splitlines()[0] and "request_timeout" in answer for answer in answers)
     assert time.monotonic() - started < BODY_SECONDS + 20
     assert ask(gated, content=b"abc").status_code == 200
+
+
+def test_the_figures_are_shown_while_a_replica_takes_nothing_more(gated: Gated) -> None:
+    connections = [raw_request(gated, "abc") for _ in range(MAX_OPEN)]
+    time.sleep(0.2)
+    assert ask(gated, "GET", "/v1/models/a").status_code == 429
+    assert ask(gated, "GET", "/metrics").status_code == 200
+    for connection in connections:
+        read_all(connection)
+
+
+def test_a_body_announced_with_thousands_of_digits_is_too_large() -> None:
+    async def announce() -> None:
+        scope = {"headers": [(b"content-length", b"1" * 5000)]}
+        BodyGuard(scope, _receive_nothing, 1.0)
+
+    with pytest.raises(ApiError, match="larger than 4 MiB"):
+        asyncio.run(announce())
+
+
+async def _receive_nothing() -> Message:
+    raise AssertionError("nobody reads such a body")
+
+
+def test_a_replica_that_cannot_check_keys_is_not_ready_and_alive(tmp_path: Path) -> None:
+    (tmp_path / "keys.json").write_bytes(b"{")
+    access = access_of(tmp_path)
+    with serving(Gated(access, Admission())) as closed:
+        for path, key in (("/health/ready", "none"), ("/v1/models/a", "any-other-key")):
+            response = httpx.get(closed.url + path, headers={"Authorization": f"Bearer {key}"})
+            assert response.status_code == 503
+            assert response.json()["error"]["code"] == "keys_unavailable"
+        assert httpx.get(closed.url + "/health/live").status_code == 200
+        (tmp_path / "keys.json").unlink()
+        key_with(tmp_path, "generate")
+        access.keys.refresh()
+        assert httpx.get(closed.url + "/health/ready").status_code == 200
 
 
 def test_an_answer_may_take_longer_than_a_body_may(gated: Gated) -> None:
