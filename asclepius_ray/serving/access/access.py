@@ -69,10 +69,11 @@ def check_somebody_may_ask(config: ServingConfig, operator_key: str) -> None:
     if operator_key.strip():
         _check_operator_key(config, operator_key.strip())
     elif not ring.has_usable_key:
+        place = "ROOT" if file is None else file.shown
         raise ConfigError(
-            f"serving.api_key_env: the environment variable {config.api_key_env} is empty, there is no usable "
-            "key in a file of keys, and a model is never served without a key; "
-            f"{_how_to_make_one(config)}, or asclepius keys create {file.shown if file is not None else 'ROOT'} --name NAME"
+            f"serving.api_key_env: the environment variable {config.api_key_env} is empty, there is no "
+            "usable key in a file of keys, and a model is never served without a key; "
+            f"{_how_to_make_one(config)}, or asclepius keys create {place} --name NAME"
         )
 
 
@@ -84,7 +85,8 @@ def _check_operator_key(config: ServingConfig, key: str) -> None:
     wrong = f"of {len(key)} characters" if is_plain else "with a character that is no printable ASCII one"
     raise ConfigError(
         f"serving.api_key_env: the environment variable {config.api_key_env} holds a key {wrong}; it takes "
-        f"at least {FEWEST_KEY_CHARACTERS} printable ASCII characters without spaces; {_how_to_make_one(config)}"
+        f"at least {FEWEST_KEY_CHARACTERS} printable ASCII characters without spaces; "
+        f"{_how_to_make_one(config)}"
     )
 
 
