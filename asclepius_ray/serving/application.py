@@ -30,6 +30,7 @@ from asclepius_ray.serving.admission.occupancy import Places
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.engines.start import start_engine
 from asclepius_ray.serving.front.call import Call, Item
+from asclepius_ray.serving.front.carried_figures import CarriedFigures
 from asclepius_ray.serving.front.front import MOST_OPEN_REQUESTS, Front, FrontSettings
 from asclepius_ray.serving.front.in_process import CallBound, answer_call
 from asclepius_ray.serving.front.names import check_names, deployment_name, needs_front
@@ -248,14 +249,15 @@ class RelayedReplica(LoadedModel):
 
     async def __init__(self, settings: ApplicationSettings) -> None:  # type: ignore[misc]
         await super().__init__(settings)
-        meters = Meters(RayMirror())
+        self._figures = CarriedFigures()
+        meters = Meters(RayMirror(), self._figures)
         models, _ = self._serve(meters, self._open_limits())
         most = settings.serving.max_concurrent_requests
         self._application = build_surface(models, [Middleware(CallBound, most=most, meters=meters)])
 
     async def respond(self, call: Call) -> AsyncGenerator[Item, None]:
         """The answer to one request, in parts as they come."""
-        async with aclosing(answer_call(self._application, call)) as items:
+        async with aclosing(answer_call(self._application, call, self._figures)) as items:
             async for item in items:
                 yield item
 
