@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -25,6 +24,7 @@ from asclepius_ray.serving.access.gate import Gate
 from asclepius_ray.serving.access.keys import hash_key
 from asclepius_ray.serving.access.limit_desk import RayDesk
 from asclepius_ray.serving.access.limit_link import LimitLink
+from asclepius_ray.serving.adapter_base import check_adapter_base
 from asclepius_ray.serving.admission.admission import Admission
 from asclepius_ray.serving.admission.occupancy import Places
 from asclepius_ray.serving.config import ServingConfig
@@ -159,13 +159,13 @@ class LoadedModel:
     # Serve awaits it, in the event loop of the streams; mypy knows of no such __init__.
     async def __init__(self, settings: ApplicationSettings) -> None:  # type: ignore[misc]
         self._settings = settings
-        folder = fetch_model(locate_model(settings.model))
+        located = locate_model(settings.model)
+        folder = fetch_model(located)
         self._tokenizer = _load_tokenizer(folder)
-        if Path(folder).is_dir():
-            check_token_ids(Folder(folder), self._tokenizer)
+        check_token_ids(Folder(folder), self._tokenizer)
         config = settings.serving
         end_ids = frozenset({end_token_id(self._tokenizer), self._tokenizer.eos_token_id})
-        adapters = {name: fetch_adapter(locate_adapter(adapter)) for name, adapter in config.adapters.items()}
+        adapters = {name: _fetch_checked(adapter, located) for name, adapter in config.adapters.items()}
         self._engine = start_engine(config, folder, end_ids, settings.gpu_share, adapters)
         self._check_vocabulary(folder)
         await self._engine.warm_up()
@@ -265,6 +265,12 @@ class RelayedReplica(LoadedModel):
         # Serve calls it when the last answer is finished.
         self._admission.drain()
         self._engine.stop()
+
+
+def _fetch_checked(adapter: str, located_model: str) -> str:
+    located = locate_adapter(adapter)
+    check_adapter_base(Folder(located), located_model)
+    return fetch_adapter(located)
 
 
 def _load_tokenizer(folder: str) -> Any:
