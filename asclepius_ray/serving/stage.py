@@ -23,17 +23,18 @@ from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import ServingError
 from asclepius_ray.progress import Progress
 from asclepius_ray.serving.access.keys import hash_key
+from asclepius_ray.serving.adapter_base import check_adapter_base
 from asclepius_ray.serving.application import ApplicationSettings, build_application, require_key
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.model_source import (
     adapter_revision,
-    is_hugging_face_id,
+    checked_files,
     locate_adapter,
     locate_model,
     model_revision,
 )
 from asclepius_ray.serving.opened import OpenedApplications
-from asclepius_ray.serving.parity import PARTS, unchecked_parts
+from asclepius_ray.serving.parity import unchecked_parts
 from asclepius_ray.serving.reasons import reason
 from asclepius_ray.serving.serve_start import differences, start_serve
 
@@ -97,7 +98,7 @@ def serve_until_stopped(
 ) -> None:
     """Serves until SIGTERM or Ctrl-C raises in this thread; says the addresses and every change of state."""
     for name, model in {**models, **config.models}.items():
-        _warn_of_unchecked(name, locate_model(model), progress)
+        _warn_of_unchecked(name, locate_model(model), config.adapters if name in models else {}, progress)
     with open_models(models, config, api_key, progress, is_public=True) as base_urls:
         progress.end()
         for name, base_url in base_urls.items():
@@ -147,14 +148,19 @@ def _revision(model: str, config: ServingConfig) -> str:
     return " ".join([*revisions, *(adapter_revision(each) for each in config.adapters.values())])
 
 
-def _warn_of_unchecked(name: str, located: str, progress: Progress) -> None:
-    """Says what of a model from elsewhere nobody can compare with its training."""
-    parts = PARTS if is_hugging_face_id(located) else unchecked_parts(Folder(located))
-    if parts:
+def _warn_of_unchecked(name: str, located: str, adapters: Mapping[str, str], progress: Progress) -> None:
+    """Says what of a model and its adapters from elsewhere nobody can compare with their training."""
+    if parts := unchecked_parts(checked_files(located)):
         progress.say(
             f"warning: {name} came without the {' and '.join(parts)} of a training by this system to compare "
             "with: it is served as it is, under this version's instruction prompt"
         )
+    for adapter_name, adapter in adapters.items():
+        if doubt := check_adapter_base(Folder(locate_adapter(adapter)), located):
+            progress.say(
+                f"warning: nobody can tell whether the adapter {adapter_name} belongs to {name}: {doubt}; "
+                "it is served as it is"
+            )
 
 
 def _deploy(targets: list[serve.RunTarget]) -> None:
