@@ -12,9 +12,16 @@ STREAM_HEAD = (
 )
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\nlink: </page.css>\r\n\r\n"
-EVENTS = [b'data: {"text": "zebrafinch"}\n\n', b": still here\n\n", "data: müde\r\n\n".encode(), b"data: [DONE]\n\n"]
+EVENTS = [
+    b'data: {"text": "zebrafinch"}\n\n',
+    b": still here\n\n",
+    "data: müde\r\n\n".encode(),
+    b"data: [DONE]\n\n",
+]
 LAST_CHUNK = b"0\r\n\r\n"
-PASSING = pytest.mark.parametrize("passing", [b"", CONTINUE, CONTINUE + EARLY_HINTS], ids=["no", "one", "two"])
+PASSING = pytest.mark.parametrize(
+    "passing", [b"", CONTINUE, CONTINUE + EARLY_HINTS], ids=["no", "one", "two"]
+)
 
 
 def chunk(data: bytes, extension: bytes = b"") -> bytes:
@@ -123,7 +130,9 @@ JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-lengt
         pytest.param(JSON_HEAD + b'{"half": "an answ', id="JSON"),
         pytest.param(CONTINUE + JSON_HEAD + b'{"half": "an answ', id="JSON after a head in passing"),
         pytest.param(STREAM_HEAD.replace(b"event-stream", b"plain") + chunk(b"half"), id="another kind"),
-        pytest.param(STREAM_HEAD.replace(b"Transfer-Encoding: chunked\r\n", b"") + b"data: x", id="no chunks"),
+        pytest.param(
+            STREAM_HEAD.replace(b"Transfer-Encoding: chunked\r\n", b"") + b"data: x", id="no chunks"
+        ),
         pytest.param(b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x81\x05hello", id="another protocol"),
         pytest.param(b"x" * (LONGEST_HEAD_BYTES + 9), id="no head"),
     ],
