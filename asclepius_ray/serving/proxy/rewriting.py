@@ -33,7 +33,7 @@ _ERRORS = {
 }
 """What HAProxy would answer as text -> status, phrase, code and message of what is answered."""
 _SANE_ID = "[A-Za-z0-9][A-Za-z0-9._:-]{0,127}"
-"""What the gate takes for a request's id: Ray Serve puts it on each log record, and on the answer."""
+"""What the gate takes for a request's id: Ray Serve puts it on the answer, and on records of its logs."""
 _TRACE_PARENT = "[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"
 _PRINTABLE = "[ -~]*"
 _UNREAD_HEADERS = ("x[-_]session[-_]id", "serve[-_]multiplexed[-_]model[-_]id", "tracestate")
@@ -147,7 +147,7 @@ def _frontend(section: str, folder: PurePath, outside: Outside) -> str:
 def _header_rules() -> str:
     """Lets no free text into the headers that Ray Serve reads before the gate does.
 
-    It writes an id into logs whatever it holds, and answers 500 to bytes that are not UTF-8.
+    It takes any text for an id, and answers 500 to bytes that are not UTF-8.
     """
     unread = "".join(f"    http-request del-header '^{pattern}$' -m reg\n" for pattern in _UNREAD_HEADERS)
     # An id that is none is taken away: Serve gives a new one, which the answer and the audit line carry.
