@@ -37,6 +37,7 @@ LONGEST_FIRST = (
     "test_web_page.py",
     "test_desk_losses.py",
     "test_served_teacher.py",
+    "test_headers_on_serve.py",
     "test_clean_ends.py",
     "test_training_kills.py",
     "test_whole_line_elsewhere.py",
