@@ -134,9 +134,11 @@ def test_a_client_that_goes_away_ends_all_its_choices(path: str, stream: bool, t
         assert outcome(surface, accounts) == "cancelled"
 
 
-async def ask_directly(model: ServedModel, send: Send) -> None:
-    """A streamed chat without a server between; the client never goes away by itself."""
-    body = json.dumps({**CHAT_BODY, "stream": True}).encode()
+async def ask_directly(
+    model: ServedModel, send: Send, timeout_seconds: float = 600.0, stream: bool = True
+) -> None:
+    """A chat without a server between; the client never goes away by itself."""
+    body = json.dumps({**CHAT_BODY, "stream": stream}).encode()
     messages = [{"type": "http.request", "body": body, "more_body": False}]
     scope = {
         "type": "http",
@@ -144,7 +146,10 @@ async def ask_directly(model: ServedModel, send: Send) -> None:
         "path": CHAT,
         "raw_path": CHAT.encode(),
         "query_string": b"",
-        "headers": [(b"authorization", f"Bearer {API_KEY}".encode())],
+        "headers": [
+            (b"authorization", f"Bearer {API_KEY}".encode()),
+            (b"x-request-timeout-seconds", str(timeout_seconds).encode()),
+        ],
     }
 
     async def receive() -> Any:
@@ -171,6 +176,36 @@ def test_a_client_that_reads_nothing_is_taken_for_gone(
     assert len(sent) == 3
     assert model.admission.held_tokens == 0
     assert not engine.running
+
+
+@pytest.mark.parametrize("then", ["wait", "fail"])
+def test_a_client_that_reads_nothing_keeps_no_place_once_its_answer_has_failed(
+    then: str, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "STALL_SECONDS", 1.0)
+    engine = ScriptedEngine(saying([70], then=then))
+    model = model_on("one", engine, tokenizer)
+    held_tokens: list[int] = []
+
+    async def send(message: Any) -> None:
+        if b"error" in message.get("body", b""):
+            held_tokens.append(model.admission.held_tokens)
+            await asyncio.Event().wait()
+
+    asyncio.run(asyncio.wait_for(ask_directly(model, send, timeout_seconds=0.3), 30))
+    assert held_tokens == [0]
+    assert not engine.running
+
+
+def test_a_client_that_does_not_take_its_whole_answer_keeps_no_place(tokenizer: Any) -> None:
+    model = model_on("one", ScriptedEngine(saying([70], [1])), tokenizer)
+    held_tokens: list[int] = []
+
+    async def send(message: Any) -> None:
+        held_tokens.append(model.admission.held_tokens)
+
+    asyncio.run(ask_directly(model, send, stream=False))
+    assert held_tokens == [0, 0]
 
 
 def test_a_stream_whose_first_send_fails_gives_its_place_back(tokenizer: Any) -> None:
