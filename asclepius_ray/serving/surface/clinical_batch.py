@@ -16,10 +16,10 @@ from starlette.types import Send
 from asclepius_ray.serving.access.account import Account
 from asclepius_ray.serving.engines.engine import EngineError
 from asclepius_ray.serving.surface.api_errors import ApiError, deadline_exceeded, engine_unavailable
-from asclepius_ray.serving.surface.body_checks import check_body, parse_object
+from asclepius_ray.serving.surface.body_checks import check_body
 from asclepius_ray.serving.surface.clinical import ClinicalShape, plan_clinical
 from asclepius_ray.serving.surface.clinical_schemas import BatchBody, BatchItem
-from asclepius_ray.serving.surface.request_body import read_body
+from asclepius_ray.serving.surface.request_body import read_object
 from asclepius_ray.serving.surface.responding import check_engine, size_of, whole_pieces
 from asclepius_ray.serving.surface.served_model import ServedModel, choose_model
 from asclepius_ray.serving.surface.watch import ClientGoneError, work_for_client
@@ -29,7 +29,7 @@ ITEMS_AT_A_TIME = 16
 
 
 async def answer_batch(models: Mapping[str, ServedModel], request: Request, send: Send) -> None:
-    body = check_body(BatchBody, parse_object(await read_body(request)))
+    body = check_body(BatchBody, await read_object(request))
     model = choose_model(models, body.model)
     batch = _Batch(model, body, request.state.account)
     try:
@@ -78,12 +78,12 @@ class _Batch:
             return settled | {"error": engine_unavailable().fields}
 
     async def _answered(self, index: int, item: BatchItem) -> dict[str, Any]:
-        answering, was_shortened = await plan_clinical(self._model, item, self._body)
+        answering, note = await plan_clinical(self._model, item, self._body)
         own = _account_of_item(self.account, index)
         check_engine(answering.model)
         ticket = await answering.model.admission.admit_when_there_is_room(own, *size_of(answering))
         outcome = "error"
-        shape = ClinicalShape(f"clinical-{own.request_id}", answering, item.note, was_shortened, own)
+        shape = ClinicalShape(f"clinical-{own.request_id}", answering, note, own)
         try:
             async with asyncio.timeout(ticket.seconds_left):
                 body = await shape.whole(await whole_pieces(answering, ticket))
