@@ -314,10 +314,11 @@ def _judge(number: int, sending: Sending, received: Received, findings: Findings
     if sending.ending != "read":
         findings.statuses["broken off"] += 1
         return
-    if not received.content:
+    answer = received.content.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
+    if not answer:
         findings.statuses["without a word" if received.is_whole else "kept waiting"] += 1
         return
-    head, _, body = _final_answer(received.content).partition(b"\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
     status = head.split(b" ")[1].decode()
     findings.statuses[status] += 1
     faults = _faults(status, head, body)
@@ -325,11 +326,6 @@ def _judge(number: int, sending: Sending, received: Received, findings: Findings
         findings.statuses["streams"] += 1
         faults += _faults_of_stream(body)
     findings.faults += [f"request {number} gets {fault}" for fault in faults]
-
-
-def _final_answer(content: bytes) -> bytes:
-    """Without the word that the body may be sent now."""
-    return content.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n") or content
 
 
 def _faults(status: str, head: bytes, body: bytes) -> list[str]:
