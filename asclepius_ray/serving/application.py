@@ -28,6 +28,7 @@ from asclepius_ray.serving.adapter_base import check_adapter_base
 from asclepius_ray.serving.admission.admission import Admission
 from asclepius_ray.serving.admission.occupancy import Places
 from asclepius_ray.serving.config import ServingConfig
+from asclepius_ray.serving.engines.engine import EngineStats
 from asclepius_ray.serving.engines.start import start_engine
 from asclepius_ray.serving.front.call import Call, Item
 from asclepius_ray.serving.front.carried_figures import CarriedFigures
@@ -188,12 +189,13 @@ class LoadedModel:
         config, name, stats = self._settings.serving, self._settings.name, self._engine.stats()
         admission = Admission(
             config.admission_tokens,
-            Places(stats.batch_requests, stats.cache_tokens),
+            _places(stats.by_adapter.get("", stats)),
             config.max_queue_seconds,
             meters,
             limits,
             name,
             lambda: self._engine.stats().cache_use,
+            {adapter: _places(own) for adapter, own in stats.by_adapter.items() if adapter},
         )
         self._admission = admission
         model = ServedModel(name, self._engine, self._tokenizer, config.max_new_tokens, admission)
@@ -271,6 +273,10 @@ def _fetch_checked(adapter: str, located_model: str) -> str:
     located = locate_adapter(adapter)
     check_adapter_base(Folder(located), located_model)
     return fetch_adapter(located)
+
+
+def _places(stats: EngineStats) -> Places:
+    return Places(stats.batch_requests, stats.cache_tokens)
 
 
 def _load_tokenizer(folder: str) -> Any:

@@ -4,8 +4,8 @@ import asyncio
 
 from asclepius_ray.serving.access.asgi import Message, Receive, Scope
 from asclepius_ray.serving.surface.api_errors import ApiError
-from asclepius_ray.serving.surface.request_body import LONGEST_BODY_BYTES
 
+LONGEST_BODY_BYTES = 4 << 20
 LONGEST_BODY_SECONDS = 30.0
 """For the whole body; 4 MiB in that time are a slow line of 1.1 Mbit/s."""
 

@@ -10,15 +10,17 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from asclepius_ray.serving.access.account import Account
 from asclepius_ray.serving.access.limit_link import LimitLink, LocalDesk
 from asclepius_ray.serving.admission.demand import Demand
+from asclepius_ray.serving.admission.gauges import Gauges
 from asclepius_ray.serving.admission.key_limits import take_limit, wait_for_limit
 from asclepius_ray.serving.admission.occupancy import NO_PLACES, Occupancy, Places
 from asclepius_ray.serving.admission.pace import Pace, Running
+from asclepius_ray.serving.admission.rooms import Rooms
 from asclepius_ray.serving.admission.shares import Shares
 from asclepius_ray.serving.admission.ticket import OWN_ENDS, Size, Ticket
 from asclepius_ray.serving.meters import Meters, Reason
@@ -47,8 +49,8 @@ class _Waiter:
 
 @dataclass(eq=False)
 class Admission:
-    """Admits the requests of one engine. `budget_tokens` bounds all that is admitted, queued ones included;
-    0 = its places, and a queue of `max_queue_seconds`.
+    """Admits the requests of one engine: as many as have places, and a queue of `max_queue_seconds`.
+    `budget_tokens` bounds all that is admitted, queued ones included, besides; 0 = no such bound.
     """
 
     budget_tokens: int = 0
@@ -59,77 +61,74 @@ class Admission:
     name: str = ""
     """The model's, for gauges."""
     cache_use: Callable[[], float] = lambda: 0.0
+    own_places: Mapping[str, Places] = field(default_factory=dict)
+    """Of models that the engine answers in a batch of their own; the others share `places`."""
     now: Callable[[], float] = time.monotonic
     is_draining: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.pace = Pace(self.now())
-        self._occupancy = Occupancy(self.places)
+        self._rooms = Rooms(self.places, self.own_places)
         self._shares = Shares()
         self._demand = Demand(WINDOW_SECONDS)
         self._waiters: deque[_Waiter] = deque()
-        self._gauges_at = -math.inf
-        self.meters.before_scrape.append(self._set_gauges)
+        self._gauges = Gauges(self.meters, self.name, self._read_gauges, self._is_idle)
 
     @property
     def held_tokens(self) -> int:
         """Prompts and longest answers of all that is admitted, running and queued."""
-        return self._occupancy.held_tokens
+        return self._rooms.held_tokens
 
     @property
     def queued_tokens(self) -> int:
         """The same of what has no place yet."""
-        return self._occupancy.queued_tokens
+        return self._rooms.queued_tokens
 
     @property
     def num_open(self) -> int:
         """Tickets that are not closed."""
-        return self._occupancy.num_open
+        return self._rooms.num_running + self._rooms.num_queued
 
     @property
     def expected_wait_seconds(self) -> float:
-        """How long one more request of the mean size would wait; infinite where that is not known."""
-        return self._wait_seconds(Size(self.name, self._mean_tokens, 0))
+        """How long one more request of the mean size would wait, for the model where it waits longest;
+        infinite where that is not known."""
+        return max(
+            self._wait_seconds(Size(model, self._mean_tokens, 0)) for model in (self.name, *self.own_places)
+        )
 
     @property
     def load(self) -> ReplicaLoad:
         """What the number of replicas is decided by. Batches that wait in line are no part of it: they stay
         here, and another replica could take nothing from them."""
         asked_tokens, refused_tokens = self._demand.within(self.now())
+        budget_share = self.held_tokens / self.budget_tokens if self.budget_tokens else 0.0
         return ReplicaLoad(
             queued_tokens=self.queued_tokens,
             held_tokens=self.held_tokens,
-            filled_share=self._filled_share,
+            filled_share=max(self._rooms.filled_share, budget_share),
             asked_tokens=asked_tokens,
             refused_tokens=refused_tokens,
             tokens_per_second=self.pace.tokens_per_second,
         )
 
-    @property
-    def _filled_share(self) -> float:
-        tokens = min((bound for bound in (self.places.tokens, self.budget_tokens) if bound), default=0)
-        streams = self.places.num_streams
-        return max(
-            self.held_tokens / tokens if tokens else 0.0,
-            self._occupancy.num_streams / streams if streams else 0.0,
-        )
-
     async def admit(
-        self, account: Account, model: str, prompt_tokens: int, answer_tokens: int, num_choices: int = 1
+        self,
+        account: Account,
+        model: str,
+        prompt_tokens: int,
+        answer_tokens: int,
+        num_choices: int = 1,
+        repeated_tokens: int = 0,
     ) -> Ticket:
         """A place, or an ApiError: 429 for lack of room, of time or of the key's limits, 503 while draining.
 
-        `answer_tokens` is the sum over all choices.
+        `answer_tokens` is the sum over all choices; `repeated_tokens`: what they read of prompts again.
         """
-        ticket = self.admit_now(account, Size(model, prompt_tokens, answer_tokens, num_choices))
-        if account.caller.limits:
-            is_within = False
-            try:
-                ticket.limit = await take_limit(self.limits, account, ticket.size, self.meters)
-                is_within = True
-            finally:
-                if not is_within:
-                    self._remove(ticket)
+        self._gauges.keep()
+        size = Size(model, prompt_tokens, answer_tokens, num_choices, repeated_tokens)
+        is_limited = bool(account.caller.limits)
+        ticket = await self._admit_limited(account, size) if is_limited else self.admit_now(account, size)
         self._count(ticket)
         return ticket
 
@@ -138,15 +137,37 @@ class Admission:
         self._check_room(account, size)
         return self._add(Ticket(self, account, size))
 
+    async def _admit_limited(self, account: Account, size: Size) -> Ticket:
+        """The same within the key's limits: until they let the request pass it holds no place and counts as
+        no demand, so that a key that asks beyond them costs the others nothing.
+        """
+        # Before: what finds no room takes nothing of the limits.
+        self._check_room(account, size)
+        limit = await take_limit(self.limits, account, size, self.meters)
+        try:
+            ticket = self.admit_now(account, size)
+        except ApiError:
+            limit.close(0)
+            raise
+        ticket.limit = limit
+        return ticket
+
     async def admit_when_there_is_room(
-        self, account: Account, model: str, prompt_tokens: int, answer_tokens: int, num_choices: int = 1
+        self,
+        account: Account,
+        model: str,
+        prompt_tokens: int,
+        answer_tokens: int,
+        num_choices: int = 1,
+        repeated_tokens: int = 0,
     ) -> Ticket:
         """A place as soon as one is free, in the order of asking: for work that nobody sits and waits for.
 
         Cancelling it leaves the line. An ApiError: 503 when draining begins, 504 when the client's time is
         over before.
         """
-        size = Size(model, prompt_tokens, answer_tokens, num_choices)
+        self._gauges.keep()
+        size = Size(model, prompt_tokens, answer_tokens, num_choices, repeated_tokens)
         seconds = None if account.deadline is None else account.deadline - self.now()
         limit = ticket = None
         try:
@@ -185,7 +206,7 @@ class Admission:
     def took(self, ticket: Ticket, num_tokens: int) -> None:
         now = self._advance()
         if ticket.placed_at is None:
-            self._occupancy.start(ticket)
+            self._rooms.of(ticket.size.model).start(ticket)
             self._placed(ticket, now)
         if ticket.first_token_at is None:
             self._took_first(ticket, now)
@@ -220,7 +241,7 @@ class Admission:
         if account.first_token_seconds is None:
             account.first_token_seconds = now - account.started
         at_once = ticket.placed_at == ticket.admitted_at
-        self.pace.read(ticket.size.prompt_tokens, now - ticket.admitted_at if at_once else None)
+        self.pace.read(ticket.size.cached_prompt_tokens, now - ticket.admitted_at if at_once else None)
 
     # What is in the way of a request.
 
@@ -236,15 +257,15 @@ class Admission:
         self._check_deadline(account, size, wait)
 
     def _check_budget(self, account: Account, size: Size, wait: float) -> None:
-        if self.budget_tokens:
-            excess = self.held_tokens + size.held_tokens - self.budget_tokens
-            is_full = excess > 0
-            seconds = self.pace.seconds_until_free(self._running(), 0, excess)
-        else:
-            longest = self._longest_wait_seconds
-            is_full, seconds = wait > longest, wait - longest
-        if is_full:
-            self._refuse("capacity", account, size, seconds, "This replica is full; try again later.")
+        excess = self.held_tokens + size.held_tokens - self.budget_tokens if self.budget_tokens else 0
+        longest = self._longest_wait_seconds
+        if excess <= 0 and wait <= longest:
+            return
+        seconds = self.pace.seconds_until_free(_running(self._rooms.running), 0, excess)
+        # Where no bound was set an endless wait is within it, and the difference would be no number.
+        late_seconds = wait - longest if wait > longest else 0.0
+        message = "This replica is full; try again later."
+        self._refuse("capacity", account, size, max(seconds, late_seconds), message)
 
     def _check_share(self, account: Account, size: Size, wait: float) -> None:
         """Where places are short, nobody queues who holds more than an equal part already."""
@@ -271,17 +292,19 @@ class Admission:
 
     def _wait_seconds(self, size: Size) -> float:
         """How long until a request of this size has a place, behind all that are queued already."""
-        if self._occupancy.has_place(size):
+        room = self._rooms.of(size.model)
+        if room.has_place(size):
             return 0.0
-        streams, tokens = self._occupancy.excess(size)
-        places = self.places
+        streams, tokens = room.excess(size)
+        places = room.places
         if (
             not self.pace.is_measured
             and streams <= places.num_streams * COLD_QUEUE_SHARE
             and tokens <= places.tokens * COLD_QUEUE_SHARE
         ):
             return 0.0
-        return self.pace.seconds_until_free(self._running(), streams, tokens)
+        share = room.running_streams / self._rooms.running_streams
+        return self.pace.seconds_until_free(_running(room.running), streams, tokens, share)
 
     @property
     def _longest_wait_seconds(self) -> float:
@@ -306,19 +329,16 @@ class Admission:
 
     # Places.
 
-    def _running(self) -> list[Running]:
-        return [ticket.running for ticket in self._occupancy.running]
-
     def _advance(self) -> float:
         now = self.now()
-        self.pace.advance(self._occupancy.running_streams, now)
+        self.pace.advance(self._rooms.running_streams, now)
         return now
 
     def _add(self, ticket: Ticket) -> Ticket:
         self._advance()
         self._shares.hold(ticket.account.caller.key_id, ticket.size.held_tokens)
         self._demand.ask(ticket.size.held_tokens, ticket.admitted_at)
-        if self._occupancy.add(ticket):
+        if self._rooms.of(ticket.size.model).add(ticket):
             self._placed(ticket, ticket.admitted_at)
         return ticket
 
@@ -332,11 +352,9 @@ class Admission:
     def _remove(self, ticket: Ticket) -> None:
         now = self._advance()
         self._shares.hold(ticket.account.caller.key_id, -ticket.size.held_tokens)
-        for placed in self._occupancy.remove(ticket):
+        for placed in self._rooms.of(ticket.size.model).remove(ticket):
             self._placed(placed, now)
         self._serve_waiters()
-        if self.num_open == 0 or now - self._gauges_at > TELL_SECONDS:
-            self._set_gauges()
 
     def _count(self, ticket: Ticket) -> None:
         """Writes an admitted request into its account, which may be that of many."""
@@ -365,9 +383,15 @@ class Admission:
 
     def _serve_waiters(self) -> None:
         """Gives free places to those that wait; one whose key holds too much lets the next key go first."""
+        full: set[Occupancy] = set()
         for waiter in list(self._waiters):
-            if not (self._occupancy.has_place(waiter.size) and self._is_within_budget(waiter.size)):
+            room = self._rooms.of(waiter.size.model)
+            if not self._is_within_budget(waiter.size):
                 return
+            if not room.has_place(waiter.size):
+                full.add(room)
+            if room in full:
+                continue
             if waiter.ticket.done() or self._shares.is_over(waiter.account.caller.key_id, self.now()):
                 continue
             self._waiters.remove(waiter)
@@ -377,17 +401,24 @@ class Admission:
         held = self.held_tokens
         return not self.budget_tokens or not held or held + size.held_tokens <= self.budget_tokens
 
-    def _set_gauges(self) -> None:
-        self._gauges_at = self.now()
+    # Gauges.
+
+    def _is_idle(self) -> bool:
+        return not (self.num_open or self._waiters)
+
+    def _read_gauges(self) -> dict[str, float]:
         wait = self.expected_wait_seconds
-        for name, value in (
-            ("running_requests", len(self._occupancy.running)),
-            ("waiting_requests", len(self._occupancy.queue) + len(self._waiters)),
-            ("held_tokens", self.held_tokens),
-            ("cache_use", self.cache_use()),
-            ("expected_wait_seconds", wait if math.isfinite(wait) else 0.0),
-        ):
-            self.meters.gauge(name, self.name, value)
+        return {
+            "running_requests": self._rooms.num_running,
+            "waiting_requests": self._rooms.num_queued + len(self._waiters),
+            "held_tokens": self.held_tokens,
+            "cache_use": self.cache_use(),
+            "expected_wait_seconds": wait if math.isfinite(wait) else 0.0,
+        }
+
+
+def _running(tickets: Iterable[Ticket]) -> list[Running]:
+    return [ticket.running for ticket in tickets]
 
 
 def _draining() -> ApiError:

@@ -18,7 +18,7 @@ NAMES = {
 
 async def take_limit(link: LimitLink, account: Account, size: Size, meters: Meters) -> LimitTicket:
     """Takes the request from what the key may have; an ApiError (429) says which limit is reached."""
-    found = await link.take(account.caller, size.held_tokens)
+    found = await link.take(account.caller, size.paid_tokens)
     if isinstance(found, LimitTicket):
         return found
     account.outcome, account.model = found.reason, size.model
@@ -36,6 +36,6 @@ async def wait_for_limit(link: LimitLink, account: Account, size: Size) -> Limit
     if not account.caller.limits:
         return None
     async with link.turn_of(account.caller.key_id):
-        while isinstance(found := await link.take(account.caller, size.held_tokens), LimitRefusal):
+        while isinstance(found := await link.take(account.caller, size.paid_tokens), LimitRefusal):
             await asyncio.sleep(found.wait_seconds)
     return found

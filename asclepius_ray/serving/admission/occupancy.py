@@ -36,8 +36,13 @@ class Occupancy:
         return self.running_tokens + self.queued_tokens
 
     @property
-    def num_streams(self) -> int:
-        return self.running_streams + self.queued_streams
+    def filled_share(self) -> float:
+        """Of the streams or of the cache, whichever is scarcer; above 1 some wait."""
+        streams, tokens = self.places.num_streams, self.places.tokens
+        return max(
+            (self.running_streams + self.queued_streams) / streams if streams else 0.0,
+            self.held_tokens / tokens if tokens else 0.0,
+        )
 
     @property
     def num_open(self) -> int:

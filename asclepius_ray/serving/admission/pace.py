@@ -100,11 +100,14 @@ class Pace:
         self._num_answers = self._num_answers * ANSWER_MEMORY + 1
         self._answer_seconds = self._answer_seconds * ANSWER_MEMORY + seconds
 
-    def seconds_until_free(self, running: Iterable[Running], num_streams: int, tokens: int) -> float:
+    def seconds_until_free(
+        self, running: Iterable[Running], num_streams: int, tokens: int, share: float = 1.0
+    ) -> float:
         """How long until the running requests have given back so many streams and tokens.
 
         They end in the order of what is left of their answers. What they do not hold between them is held
-        by those that come after, and drains at the rate of all together. Infinite where nothing is known.
+        by those that come after, and drains at their `share` of the rate of all that the engine runs.
+        Infinite where nothing is known.
         """
         if num_streams <= 0 and tokens <= 0:
             return 0.0
@@ -123,4 +126,4 @@ class Pace:
                 return seconds
         tokens_a_stream = freed_tokens / freed_streams if freed_streams else 0.0
         rest = max(tokens - freed_tokens, (num_streams - freed_streams) * tokens_a_stream)
-        return seconds + rest / self.tokens_per_second
+        return seconds + rest / (share * self.tokens_per_second)

@@ -20,10 +20,22 @@ class Size:
     answer_tokens: int
     """The longest answer, of all its choices together."""
     num_streams: int = 1
+    repeated_tokens: int = 0
+    """Of prompts that several choices answer: each further choice holds them in the cache once more."""
+
+    @property
+    def paid_tokens(self) -> int:
+        """What counts for a key: every prompt once."""
+        return self.prompt_tokens + self.answer_tokens
+
+    @property
+    def cached_prompt_tokens(self) -> int:
+        return self.prompt_tokens + self.repeated_tokens
 
     @property
     def held_tokens(self) -> int:
-        return self.prompt_tokens + self.answer_tokens
+        """The most that the request takes of the engine's cache."""
+        return self.cached_prompt_tokens + self.answer_tokens
 
 
 class Keeper(Protocol):
@@ -66,10 +78,12 @@ class Ticket:
 
     @property
     def token_seconds(self) -> float | None:
-        """The time of each token after the first; None where there was none."""
-        if self.first_token_at is None or self.made_tokens < 2:
+        """The time of each token after the first of its choice; None where there was none."""
+        later_tokens = self.made_tokens - self.size.num_streams
+        if self.first_token_at is None or later_tokens < 1:
             return None
-        return (self.last_token_at - self.first_token_at) / (self.made_tokens - 1)
+        # The streams make theirs at the same time.
+        return (self.last_token_at - self.first_token_at) * self.size.num_streams / later_tokens
 
     def took(self, num_tokens: int) -> None:
         """So many more tokens of the answer were made, by all its choices together."""

@@ -69,7 +69,7 @@ class ContinuousBatch:
         )
         # What is taken in while the thread ends may never be looked at, so it is asked again.
         if accepted is None or self._manager.background_thread_status.can_accept_new_requests():
-            del self._asked[request.request_id]
+            self._asked.pop(request.request_id, None)  # the dying thread may have failed it already
             raise ended_error()
         return buffer
 

@@ -1,7 +1,7 @@
 """The seam to an engine: token ids in, a stream of token ids out; nothing here knows of text or HTTP."""
 
-from collections.abc import AsyncGenerator, Collection
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from asclepius_ray.errors import InputError, ServingError
@@ -65,6 +65,9 @@ class EngineStats:
     batch_requests: int = 0
     """How many requests run at a time at most: without it admission would take in more than the engine works
     on, and every answer would be late (tests/drills/test_overload.py)."""
+    by_adapter: Mapping[str, "EngineStats"] = field(default_factory=dict)
+    """The same of each batch, "" = of the model itself, where an adapter's requests share none with others;
+    empty = one batch for all."""
 
 
 class EngineError(ServingError):

@@ -22,6 +22,8 @@ class TokenBuffer:
         self._failure: EngineError | None = None
 
     def add(self, ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> None:
+        if self._ended:
+            return  # the engine's thread was on its way while the request was cancelled
         self._ids += ids
         self._logprobs += logprobs
         self._ready.set()
@@ -31,7 +33,8 @@ class TokenBuffer:
         self._ready.set()
 
     def fail(self, error: EngineError) -> None:
-        self._failure = error
+        if not self._ended:
+            self._failure = error
         self.end()
 
     def discard(self) -> None:

@@ -97,16 +97,28 @@ class TransformersEngine:
         any(batch.cancel(request_id) for batch in self._batches.values())
 
     def stats(self) -> EngineStats:
-        batches = self._batches.values()
-        cache_tokens = sum(batch.cache_tokens for batch in batches)
-        used = sum(batch.used_cache_tokens for batch in batches)
+        each = {name: self._stats_of(batch) for name, batch in self._batches.items()}
+        cache_tokens = sum(one.cache_tokens for one in each.values())
+        used = sum(one.cache_use * one.cache_tokens for one in each.values())
         return EngineStats(
-            running_requests=sum(batch.num_running for batch in batches),
-            generated_tokens=sum(batch.generated_tokens for batch in batches),
-            waiting_requests=sum(batch.num_waiting for batch in batches),
+            running_requests=sum(one.running_requests for one in each.values()),
+            generated_tokens=sum(one.generated_tokens for one in each.values()),
+            waiting_requests=sum(one.waiting_requests for one in each.values()),
             cache_tokens=cache_tokens,
-            cache_use=min(1.0, used / cache_tokens) if cache_tokens else 0.0,
-            batch_requests=len(batches) * self._batch_requests,
+            cache_use=used / cache_tokens if cache_tokens else 0.0,
+            batch_requests=sum(one.batch_requests for one in each.values()),
+            by_adapter=each,
+        )
+
+    def _stats_of(self, batch: ContinuousBatch) -> EngineStats:
+        cache_tokens = batch.cache_tokens
+        return EngineStats(
+            running_requests=batch.num_running,
+            generated_tokens=batch.generated_tokens,
+            waiting_requests=batch.num_waiting,
+            cache_tokens=cache_tokens,
+            cache_use=min(1.0, batch.used_cache_tokens / cache_tokens) if cache_tokens else 0.0,
+            batch_requests=self._batch_requests,
         )
 
     def check(self) -> None:

@@ -45,11 +45,16 @@ def merge_adapter(model: Any, adapter: str) -> Any:
 
 
 def context_tokens(config: Any, folder: str, at_most: int) -> int:
-    """Positions of the model's own, or fewer where `at_most` is not 0."""
+    """Positions of the model's own, or fewer where `at_most` is not 0; a ServingError where it is more."""
     found = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     if not found:
         raise ServingError(f"{folder} does not say how long its context is (max_position_embeddings)")
-    return min(int(found), at_most) if at_most else int(found)
+    if at_most > int(found):
+        raise ServingError(
+            f"serving.max_context_tokens = {at_most}, but {folder} has {int(found)} positions; lower it, or "
+            "leave it at 0 for all that the model has"
+        )
+    return at_most or int(found)
 
 
 def configured_end_ids(generation_config: Any) -> frozenset[int]:

@@ -4,6 +4,8 @@ The model runs in processes of vLLM's own. This one hands ids over and takes ids
 """
 
 import asyncio
+import concurrent.futures
+import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -29,8 +31,10 @@ from asclepius_ray.serving.engines.engine import (
 )
 from asclepius_ray.serving.engines.logits_check import compare_logits, stored_logits
 from asclepius_ray.serving.engines.vllm_seeds import seeded_draw
-from asclepius_ray.serving.engines.vllm_start import start_vllm
+from asclepius_ray.serving.engines.vllm_start import reason, start_vllm
 from asclepius_ray.serving.engines.vllm_watch import scheduler_watch
+
+logger = logging.getLogger(__name__)
 
 LIVENESS_SECONDS = 0.5
 STOP_SECONDS = 2.0
@@ -85,8 +89,9 @@ class VllmEngine:
             for adapter in self._adapters.values():
                 await self._llm.add_lora(adapter)
         except (VLLMError, ValueError, RuntimeError, OSError) as error:
-            first_line = str(error).strip().splitlines()[0]
-            raise ServingError(f"vLLM cannot load its adapters onto {self._folder}: {first_line}") from None
+            raise ServingError(
+                f"vLLM cannot load its adapters onto {self._folder}: {reason(error)}"
+            ) from None
         some_id = min(self._end_token_ids, default=0)
         async for _ in self.stream(GenerationRequest("warm-up", [some_id], max_new_tokens=1)):
             pass
@@ -128,7 +133,8 @@ class VllmEngine:
     def cancel(self, request_id: str) -> None:
         loop = self._open.pop(request_id, None)
         if loop is not None:
-            asyncio.run_coroutine_threadsafe(self._llm.abort(request_id), loop)
+            abort = asyncio.run_coroutine_threadsafe(self._llm.abort(request_id), loop)
+            abort.add_done_callback(lambda done: _tell_failed_abort(done, request_id))
 
     def stats(self) -> EngineStats:
         """The scheduler's own numbers of its last step, and none where nobody waits for an answer."""
@@ -201,6 +207,12 @@ class VllmEngine:
     def _fail_streams(self) -> None:
         for loop in set(self._open.values()):
             loop.call_soon_threadsafe(self._llm.output_processor.propagate_error, EngineDeadError())
+
+
+def _tell_failed_abort(abort: "concurrent.futures.Future[None]", request_id: str) -> None:
+    """Its request would go on to its longest answer, for nobody."""
+    if not abort.cancelled() and (error := abort.exception()) is not None:
+        logger.error("request %s could not be cancelled (%s)", request_id, type(error).__name__)
 
 
 def _logprobs(found: Any, request: GenerationRequest) -> tuple[TokenLogprob, ...] | None:

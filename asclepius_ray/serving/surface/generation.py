@@ -43,6 +43,11 @@ class Answering:
         return sum(choice.request.max_new_tokens for choice in self.choices)
 
     @property
+    def repeated_tokens(self) -> int:
+        """Of prompts that several choices answer, each of which holds them in the engine's cache again."""
+        return sum(len(choice.request.prompt_ids) for choice in self.choices) - self.prompt_tokens
+
+    @property
     def usage(self) -> dict[str, int]:
         completion_tokens = sum(choice.completion_tokens for choice in self.choices)
         return {

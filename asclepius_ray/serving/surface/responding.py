@@ -49,10 +49,16 @@ def check_engine(model: ServedModel) -> None:
         raise engine_unavailable() from None
 
 
-def size_of(answering: Answering) -> tuple[str, int, int, int]:
-    """What admission counts of a request: its model, prompt, longest answer over all choices, choices."""
-    num_choices = len(answering.choices)
-    return answering.model.name, answering.prompt_tokens, answering.answer_tokens, num_choices
+def size_of(answering: Answering) -> tuple[str, int, int, int, int]:
+    """What admission counts of a request: its model, prompt, longest answer over all choices, choices, and
+    what these read of the prompt again."""
+    return (
+        answering.model.name,
+        answering.prompt_tokens,
+        answering.answer_tokens,
+        len(answering.choices),
+        answering.repeated_tokens,
+    )
 
 
 async def respond(answering: Answering, shape: Shape, streamed: bool, request: Request, send: Send) -> None:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import pytest
 
 from asclepius_ray.serving.access.account import Account, Caller
+from asclepius_ray.serving.access.allowance import LimitRefusal
 from asclepius_ray.serving.access.keys import KeyLimits
+from asclepius_ray.serving.access.limit_book import Grant
+from asclepius_ray.serving.access.limit_link import LimitLink, LocalDesk
 from asclepius_ray.serving.admission.admission import Admission
 from asclepius_ray.serving.admission.occupancy import Places
 from asclepius_ray.serving.admission.ticket import Size, Ticket
@@ -106,6 +109,22 @@ def test_the_setting_makes_the_queue_shorter_still() -> None:
     assert refusal(admission, account()).code == "rate_limit_exceeded"
 
 
+def test_a_budget_makes_no_queue_longer_than_the_wait_allows() -> None:
+    clock = Clock()
+    admission = measured(clock, places=Places(16), budget_tokens=1_000_000, max_queue_seconds=1.0)
+    running = fill(admission, 16)
+    clock.seconds += 0.5
+    for ticket in running:
+        ticket.took(1)
+    refused = [refusal(admission, account()) for _ in range(100)]
+    assert {one.code for one in refused} == {"rate_limit_exceeded"}
+    assert refused[0].retry_after_seconds >= 1
+    clock.seconds += 1.0
+    for ticket in running:
+        ticket.took(40)
+    assert admission.admit_now(account(), Size("m", 50, 50)).placed_at is None
+
+
 def test_before_anything_was_measured_few_may_wait() -> None:
     admission = Admission(places=Places(8), max_queue_seconds=60.0)
     fill(admission, 10)
@@ -179,7 +198,7 @@ def test_many_answers_to_one_request_are_added_up() -> None:
     assert (who.prompt_tokens, who.completion_tokens, who.outcome) == (14, 6, "cancelled")
 
 
-def test_what_a_keys_limits_refuse_gives_its_place_back() -> None:
+def test_what_a_keys_limits_refuse_holds_nothing() -> None:
     admission = Admission(places=Places(8))
     limits = KeyLimits(max_in_flight=1)
 
@@ -197,6 +216,57 @@ def test_what_a_keys_limits_refuse_gives_its_place_back() -> None:
     refused = asyncio.run(ask())
     assert (refused.status, refused.code) == (429, "rate_limit_exceeded")
     assert "at the same time" in refused.message
+
+
+class SlowDesk(LocalDesk):
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_answer = asyncio.Event()
+
+    async def take(
+        self, replica_id: str, grant_id: str, grant: Grant, limits: KeyLimits
+    ) -> LimitRefusal | None:
+        await self.may_answer.wait()
+        return await super().take(replica_id, grant_id, grant, limits)
+
+
+def test_a_key_that_asks_beyond_its_limits_counts_as_no_demand() -> None:
+    async def play() -> None:
+        admission = Admission(places=Places(32))
+        limits = KeyLimits(requests_per_minute=1)
+        for number in range(20):
+            try:
+                (await admission.admit(account(limits=limits), "m", 100, 100)).close("stop")
+            except ApiError:
+                assert number, "the first one is within the limit"
+        assert admission.load.asked_tokens == 200
+        assert 'queue_seconds_count{model="m"} 1.0' in admission.meters.text().decode()
+        await admission.limits.close()
+
+    asyncio.run(play())
+
+
+def test_no_place_is_held_while_the_limits_are_asked_for_and_one_that_is_gone_then_costs_no_tokens() -> None:
+    async def play() -> None:
+        desk = SlowDesk()
+        admission = Admission(budget_tokens=100, limits=LimitLink(desk, "replica"))
+        limits = KeyLimits(max_in_flight=1, tokens_per_minute=6000)
+        asking = asyncio.create_task(admission.admit(account(limits=limits), "m", 50, 50))
+        await asyncio.sleep(0)
+        assert admission.num_open == 0
+        [other] = fill(admission, 1, "other")
+        desk.may_answer.set()
+        with pytest.raises(ApiError, match="full"):
+            await asking
+        assert (admission.num_open, admission.held_tokens) == (1, 100)
+        other.close("stop")
+        await asyncio.sleep(0)
+        (await admission.admit(account(limits=limits), "m", 50, 50)).close("stop")
+        await admission.limits.close()
+
+    asyncio.run(play())
 
 
 async def line_up(admission: Admission, key_ids: Sequence[str]) -> "list[asyncio.Task[Ticket]]":
@@ -309,7 +379,11 @@ def test_a_replica_tells_what_it_holds_and_what_it_turned_away_within_the_last_s
     admission = measured(clock, places=Places(4, 1000), budget_tokens=500)
     clock.seconds += WINDOW_SECONDS
     assert admission.load.asked_tokens == 0
-    fill(admission, 5)
+    running = fill(admission, 4)
+    clock.seconds += 1.2
+    for ticket in running:
+        ticket.took(30)
+    fill(admission, 1)
     refusal(admission, account(), 100)
     load = admission.load
     assert (load.held_tokens, load.queued_tokens) == (500, 100)
@@ -336,6 +410,71 @@ def test_a_deadline_that_a_queue_makes_unreachable_counts_as_lack_of_room_and_on
     admission = measured(clock, places=Places(1), budget_tokens=1000)
     assert refusal(admission, account(deadline=clock.seconds + 0.1)).code == "deadline_unreachable"
     assert admission.load.refused_tokens == 0
-    fill(admission, 2)
+    [running] = fill(admission, 1)
+    clock.seconds += 1.2
+    running.took(30)
     assert refusal(admission, account("other", deadline=clock.seconds + 1.0)).code == "deadline_unreachable"
     assert admission.load.refused_tokens == 100
+
+
+def test_a_model_with_a_batch_of_its_own_takes_no_place_of_the_others_and_gets_none_of_theirs() -> None:
+    clock = Clock()
+    admission = measured(clock, places=Places(2), own_places={"ward": Places(2)}, max_queue_seconds=0.0)
+    running = fill(admission, 2)
+    assert refusal(admission, account()).code == "rate_limit_exceeded"
+    own = [admission.admit_now(account(), Size("ward", 50, 50)) for _ in range(2)]
+    assert [ticket.placed_at for ticket in own] == [clock.seconds, clock.seconds]
+    with pytest.raises(ApiError, match="full"):
+        admission.admit_now(account(), Size("ward", 50, 50))
+    assert (admission.load.held_tokens, admission.load.filled_share) == (400, 1.0)
+    assert admission.expected_wait_seconds > 0
+    running[0].close("stop")
+    with pytest.raises(ApiError, match="full"):
+        admission.admit_now(account(), Size("ward", 50, 50))
+    fill(admission, 1)
+
+
+def test_the_budget_and_the_measured_pace_are_those_of_all_batches_together() -> None:
+    clock = Clock()
+    settings: dict[str, object] = {"places": Places(4), "own_places": {"ward": Places(4)}}
+    admission = measured(clock, budget_tokens=300, **settings)
+    fill(admission, 2)
+    admission.admit_now(account(), Size("ward", 50, 50))
+    with pytest.raises(ApiError, match="full"):
+        admission.admit_now(account(), Size("ward", 50, 50))
+    assert admission.load.filled_share == 1.0
+    admission = measured(clock, **settings)
+    running = [*fill(admission, 4), *(admission.admit_now(account(), Size("ward", 50, 50)) for _ in range(4))]
+    before = admission.pace.stream_tokens_per_second
+    for _ in range(100):
+        clock.seconds += 0.04
+        for ticket in running:
+            ticket.took(1)
+    # Eight at 25 a second each, as the one before them.
+    assert admission.pace.stream_tokens_per_second == pytest.approx(before, rel=0.05)
+
+
+def test_work_that_waits_for_one_batch_lets_that_for_another_go_first() -> None:
+    async def play() -> None:
+        admission = Admission(places=Places(1), own_places={"ward": Places(1)})
+        fill(admission, 1)
+        waiting = await line_up(admission, "kk")
+        other = asyncio.create_task(admission.admit_when_there_is_room(account(), "ward", 50, 50))
+        await asyncio.sleep(0)
+        assert await served([*waiting, other]) == [False, False, True]
+        admission.drain()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    asyncio.run(play())
+
+
+def test_the_time_of_a_token_is_that_of_its_choice_however_many_there_are() -> None:
+    for num_choices in (1, 4):
+        clock = Clock()
+        ticket = Admission(now=clock).admit_now(account(), Size("m", 50, 40, num_choices))
+        ticket.took(num_choices)
+        assert ticket.token_seconds is None
+        for _ in range(9):
+            clock.seconds += 0.02
+            ticket.took(num_choices)
+        assert ticket.token_seconds == pytest.approx(0.02)
