@@ -32,7 +32,7 @@ drills: $(TOOLS)
 	$(BIN)/pytest tests/drills --timeout 900 -m "not alone" -n 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/pytest tests/drills --timeout 900 -m alone
 
-bench: $(TOOLS)
+bench: $(TOOLS) $(VLLM)
 	$(BIN)/pytest tests/benchmarks --timeout 1800 -s
 
 check: $(TOOLS)

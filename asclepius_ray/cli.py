@@ -310,9 +310,10 @@ def ask(
         raise ConfigError(f"the environment variable {api_key_env} is not set; put the server's key there")
     for piece in stream_clinical(url, key, ClinicalQuestion(_read_note(note), question, task, model)):
         if isinstance(piece, str):
-            output.print(piece, end="", highlight=False, soft_wrap=True)
+            # As it is: a console would read codes of emoji and colours in it.
+            typer.echo(piece, nl=False)
         else:
-            output.print()
+            typer.echo()
             _say_cost(piece)
 
 

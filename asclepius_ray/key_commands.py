@@ -44,7 +44,9 @@ def create(  # noqa: PLR0913  # each is an option of the command
     in_flight: Annotated[
         int, typer.Option(min=0, help="Requests at the same time, over all replicas; 0 = no limit.")
     ] = 0,
-    days: Annotated[float, typer.Option(help="After so many days it expires; 0 = never.")] = 0,
+    days: Annotated[
+        float, typer.Option(help="After so many days, at most 36,500, it expires; 0 = never.")
+    ] = 0,
 ) -> None:
     """Makes a key and prints it, this once: only its hash is kept. It holds within two seconds."""
     from asclepius_ray.serving.access.key_file import KeyFile

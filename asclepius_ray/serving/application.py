@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -25,12 +24,14 @@ from asclepius_ray.serving.access.gate import Gate
 from asclepius_ray.serving.access.keys import hash_key
 from asclepius_ray.serving.access.limit_desk import RayDesk
 from asclepius_ray.serving.access.limit_link import LimitLink
+from asclepius_ray.serving.adapter_base import check_adapter_base
 from asclepius_ray.serving.admission.admission import Admission
 from asclepius_ray.serving.admission.occupancy import Places
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.engines.engine import EngineStats
 from asclepius_ray.serving.engines.start import start_engine
 from asclepius_ray.serving.front.call import Call, Item
+from asclepius_ray.serving.front.carried_figures import CarriedFigures
 from asclepius_ray.serving.front.front import MOST_OPEN_REQUESTS, Front, FrontSettings
 from asclepius_ray.serving.front.in_process import CallBound, answer_call
 from asclepius_ray.serving.front.names import check_names, deployment_name, needs_front
@@ -159,13 +160,13 @@ class LoadedModel:
     # Serve awaits it, in the event loop of the streams; mypy knows of no such __init__.
     async def __init__(self, settings: ApplicationSettings) -> None:  # type: ignore[misc]
         self._settings = settings
-        folder = fetch_model(locate_model(settings.model))
+        located = locate_model(settings.model)
+        folder = fetch_model(located)
         self._tokenizer = _load_tokenizer(folder)
-        if Path(folder).is_dir():
-            check_token_ids(Folder(folder), self._tokenizer)
+        check_token_ids(Folder(folder), self._tokenizer)
         config = settings.serving
         end_ids = frozenset({end_token_id(self._tokenizer), self._tokenizer.eos_token_id})
-        adapters = {name: fetch_adapter(locate_adapter(adapter)) for name, adapter in config.adapters.items()}
+        adapters = {name: _fetch_checked(adapter, located) for name, adapter in config.adapters.items()}
         self._engine = start_engine(config, folder, end_ids, settings.gpu_share, adapters)
         self._check_vocabulary(folder)
         await self._engine.warm_up()
@@ -250,14 +251,15 @@ class RelayedReplica(LoadedModel):
 
     async def __init__(self, settings: ApplicationSettings) -> None:  # type: ignore[misc]
         await super().__init__(settings)
-        meters = Meters(RayMirror())
+        self._figures = CarriedFigures()
+        meters = Meters(RayMirror(), self._figures)
         models, _ = self._serve(meters, self._open_limits())
         most = settings.serving.max_concurrent_requests
         self._application = build_surface(models, [Middleware(CallBound, most=most, meters=meters)])
 
     async def respond(self, call: Call) -> AsyncGenerator[Item, None]:
         """The answer to one request, in parts as they come."""
-        async with aclosing(answer_call(self._application, call)) as items:
+        async with aclosing(answer_call(self._application, call, self._figures)) as items:
             async for item in items:
                 yield item
 
@@ -265,6 +267,12 @@ class RelayedReplica(LoadedModel):
         # Serve calls it when the last answer is finished.
         self._admission.drain()
         self._engine.stop()
+
+
+def _fetch_checked(adapter: str, located_model: str) -> str:
+    located = locate_adapter(adapter)
+    check_adapter_base(Folder(located), located_model)
+    return fetch_adapter(located)
 
 
 def _places(stats: EngineStats) -> Places:

@@ -35,9 +35,13 @@ class ServingConfig(Section):
     audit: Annotated[str, Operational()] = ""
     """A folder for the audit lines, a file a day and replica; without it they are in the replicas' logs."""
     proxy: Annotated[Literal["haproxy", "serve"], Operational()] = "haproxy"
-    """What stands in front of the replicas: HAProxy, or Ray Serve's own proxy, which is slower."""
+    """What stands in front of the replicas: HAProxy, or Ray Serve's own proxy. That one needs nothing on
+    disk, and is slower; a stream whose replica is killed ends in it without an error event, and what it
+    answers itself, as that no replica is there, is plain text and not OpenAI's JSON."""
     tls_certificate: Annotated[str, Operational()] = ""
-    """A PEM file: the certificate and those between it and its root. With it HTTPS is served, alone."""
+    """A PEM file: the certificate and those between it and its root. With it HTTPS is served, alone. On
+    a cluster of several nodes TLS ends at the head node: requests go on to the replicas as plain HTTP, on
+    ports 30000 and up, which nobody but the nodes should reach."""
     tls_key: Annotated[str, Operational()] = ""
     """A PEM file: the private key of the certificate, without a password."""
     replicas: Annotated[CountRange, Operational(), count_range("replicas", least=0)] = CountRange(1, 1)
@@ -53,7 +57,8 @@ class ServingConfig(Section):
     """So long a replica must have been more than was needed before it goes, one at a time; as the last one,
     with nothing asked at all. About what starting one again costs on a GPU with a large model."""
     drain_seconds: Annotated[float, Operational(), Field(ge=10, allow_inf_nan=False)] = 120.0
-    """How long a replica that is replaced or taken away may take to finish its answers."""
+    """How long a replica that is replaced or taken away may take to finish its answers. The job serve waits
+    so long for them when it is told to stop; a second Ctrl-C or SIGTERM cuts them."""
     surge_percent: Annotated[int, Operational(), Field(ge=0, le=100)] = 100
     """So many more replicas, in percent, while new ones take the place of old ones; with 0, where there is no
     room for both, an old one goes before its successor is there."""
@@ -107,6 +112,15 @@ class ServingConfig(Section):
                 raise ValueError("models and adapters: one of them has an empty name")
         if both := sorted(self.models.keys() & self.adapters.keys()):
             raise ValueError(f"adapters: {both[0]!r} is the name of a model already; choose another")
+        return self
+
+    @model_validator(mode="after")
+    def _wakes_who_sleeps(self) -> "ServingConfig":
+        if self.replicas.fewest == 0 and self.held_requests == 0:
+            raise ValueError(
+                f"held_requests = 0 with replicas = [0, {self.replicas.most}]: only a request that waits "
+                "brings a replica back; set held_requests to 1 or more, or the fewest replicas to 1"
+            )
         return self
 
     def private(self, host: str) -> "ServingConfig":

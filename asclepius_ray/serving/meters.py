@@ -1,12 +1,12 @@
-"""The figures of one replica, for `/metrics` in Prometheus' text and, through a mirror, for Ray's exporter.
+"""The figures of one process, for `/metrics` in Prometheus' text and, through a mirror, for Ray's exporter.
 
 Labels come from bounded sets alone: the served models, the reasons below, the templates of routes and the
 status codes. Nothing that a client sends becomes a label.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -69,6 +69,14 @@ FIGURES = (
 )
 
 
+class Observation(NamedTuple):
+    """One number of a figure, as it was recorded."""
+
+    figure: str
+    value: float
+    labels: dict[str, str]
+
+
 class Mirror(Protocol):
     """Another place where every figure is recorded as well."""
 
@@ -76,12 +84,12 @@ class Mirror(Protocol):
 
 
 class Meters:
-    """All figures of a replica; safe to use from several threads."""
+    """All figures of a replica, or of the front; safe to use from several threads."""
 
-    def __init__(self, mirror: Mirror | None = None) -> None:
+    def __init__(self, *mirrors: Mirror) -> None:
         self._registry = CollectorRegistry()
         self._records = {figure.name: _open(figure, self._registry) for figure in FIGURES}
-        self._mirrored = {figure.name: mirror.open(figure) for figure in FIGURES} if mirror else {}
+        self._mirrored = [{figure.name: mirror.open(figure) for figure in FIGURES} for mirror in mirrors]
         self._models: set[str] = set()
         self.before_scrape: list[Callable[[], None]] = []
         """Called before the text is made, for gauges that nothing sets in between."""
@@ -123,6 +131,11 @@ class Meters:
     def audit_line_lost(self) -> None:
         self._record("audit_lines_lost", 1, {})
 
+    def repeat(self, observations: Iterable[Observation]) -> None:
+        """Takes in what another process observed; not for the mirrors, which heard it there."""
+        for name, value, labels in observations:
+            self._records[name](value, labels)
+
     def _of(self, model: str) -> dict[str, str]:
         if model not in self._models:
             if len(self._models) >= MOST_MODELS:
@@ -132,8 +145,8 @@ class Meters:
 
     def _record(self, name: str, value: float, labels: dict[str, str]) -> None:
         self._records[name](value, labels)
-        if self._mirrored:
-            self._mirrored[name](value, labels)
+        for mirrored in self._mirrored:
+            mirrored[name](value, labels)
 
 
 def _open(figure: Figure, registry: CollectorRegistry) -> Record:

@@ -8,16 +8,32 @@ import re
 from pathlib import Path
 
 import httpx2
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from transformers.utils.logging import disable_progress_bar
 
 from asclepius_ray.artifacts import MANIFEST_NAME, Folder, is_finished, read_manifest
 from asclepius_ray.errors import ServingError
 from asclepius_ray.node_cache import UNKNOWN, fetch_to_node
 from asclepius_ray.serving.engines.adapter_folder import ADAPTER_CONFIG_NAME
-from asclepius_ray.serving.parity import check_files
+from asclepius_ray.serving.parity import PROMPT_NAME, check_files
+from asclepius_ray.tokens.reference_logits import REFERENCE_NAME
 
 CONFIG_NAME = "config.json"
+SAFE_WEIGHTS = "*.safetensors"
+OLD_WEIGHTS = "*.bin"
+OTHER_FORMATS = (
+    "*.pt",
+    "*.pth",
+    "*.ckpt",
+    "*.h5",
+    "*.msgpack",
+    "*.gguf",
+    "*.onnx",
+    "*.onnx_data",
+    "*.tflite",
+)
+"""Of a model of the hub: no engine here reads them, and they are as large as the weights once more."""
 HUB_TIMEOUT_SECONDS = 5.0
 _HUGGING_FACE_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
@@ -43,16 +59,21 @@ def locate_model(model: str) -> str:
 
 
 def fetch_model(located: str) -> str:
-    """A folder on this node, or the Hugging Face id as it is; what differs from its manifest is refused."""
-    if is_hugging_face_id(located):
-        return located
-    folder = Folder(located)
+    """A folder on this node; what differs from its manifest is refused."""
+    folder = Folder(_fetch_from_hub(located) if is_hugging_face_id(located) else located)
     if not folder.is_local:
         folder = Folder(str(_fetch_to_cache(folder)))
     elif not folder.exists(CONFIG_NAME):
         raise ServingError(f"{located} is not on the node of the replica; use a shared folder or a URI")
     check_files(folder)
     return str(folder.local_path)
+
+
+def checked_files(located: str) -> Folder:
+    """Where to look for what a model can be checked by; of one of the hub nothing else is fetched."""
+    if not is_hugging_face_id(located):
+        return Folder(located)
+    return Folder(_snapshot(located, allow_patterns=[MANIFEST_NAME, PROMPT_NAME, REFERENCE_NAME]))
 
 
 def locate_adapter(adapter: str) -> str:
@@ -115,6 +136,27 @@ def _is_cached(model: str) -> bool:
     except LocalEntryNotFoundError:
         return False
     return True
+
+
+def _fetch_from_hub(model: str) -> str:
+    folder = _snapshot(model, ignore_patterns=[*OTHER_FORMATS, OLD_WEIGHTS])
+    if any(Path(folder).glob(SAFE_WEIGHTS)):
+        return folder
+    return _snapshot(model, ignore_patterns=list(OTHER_FORMATS))
+
+
+def _snapshot(
+    model: str, *, allow_patterns: list[str] | None = None, ignore_patterns: list[str] | None = None
+) -> str:
+    """The folder of the hub's cache on this node, brought up to date where the hub can be reached."""
+    disable_progress_bar()
+    try:
+        return snapshot_download(model, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns)
+    except (HfHubHTTPError, LocalEntryNotFoundError, httpx2.HTTPError, OSError) as error:
+        raise ServingError(
+            f"the model {model!r} cannot be fetched from the Hugging Face hub to this node "
+            f"({type(error).__name__}); check the network, its disk, and HF_TOKEN for a private model"
+        ) from None
 
 
 def is_hugging_face_id(located: str) -> bool:

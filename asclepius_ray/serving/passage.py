@@ -112,17 +112,13 @@ class _Sentence:
     terms: frozenset[str]
 
 
-def find_passages(note: str, answer: str) -> list[Passage]:
+def find_passages(note: str, answer: str, ranges: Sequence[tuple[int, int]] | None = None) -> list[Passage]:
     """The passages in the order of the note; an empty list where it holds too little of the answer.
 
-    The offsets count characters as `str` does; JavaScript counts a character beyond U+FFFF as two.
+    Only these ranges of the note are searched, all of it where none are given. The offsets count characters
+    as `str` does; JavaScript counts a character beyond U+FFFF as two.
     """
-    sentences = [
-        _Sentence(start, end, find_terms(note[start:end]))
-        for start, end in split_sentences(note)
-        if not _is_heading(note[start:end])
-    ]
-    index = _Index(sentences)
+    index = _Index(list(_sentences_within(note, [(0, len(note))] if ranges is None else ranges)))
     best: dict[_Sentence, float] = {}
     for statement in _split_statements(answer):
         for sentence, score in _support(statement, index):
@@ -130,6 +126,14 @@ def find_passages(note: str, answer: str) -> list[Passage]:
     likeliest = sorted(best, key=lambda sentence: (-best[sentence], sentence.start))[:MOST_PASSAGES]
     likeliest.sort(key=lambda sentence: sentence.start)
     return [Passage(sentence.start, sentence.end, round(best[sentence], 3)) for sentence in likeliest]
+
+
+def _sentences_within(note: str, ranges: Sequence[tuple[int, int]]) -> Iterator[_Sentence]:
+    for first, last in ranges:
+        for start, end in split_sentences(note[first:last]):
+            text = note[first + start : first + end]
+            if not _is_heading(text):
+                yield _Sentence(first + start, first + end, find_terms(text))
 
 
 def split_sentences(text: str) -> Iterator[tuple[int, int]]:

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import ray
 from ray import serve
+from ray.serve.context import _get_global_client
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus
 
@@ -22,18 +23,20 @@ from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import ServingError
 from asclepius_ray.progress import Progress
 from asclepius_ray.serving.access.keys import hash_key
+from asclepius_ray.serving.adapter_base import check_adapter_base
 from asclepius_ray.serving.application import ApplicationSettings, build_application, require_key
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.model_source import (
     adapter_revision,
-    is_hugging_face_id,
+    checked_files,
     locate_adapter,
     locate_model,
     model_revision,
 )
-from asclepius_ray.serving.parity import PARTS, unchecked_parts
+from asclepius_ray.serving.opened import OpenedApplications
+from asclepius_ray.serving.parity import unchecked_parts
 from asclepius_ray.serving.reasons import reason
-from asclepius_ray.serving.serve_start import start_serve
+from asclepius_ray.serving.serve_start import differences, start_serve
 
 POLL_SECONDS = 0.2
 START_TIMEOUT_SECONDS = 3600.0
@@ -53,7 +56,8 @@ def open_models(
     """Serves each model under its name and yields name → base URL (…/v1); afterwards they are gone.
 
     A public one is known on the cluster by its name alone: where that is served already, its replicas are
-    replaced one after the other, and whoever served it before does not take it away any more.
+    replaced one after the other at the same address, and whoever served it before does not take it away any
+    more. Where that fails or is broken off, what was served before stays, and stays theirs.
 
     Ray is already connected. A single model stands at /v1, unless others are served already; several stand
     below a prefix each. A Serve instance that already runs on the cluster is used and kept, if other
@@ -62,40 +66,30 @@ def open_models(
     key = require_key(config, api_key)
     located = {name: locate_model(model) for name, model in models.items()}
     config = _located(config)
-    # Those beyond the fewest wait for a GPU that is free, or for a node that has one.
-    num_replicas = (len(located) + len(config.models)) * max(1, config.replicas.fewest)
-    gpu_share = _gpu_share(num_replicas, progress) if config.use_gpu else 1.0
-    progress.begin("starting Ray Serve")
-    running = start_serve(config)
     names = {name: _application_name(name, "" if is_public else model) for name, model in located.items()}
-    for name in names.keys() & {each for each, ours in names.items() if ours in serve.status().applications}:
-        progress.say(f"{name} is served on this cluster already: its replicas are replaced one by one")
-    deployed: dict[str, float] = {}
-    prefixes = _route_prefixes(names)
+    # Before anything is started or replaced: settings that contradict each other are refused here.
+    applications = _build_applications(located, config, key, progress)
+    progress.begin("starting Ray Serve")
+    running = start_serve(config, progress)
+    if is_public:
+        for difference in differences(config):
+            progress.say(f"warning: {difference}; end it with `serve shutdown` to start it anew")
+    opened = OpenedApplications(names.values())
+    drain_seconds = 0.0
     try:
-        settings = {
-            name: ApplicationSettings(
-                name=name,
-                model=model,
-                serving=config,
-                api_key_sha256=hash_key(key) if key else "",
-                gpu_share=gpu_share,
-                revision=_revision(model, config),
-            )
-            for name, model in located.items()
-        }
-        targets = [
-            serve.RunTarget(build_application(settings[name]), name=names[name], route_prefix=prefixes[name])
-            for name in located
-        ]
-        _deploy(targets)
+        prefixes = _route_prefixes(names)
+        for name in (name for name in names if names[name] in opened.found):
+            progress.say(f"{name} is served on this cluster already: its replicas are replaced one by one")
+        _deploy([serve.RunTarget(applications[n], name=names[n], route_prefix=prefixes[n]) for n in located])
         _wait_until_running(names, progress)
-        deployed.update(_deployed_at(names.values()))
         addresses = {name: f"{running.address}{prefixes[name].rstrip('/')}" for name in located}
         _wait_until_reached(addresses.values())
+        opened.take_over()
+        # Models of a stage are asked by that stage alone, which has ended by then.
+        drain_seconds = config.drain_seconds if is_public else 0.0
         yield {name: f"{address}/v1" for name, address in addresses.items()}
     finally:
-        if _close([name for name in names.values() if not _was_replaced(name, deployed)]):
+        if opened.close(drain_seconds, progress):
             running.forget()
 
 
@@ -104,7 +98,7 @@ def serve_until_stopped(
 ) -> None:
     """Serves until SIGTERM or Ctrl-C raises in this thread; says the addresses and every change of state."""
     for name, model in {**models, **config.models}.items():
-        _warn_of_unchecked(name, locate_model(model), progress)
+        _warn_of_unchecked(name, locate_model(model), config.adapters if name in models else {}, progress)
     with open_models(models, config, api_key, progress, is_public=True) as base_urls:
         progress.end()
         for name, base_url in base_urls.items():
@@ -120,6 +114,27 @@ def serve_until_stopped(
             state = found
 
 
+def _build_applications(
+    located: Mapping[str, str], config: ServingConfig, key: str, progress: Progress
+) -> dict[str, serve.Application]:
+    # Those beyond the fewest wait for a GPU that is free, or for a node that has one.
+    num_replicas = (len(located) + len(config.models)) * max(1, config.replicas.fewest)
+    gpu_share = _gpu_share(num_replicas, progress) if config.use_gpu else 1.0
+    return {
+        name: build_application(
+            ApplicationSettings(
+                name=name,
+                model=model,
+                serving=config,
+                api_key_sha256=hash_key(key) if key else "",
+                gpu_share=gpu_share,
+                revision=_revision(model, config),
+            )
+        )
+        for name, model in located.items()
+    }
+
+
 def _located(config: ServingConfig) -> ServingConfig:
     """The settings with further models and adapters as every node finds them."""
     models = {name: locate_model(model) for name, model in config.models.items()}
@@ -133,14 +148,19 @@ def _revision(model: str, config: ServingConfig) -> str:
     return " ".join([*revisions, *(adapter_revision(each) for each in config.adapters.values())])
 
 
-def _warn_of_unchecked(name: str, located: str, progress: Progress) -> None:
-    """Says what of a model from elsewhere nobody can compare with its training."""
-    parts = PARTS if is_hugging_face_id(located) else unchecked_parts(Folder(located))
-    if parts:
+def _warn_of_unchecked(name: str, located: str, adapters: Mapping[str, str], progress: Progress) -> None:
+    """Says what of a model and its adapters from elsewhere nobody can compare with their training."""
+    if parts := unchecked_parts(checked_files(located)):
         progress.say(
             f"warning: {name} came without the {' and '.join(parts)} of a training by this system to compare "
             "with: it is served as it is, under this version's instruction prompt"
         )
+    for adapter_name, adapter in adapters.items():
+        if doubt := check_adapter_base(Folder(locate_adapter(adapter)), located):
+            progress.say(
+                f"warning: nobody can tell whether the adapter {adapter_name} belongs to {name}: {doubt}; "
+                "it is served as it is"
+            )
 
 
 def _deploy(targets: list[serve.RunTarget]) -> None:
@@ -179,10 +199,16 @@ def _in_a_path(name: str) -> str:
 
 
 def _route_prefixes(names: Mapping[str, str]) -> dict[str, str]:
-    """Prefixes that nobody else on the cluster has: other runs serve models of the same names."""
-    others = set(serve.status().applications) - set(names.values())
-    alone = len(names) == 1 and not others
-    return {name: "/" if alone else f"/{application}" for name, application in names.items()}
+    """Prefixes that nobody else on the cluster has: other runs serve models of the same names.
+
+    One that is served already keeps its own: its clients know that address.
+    """
+    found = _get_global_client().get_serve_details()["applications"]
+    alone = len(names) == 1 and not found.keys() - set(names.values())
+    return {
+        name: found.get(application, {}).get("route_prefix") or ("/" if alone else f"/{application}")
+        for name, application in names.items()
+    }
 
 
 def _wait_until_running(names: Mapping[str, str], progress: Progress) -> None:
@@ -231,27 +257,3 @@ def _is_ready(client: httpx.Client, address: str) -> bool:
 
 def _messages(state: Any) -> str:
     return "\n".join([*(deployment.message for deployment in state.deployments.values()), state.message])
-
-
-def _deployed_at(applications: Iterable[str]) -> dict[str, float]:
-    found = serve.status().applications
-    return {name: found[name].last_deployed_time_s for name in applications if name in found}
-
-
-def _was_replaced(application: str, deployed: Mapping[str, float]) -> bool:
-    """Whether somebody has deployed it anew since we did."""
-    return application in deployed and _deployed_at([application]) != {application: deployed[application]}
-
-
-def _close(applications: list[str]) -> bool:
-    """Takes our applications away, and Serve with them if nobody else is on it: then True."""
-    ours = set(applications)
-    running = set(serve.status().applications)
-    for name in sorted(running & ours):
-        serve.delete(name, _blocking=False)
-    if not running - ours:
-        serve.shutdown()
-        return True
-    while ours & set(serve.status().applications):
-        time.sleep(POLL_SECONDS)
-    return False

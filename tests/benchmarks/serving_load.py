@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import json
 import os
+import secrets
 import statistics
 import sys
 import time
@@ -58,11 +59,14 @@ async def run(arguments: argparse.Namespace) -> Load:
     url = f"{arguments.base_url}/chat/completions"
     headers = {"Authorization": f"Bearer {os.environ['SERVING_KEY']}"}
     numbers = iter(range(arguments.answers))
+    round_of_load = secrets.token_hex(8)
 
     async def client(session: aiohttp.ClientSession) -> None:
         for number in numbers:
-            # Another beginning for each: nobody's prefix cache helps.
-            text = f"{number} " + " ".join(f"word{(number * 31 + i) % 97}" for i in range(PROMPT_WORDS))
+            # Another beginning for each, in each round: nobody's prefix cache has seen it.
+            text = f"{round_of_load} {number} " + " ".join(
+                f"word{(number * 31 + i) % 97}" for i in range(PROMPT_WORDS)
+            )
             body: dict[str, object] = {
                 "model": arguments.model,
                 "messages": [{"role": "user", "content": text}],

@@ -37,7 +37,7 @@ def bare_vllm(model: Path, port: int, _: str) -> list[str]:
     return [
         *(str(VLLM_PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)),
         *("--served-model-name", "model", "--host", "127.0.0.1", "--port", str(port)),
-        *("--max-model-len", str(MAX_MODEL_LEN), "--dtype", "float32", "--no-enable-prefix-caching"),
+        *("--max-model-len", str(MAX_MODEL_LEN), "--dtype", "float32"),
     ]
 
 

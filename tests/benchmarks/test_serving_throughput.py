@@ -22,7 +22,9 @@ LEAST_OF_BARE = {"tiny": 0.75, "larger": 0.95}
 FIRST_TOKEN_SECONDS = 0.005
 LEAST_STEP_SECONDS = 0.020
 
-pytestmark = pytest.mark.skipif(not VLLM_PYTHON.exists(), reason="vLLM is not here; make .venv-vllm first")
+pytestmark = pytest.mark.skipif(
+    not VLLM_PYTHON.exists(), reason="vLLM is not here; make .venv-vllm/.installed"
+)
 
 
 def save_model(folder: Path, hidden_size: int, num_layers: int) -> Path:

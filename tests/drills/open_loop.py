@@ -93,9 +93,9 @@ async def open_loop(arguments: argparse.Namespace, session: aiohttp.ClientSessio
         running.add(task)
         task.add_done_callback(running.discard)
         at += chance.expovariate(arguments.rate)
-    told.seconds = time.perf_counter() - begin
     if running:
         await asyncio.wait(running)
+    told.seconds = time.perf_counter() - begin
 
 
 async def closed_loop(arguments: argparse.Namespace, session: aiohttp.ClientSession, told: Told) -> None:

@@ -24,6 +24,8 @@ KEY = "overload-drill-key-0123456789abcdef"
 START_SECONDS = 180
 CALIBRATION_SECONDS, CALM_SECONDS, OVERLOAD_SECONDS = 20, 30, 120
 SATURATING_CLIENTS = 24
+MOST_REFUSED_IN_CALM = 0.06
+"""As simulated at 80 % of the capacity (tests/serving/admission): arrivals come in clusters."""
 
 
 def free_port() -> int:
@@ -153,7 +155,9 @@ def test_what_is_refused_is_told_when_to_come_back_and_nothing_else_goes_wrong(t
     refused = sum(overload["refused"].values())
     assert refused > 0.2 * overload["sent"], "the load was no overload"
     assert overload["finished"] + refused == overload["sent"]
-    assert told["calm"]["ill_formed"] == {}
+    calm = told["calm"]
+    assert calm["ill_formed"] == {}
+    assert sum(calm["refused"].values()) <= MOST_REFUSED_IN_CALM * calm["sent"]
 
 
 def test_memory_stays_flat_under_overload(told: dict[str, Any]) -> None:

@@ -120,6 +120,12 @@ def test_replicas_are_a_number_or_a_range_whose_fewest_may_be_none() -> None:
             options(wrong)
 
 
+def test_a_model_that_nobody_may_wait_for_must_not_lose_its_last_replica() -> None:
+    with pytest.raises(ValueError, match=r"held_requests = 0 with replicas = \[0, 4\].*set held_requests"):
+        ServingConfig(replicas=(0, 4), held_requests=0)
+    assert ServingConfig(replicas=(1, 4), held_requests=0).held_requests == 0
+
+
 @pytest.fixture(scope="module")
 def day() -> list[Second]:
     return simulate(ServingConfig(replicas=(0, 12)), hospital_demand, 24 * HOUR, replicas=1)

@@ -12,6 +12,8 @@ from asclepius_ray.serving.access.limit_link import LimitLink, LocalDesk
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.meters import Meters
 
+FEWEST_KEY_CHARACTERS = 16
+
 
 @dataclass
 class Access:
@@ -55,16 +57,41 @@ def open_access(
 
 
 def check_somebody_may_ask(config: ServingConfig, operator_key: str) -> None:
-    """A ConfigError where there is neither the operator's key nor a usable one in the file of keys."""
+    """A ConfigError where there is neither the operator's key nor a usable one in the file of keys, and where
+    one of both is there and not as it must be."""
+    file = KeyFile(config.keys) if config.keys else None
+    ring = KeyRing("", file)
+    if file is not None and ring.is_unreadable:
+        raise ConfigError(
+            f"serving.keys: the file of keys {file.shown} is {ring.trouble}, and no key of it could be "
+            "checked; put a copy of it back, or remove it and make the keys anew with asclepius keys create"
+        )
     if operator_key.strip():
+        _check_operator_key(config, operator_key.strip())
+    elif not ring.has_usable_key:
+        place = "ROOT" if file is None else file.shown
+        raise ConfigError(
+            f"serving.api_key_env: the environment variable {config.api_key_env} is empty, there is no "
+            "usable key in a file of keys, and a model is never served without a key; "
+            f"{_how_to_make_one(config)}, or asclepius keys create {place} --name NAME"
+        )
+
+
+def _check_operator_key(config: ServingConfig, key: str) -> None:
+    """What a header carries unchanged, and nobody finds by trying."""
+    is_plain = all("!" <= character <= "~" for character in key)
+    if is_plain and len(key) >= FEWEST_KEY_CHARACTERS:
         return
-    if config.keys and KeyRing("", KeyFile(config.keys)).has_usable_key:
-        return
-    place = KeyFile(config.keys).shown if config.keys else "ROOT"
+    wrong = f"of {len(key)} characters" if is_plain else "with a character that is no printable ASCII one"
     raise ConfigError(
-        f"serving.api_key_env: the environment variable {config.api_key_env} is empty, there is no usable "
-        "key in a file of keys, and a model is never served without a key; make one: export "
-        f"{config.api_key_env}="
-        "$(python -c 'import secrets; print(secrets.token_urlsafe(32))'), or "
-        f"asclepius keys create {place} --name NAME"
+        f"serving.api_key_env: the environment variable {config.api_key_env} holds a key {wrong}; it takes "
+        f"at least {FEWEST_KEY_CHARACTERS} printable ASCII characters without spaces; "
+        f"{_how_to_make_one(config)}"
+    )
+
+
+def _how_to_make_one(config: ServingConfig) -> str:
+    return (
+        f"make one: export {config.api_key_env}="
+        "$(python -c 'import secrets; print(secrets.token_urlsafe(32))')"
     )

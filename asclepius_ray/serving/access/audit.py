@@ -3,6 +3,7 @@
 It goes to the replica's log file and, where `serving.audit` names a folder, to a file of each day there.
 """
 
+import contextvars
 import json
 import logging
 import os
@@ -58,7 +59,8 @@ class AuditLog:
         """
         now = self.clock()
         line = audit_line(account, status, now, time.monotonic() - account.started)
-        _log.info("answered %s", line, extra={"log_to_stderr": False})
+        # Ray Serve's log puts X-Request-Id, as it was sent, before what is logged in a request's context.
+        contextvars.Context().run(_log.info, "answered %s", line, extra={"log_to_stderr": False})
         if self.folder is None:
             return
         try:
@@ -67,7 +69,9 @@ class AuditLog:
         except OSError as error:
             self.on_loss()
             if not self._is_losing:
-                _log.error("serving.audit: %s takes no lines (%s)", self.folder, error.strerror)
+                contextvars.Context().run(
+                    _log.error, "serving.audit: %s takes no lines (%s)", self.folder, error.strerror
+                )
             self._is_losing = True
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ route is unknown. Each request gets an account (`request.state.account`), and at
 """
 
 import asyncio
+import re
 
 from starlette.responses import Response
 
@@ -36,6 +37,7 @@ NOBODY = Caller("")
 CLIENT_GONE_STATUS = 499
 """Written down for a client that went away before an answer began; nginx's number, as Ray Serve's."""
 BODY_STATUSES = (408, 413)
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _POLICY_VIOLATION = 1008
 """The code with which a websocket is closed."""
 
@@ -67,7 +69,7 @@ class Gate:
         answer = _Answer(send, self._extra_headers(scope, account), is_open)
         try:
             if is_open:
-                await self._application(scope, receive, answer.send)
+                await self._pass_open(scope, receive, answer)
             else:
                 await self._pass_guarded(scope, receive, answer, account)
         except asyncio.CancelledError:
@@ -76,6 +78,12 @@ class Gate:
         finally:
             if not is_open:
                 self._write_down(scope, account, answer.status)
+
+    async def _pass_open(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        if _path(scope) == READY_PATH and self._access.keys.is_unreadable:
+            await _keys_unavailable().response()(scope, receive, answer.send)
+        else:
+            await self._application(scope, receive, answer.send)
 
     async def _pass_guarded(
         self, scope: Scope, receive: Receive, answer: "_Answer", account: Account
@@ -108,6 +116,10 @@ class Gate:
             return response
         account.caller = self._caller(sent_key(headers), account)
         path = _path(scope)
+        if _CONTROL_CHARACTER.search(path):
+            # Starlette's routes match before a line break at the end: another path than the one whose scope
+            # is looked at here. No route of ours has such a character.
+            raise ApiError(404, "not_found", "There is no such route.")
         self._check_scope("metrics" if path == METRICS_PATH else "generate", account)
         try:
             check_disconnect_header(headers)
@@ -117,7 +129,8 @@ class Gate:
             raise
         if seconds is not None:
             account.deadline = account.started + seconds
-        if self._num_open >= access.max_open_requests:
+        # The figures are wanted most while everything else is refused.
+        if self._num_open >= access.max_open_requests and path != METRICS_PATH:
             self._refuse("open_requests", account)
             raise ApiError(
                 429,
@@ -131,9 +144,7 @@ class Gate:
             found = self._access.keys.find(api_key)
         except KeysUnreadable:
             self._refuse("keys_unreadable", account)
-            raise ApiError(
-                503, "keys_unavailable", "The server cannot check keys at the moment; try again soon."
-            ) from None
+            raise _keys_unavailable() from None
         if found is None:
             self._refuse("key", account)
             raise ApiError(
@@ -202,8 +213,16 @@ class _Answer:
             headers.append((raw, value.encode()))
 
 
+def _keys_unavailable() -> ApiError:
+    return ApiError(503, "keys_unavailable", "The server cannot check keys at the moment; try again soon.")
+
+
 def _path(scope: Scope) -> str:
-    return str(scope["path"]).removeprefix(str(scope.get("root_path", "")).rstrip("/"))
+    """The path that the routes are compared with, by the same rule as Starlette's."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    if path == root or path.startswith(f"{root}/"):
+        return path[len(root) :]
+    return path
 
 
 def _nothing() -> None:

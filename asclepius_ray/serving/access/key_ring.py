@@ -7,6 +7,9 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import pyarrow
+
+from asclepius_ray.errors import AsclepiusError
 from asclepius_ray.serving.access.account import Caller
 from asclepius_ray.serving.access.key_file import KeyFile
 from asclepius_ray.serving.access.keys import SCOPES, KeyRecord, hash_key, parse_book
@@ -21,7 +24,8 @@ logger = logging.getLogger(__name__)
 
 
 class KeysUnreadable(Exception):
-    """The file has never been read well: nobody knows whether a key is a good one."""
+    """The file has never been read well, or nobody looks at it any more: whether a key is a good one, or was
+    revoked meanwhile, is not known."""
 
 
 class KeyRing:
@@ -53,6 +57,16 @@ class KeyRing:
         return self._trouble
 
     @property
+    def is_unreadable(self) -> bool:
+        """Whether the keys of the file cannot be checked at all."""
+        return (self._records is None and bool(self._trouble)) or self._is_unwatched
+
+    @property
+    def _is_unwatched(self) -> bool:
+        """Whether the thread that looks for changes has ended by an error that nobody foresaw."""
+        return self._watcher is not None and not self._watcher.is_alive() and not self._ended.is_set()
+
+    @property
     def has_usable_key(self) -> bool:
         """Whether the file holds a key that would be taken now."""
         records = (self._records or {}).values()
@@ -60,7 +74,7 @@ class KeyRing:
 
     def find(self, api_key: str) -> Caller | None:
         """Who holds this key now; None for a wrong, revoked or expired one alike. KeysUnreadable where
-        the file has never been read and may hold it.
+        the file may hold it and cannot be checked.
 
         Only digests are compared. That a dictionary looks them up tells a prober at most how much of
         the SHA-256 of its own guess is that of a key, which brings it no nearer to 256 random bits.
@@ -83,7 +97,8 @@ class KeyRing:
             content = self._file.read()
             self._signature = signature
             self._take(content)
-        except OSError as error:
+        except (OSError, ValueError, pyarrow.ArrowException, AsclepiusError) as error:
+            # A file system of a bucket has errors of its own beside the system's.
             self._signature = None
             self._tell("unreachable", type(error).__name__)
 
@@ -97,11 +112,9 @@ class KeyRing:
         self._ended.set()
 
     def _find_in_file(self, digest: str) -> Caller | None:
-        if self._records is None:
-            if self._trouble:
-                raise KeysUnreadable(self._trouble)
-            return None
-        record = self._records.get(digest)
+        if self.is_unreadable:
+            raise KeysUnreadable(self._trouble or "unwatched")
+        record = (self._records or {}).get(digest)
         if record is None or not hmac.compare_digest(record.sha256, digest):
             return None
         if record.state(self._clock()) != "usable":
@@ -147,12 +160,17 @@ class KeyRing:
 def _signature(file: KeyFile) -> object:
     """What changes whenever a local file does; None where only its content tells, as in a bucket.
 
-    A bucket's times have whole seconds, in which a file may change twice.
+    A bucket's times have whole seconds, in which a file may change twice. The file is opened for it: NFS
+    answers a mere stat from what it knew seconds ago, and asks its server when a file is opened.
     """
     if not file.folder.is_local:
         return None
     try:
-        found = os.stat(file.folder.local_path / file.name)  # noqa: PTH116
+        descriptor = os.open(file.folder.local_path / file.name, os.O_RDONLY)
     except FileNotFoundError:
         return "missing"
+    try:
+        found = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
     return (found.st_ino, found.st_mtime_ns, found.st_size)

@@ -23,6 +23,7 @@ SCOPES = {
 }
 """What a key may do; a key has at least one of them."""
 LONGEST_NAME = 80
+MOST_DAYS = 36_500
 
 
 class KeyLimits(BaseModel):
@@ -98,8 +99,11 @@ def make_key(
         raise ConfigError(f"there is no scope {unknown[0]!r}; the scopes are {', '.join(SCOPES)}")
     if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
         raise ConfigError(f"a key's name has 1 to {LONGEST_NAME} printable characters")
-    if days < 0:
-        raise ConfigError(f"--days {days:g}: a key cannot expire before it is made; 0 = never")
+    # Nothing compares with a NaN.
+    if not 0 <= days <= MOST_DAYS:
+        raise ConfigError(
+            f"--days {days:g}: a key expires 0 to {MOST_DAYS} days after it is made, not before; 0 = never"
+        )
     secret = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
     record = KeyRecord(
         id=f"key_{secrets.token_hex(6)}",

@@ -51,29 +51,29 @@ class LimitBook:
 
     def settle(self, replica_id: str, grant_id: str, used_tokens: int, now: float) -> None:
         """A request is over; a second word on it changes nothing."""
-        grant = self._remove(replica_id, grant_id)
-        if grant is not None and grant.key_id in self._allowances:
-            unused = grant.reserved_tokens - used_tokens
-            self._allowances[grant.key_id][1].give_back(unused, now)
+        self._remove(replica_id, grant_id, used_tokens, now)
 
     def beat(
         self, replica_id: str, is_open: Mapping[str, Grant], pending: Collection[str], now: float
     ) -> None:
-        """What a replica has open now; `pending` are grants that it asked for and has no answer to yet."""
+        """What a replica has open now; `pending` are grants that it asked for and has no answer to yet, and
+        those of which it is just telling the end."""
         self._hear(replica_id, now)
         known = self._open.setdefault(replica_id, {})
         for grant_id in [found for found in known if found not in is_open and found not in pending]:
-            self._remove(replica_id, grant_id)
+            self._remove(replica_id, grant_id, None, now)
         for grant_id, grant in is_open.items():
             if grant_id not in known:
                 self._add(replica_id, grant_id, grant)
+                if grant.key_id in self._allowances:
+                    self._allowances[grant.key_id][1].hold(grant.reserved_tokens, now)
         for lost in [found for found, heard in self._heard_at.items() if now - heard > SILENT_SECONDS]:
-            self.leave(lost)
+            self.leave(lost, now)
 
-    def leave(self, replica_id: str) -> None:
+    def leave(self, replica_id: str, now: float) -> None:
         """A replica has ended, and all that it had open."""
         for grant_id in list(self._open.get(replica_id, {})):
-            self._remove(replica_id, grant_id)
+            self._remove(replica_id, grant_id, None, now)
         self._open.pop(replica_id, None)
         self._heard_at.pop(replica_id, None)
 
@@ -83,15 +83,20 @@ class LimitBook:
     def _allowance(self, key_id: str, limits: KeyLimits, now: float) -> Allowance:
         found = self._allowances.get(key_id)
         if found is None or found[0] != limits:
-            found = self._allowances[key_id] = (limits, Allowance(limits, now))
+            grants = (grant for grants in self._open.values() for grant in grants.values())
+            open_tokens = sum(grant.reserved_tokens for grant in grants if grant.key_id == key_id)
+            allowance = Allowance(limits, now, open_tokens=open_tokens)
+            found = self._allowances[key_id] = (limits, allowance)
         return found[1]
 
     def _add(self, replica_id: str, grant_id: str, grant: Grant) -> None:
         self._open.setdefault(replica_id, {})[grant_id] = grant
         self._num_open[grant.key_id] += 1
 
-    def _remove(self, replica_id: str, grant_id: str) -> Grant | None:
+    def _remove(self, replica_id: str, grant_id: str, used_tokens: int | None, now: float) -> None:
         grant = self._open.get(replica_id, {}).pop(grant_id, None)
-        if grant is not None:
-            self._num_open[grant.key_id] -= 1
-        return grant
+        if grant is None:
+            return
+        self._num_open[grant.key_id] -= 1
+        if grant.key_id in self._allowances:
+            self._allowances[grant.key_id][1].settle(grant.reserved_tokens, used_tokens, now)

@@ -1,12 +1,15 @@
 """The one place that keeps the limits of keys over all replicas of an application: a small Ray actor.
 
 The first replica that meets a key with limits starts it; it belongs to no replica, is started anew where
-it is lost, and ends itself when no replica has spoken for `IDLE_SECONDS`.
+it is lost, and ends itself when no replica has spoken for `IDLE_SECONDS`. It outlives a redeploy; replicas
+of another version of this package speak to a desk of their own.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
 import ray
@@ -21,6 +24,13 @@ PATIENCE_SECONDS = 1.0
 """A request waits no longer for the desk than that, and then goes on with this replica's part."""
 IDLE_SECONDS = 60.0
 MOST_CALLS_AT_A_TIME = 1000
+
+logger = logging.getLogger(__name__)
+
+
+def desk_name(application_name: str) -> str:
+    """The actor's name: code of one version alone meets its calls."""
+    return f"{application_name}-{version('asclepius-ray')}"
 
 
 class LimitDesk:
@@ -45,8 +55,7 @@ class LimitDesk:
         return self._book.num_replicas
 
     async def leave(self, replica_id: str) -> None:
-        self._hear()
-        self._book.leave(replica_id)
+        self._book.leave(replica_id, self._hear())
 
     def _hear(self) -> float:
         if self._ending is None:
@@ -65,9 +74,10 @@ class RayDesk:
     """Reaches the desk of an application; starts it at the first call."""
 
     def __init__(self, application_name: str, idle_seconds: float = IDLE_SECONDS) -> None:
-        self._name = application_name
+        self._name = desk_name(application_name)
         self._idle_seconds = idle_seconds
         self._actor: Any = None
+        self._is_failing = False
 
     async def take(
         self, replica_id: str, grant_id: str, grant: Grant, limits: KeyLimits
@@ -91,21 +101,30 @@ class RayDesk:
                 if self._actor is None:
                     # In a thread: it asks the cluster's store, and others' streams must not wait for that.
                     self._actor = await asyncio.to_thread(_find_or_start, self._name, self._idle_seconds)
-                return await getattr(self._actor, method).remote(*arguments)
+                answer = await getattr(self._actor, method).remote(*arguments)
         except TimeoutError:
             raise DeskAway from None
-        except ray.exceptions.RayTaskError:
-            raise
+        except ray.exceptions.RayTaskError as error:
+            self._tell_failure(error)
+            raise DeskAway from error
         except ray.exceptions.RayError as error:
             # It may have ended for good when nobody spoke to it: the next call finds or starts another.
             self._actor = None
             raise DeskAway from error
+        self._is_failing = False
+        return answer
+
+    def _tell_failure(self, error: ray.exceptions.RayTaskError) -> None:
+        """Once, until it answers again."""
+        if not self._is_failing:
+            logger.error("the desk of limits fails (%s): it counts as away", type(error.cause).__name__)
+        self._is_failing = True
 
 
-def _find_or_start(application_name: str, idle_seconds: float) -> Any:
+def _find_or_start(name: str, idle_seconds: float) -> Any:
     actor: Any = ray.remote(LimitDesk)
     return actor.options(
-        name=application_name,
+        name=name,
         namespace=NAMESPACE,
         lifetime="detached",
         get_if_exists=True,

@@ -1,8 +1,9 @@
 """A replica's way to the one place that keeps the limits of keys, and what holds while it cannot be reached.
 
 While it is away (Ray starts a lost one anew within seconds) each replica lets through an equal part of
-every limit on its own: nobody is refused for it, and all replicas together stay within the limit. When it
-is back, every replica tells it what is open.
+every limit on its own, and nobody is refused for it. All together stay within the limits per minute; of
+requests at the same time each replica lets through a whole number and at least one, so that there may be up
+to one more per replica than the limit. When the desk is back, every replica tells it what is open.
 """
 
 import asyncio
@@ -62,7 +63,7 @@ class LocalDesk:
         return self._book.num_replicas
 
     async def leave(self, replica_id: str) -> None:
-        self._book.leave(replica_id)
+        self._book.leave(replica_id, time.monotonic())
 
 
 @dataclass(eq=False)
@@ -107,8 +108,10 @@ class LimitLink:
         self._num_open[grant.key_id] -= 1
         if self._local is not None:
             if grant.key_id in self._local:
-                self._local[grant.key_id].give_back(grant.reserved_tokens - used_tokens, time.monotonic())
+                self._local[grant.key_id].settle(grant.reserved_tokens, used_tokens, time.monotonic())
             return
+        # A beat that comes between must not take it for lost, of which all that it reserved counts.
+        self._pending.add(grant_id)
         telling = asyncio.get_running_loop().create_task(self._tell(grant_id, used_tokens))
         self._telling.add(telling)
         telling.add_done_callback(self._telling.discard)
@@ -134,7 +137,9 @@ class LimitLink:
         now = time.monotonic()
         allowances = self._local if self._local is not None else {}
         if grant.key_id not in allowances:
-            allowances[grant.key_id] = Allowance(limits, now, 1 / self.num_replicas)
+            grants = (found for found in self._open.values() if found.key_id == grant.key_id)
+            open_tokens = sum(found.reserved_tokens for found in grants)
+            allowances[grant.key_id] = Allowance(limits, now, 1 / self.num_replicas, open_tokens)
         return allowances[grant.key_id].take(grant.reserved_tokens, self._num_open[grant.key_id], now)
 
     def _go_on_alone(self) -> None:
@@ -161,8 +166,11 @@ class LimitLink:
 
     async def _tell(self, grant_id: str, used_tokens: int) -> None:
         # One that is not heard ends with the next beat, and its unused tokens are lost to the key.
-        with contextlib.suppress(DeskAway):
-            await self.desk.settle(self.replica_id, grant_id, used_tokens)
+        try:
+            with contextlib.suppress(DeskAway):
+                await self.desk.settle(self.replica_id, grant_id, used_tokens)
+        finally:
+            self._pending.discard(grant_id)
 
 
 @dataclass

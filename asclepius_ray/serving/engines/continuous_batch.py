@@ -67,10 +67,9 @@ class ContinuousBatch:
             streaming=True,
             eos_token_id=self._end_token_ids,
         )
-        # What is taken in while the thread ends may never be looked at, so it is asked again; or the thread
-        # has failed it already, and it is here no more.
+        # What is taken in while the thread ends may never be looked at, so it is asked again.
         if accepted is None or self._manager.background_thread_status.can_accept_new_requests():
-            self._asked.pop(request.request_id, None)
+            self._asked.pop(request.request_id, None)  # the dying thread may have failed it already
             raise ended_error()
         return buffer
 

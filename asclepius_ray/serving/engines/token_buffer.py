@@ -22,9 +22,8 @@ class TokenBuffer:
         self._failure: EngineError | None = None
 
     def add(self, ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> None:
-        """Ignored behind the end: a step may have delivered what was cancelled meanwhile."""
         if self._ended:
-            return
+            return  # the engine's thread was on its way while the request was cancelled
         self._ids += ids
         self._logprobs += logprobs
         self._ready.set()
@@ -34,10 +33,8 @@ class TokenBuffer:
         self._ready.set()
 
     def fail(self, error: EngineError) -> None:
-        """Ignored behind the end as well."""
-        if self._ended:
-            return
-        self._failure = error
+        if not self._ended:
+            self._failure = error
         self.end()
 
     def discard(self) -> None:

@@ -45,14 +45,14 @@ def merge_adapter(model: Any, adapter: str) -> Any:
 
 
 def context_tokens(config: Any, folder: str, at_most: int) -> int:
-    """Positions of the model's own, or `at_most` where that is not 0; a ServingError if it has no so many."""
+    """Positions of the model's own, or fewer where `at_most` is not 0; a ServingError where it is more."""
     found = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     if not found:
         raise ServingError(f"{folder} does not say how long its context is (max_position_embeddings)")
     if at_most > int(found):
         raise ServingError(
-            f"serving.max_context_tokens = {at_most}, but {folder} has {found} positions; "
-            f"set at most {found}, or 0 for all of them"
+            f"serving.max_context_tokens = {at_most}, but {folder} has {int(found)} positions; lower it, or "
+            "leave it at 0 for all that the model has"
         )
     return at_most or int(found)
 

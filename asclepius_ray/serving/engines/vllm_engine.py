@@ -4,11 +4,10 @@ The model runs in processes of vLLM's own. This one hands ids over and takes ids
 """
 
 import asyncio
+import concurrent.futures
 import logging
 from collections.abc import AsyncGenerator, Mapping
-from concurrent.futures import Future
 from contextlib import aclosing
-from functools import partial
 from typing import Any
 
 import torch
@@ -32,14 +31,14 @@ from asclepius_ray.serving.engines.engine import (
 )
 from asclepius_ray.serving.engines.logits_check import compare_logits, stored_logits
 from asclepius_ray.serving.engines.vllm_seeds import seeded_draw
-from asclepius_ray.serving.engines.vllm_start import first_reason, start_vllm
+from asclepius_ray.serving.engines.vllm_start import reason, start_vllm
 from asclepius_ray.serving.engines.vllm_watch import scheduler_watch
+
+logger = logging.getLogger(__name__)
 
 LIVENESS_SECONDS = 0.5
 STOP_SECONDS = 2.0
 LARGEST_SEED = (1 << 63) - 1
-
-logger = logging.getLogger(__name__)
 
 
 class VllmEngine:
@@ -91,7 +90,7 @@ class VllmEngine:
                 await self._llm.add_lora(adapter)
         except (VLLMError, ValueError, RuntimeError, OSError) as error:
             raise ServingError(
-                f"vLLM cannot load its adapters onto {self._folder}: {first_reason(error)}"
+                f"vLLM cannot load its adapters onto {self._folder}: {reason(error)}"
             ) from None
         some_id = min(self._end_token_ids, default=0)
         async for _ in self.stream(GenerationRequest("warm-up", [some_id], max_new_tokens=1)):
@@ -134,8 +133,8 @@ class VllmEngine:
     def cancel(self, request_id: str) -> None:
         loop = self._open.pop(request_id, None)
         if loop is not None:
-            aborting = asyncio.run_coroutine_threadsafe(self._llm.abort(request_id), loop)
-            aborting.add_done_callback(partial(_report_abort, request_id))
+            abort = asyncio.run_coroutine_threadsafe(self._llm.abort(request_id), loop)
+            abort.add_done_callback(lambda done: _tell_failed_abort(done, request_id))
 
     def stats(self) -> EngineStats:
         """The scheduler's own numbers of its last step, and none where nobody waits for an answer."""
@@ -210,14 +209,10 @@ class VllmEngine:
             loop.call_soon_threadsafe(self._llm.output_processor.propagate_error, EngineDeadError())
 
 
-def _report_abort(request_id: str, aborting: "Future[None]") -> None:
-    """Says which request may still be generated; one whose loop was closed has nobody left to tell."""
-    if aborting.cancelled():
-        return
-    error = aborting.exception()
-    if error is not None:
-        # Its message may hold what the request held.
-        logger.error("vLLM could not abort the request %s (%s)", request_id, type(error).__name__)
+def _tell_failed_abort(abort: "concurrent.futures.Future[None]", request_id: str) -> None:
+    """Its request would go on to its longest answer, for nobody."""
+    if not abort.cancelled() and (error := abort.exception()) is not None:
+        logger.error("request %s could not be cancelled (%s)", request_id, type(error).__name__)
 
 
 def _logprobs(found: Any, request: GenerationRequest) -> tuple[TokenLogprob, ...] | None:

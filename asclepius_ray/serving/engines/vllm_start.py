@@ -64,7 +64,7 @@ def start_vllm(folder: str, config: ServingConfig, gpu_share: float, adapters: C
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ServingError(
-            f"{folder} cannot be loaded as a causal language model by vLLM: {first_reason(error)}"
+            f"{folder} cannot be loaded as a causal language model by vLLM: {reason(error)}"
         ) from None
 
 
@@ -96,7 +96,7 @@ def _rank(adapter: str) -> int:
     return max([int(settings["r"]), *(int(rank) for rank in (settings.get("rank_pattern") or {}).values())])
 
 
-def first_reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """vLLM's own processes write their reason to the log and tell this one only that they failed."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

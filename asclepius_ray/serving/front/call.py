@@ -3,14 +3,22 @@
 No key and no header of the client's goes along: the front has checked them.
 """
 
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
 
 from asclepius_ray.serving.access.account import Account, Caller
+from asclepius_ray.serving.meters import Observation
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request of somebody whom the front knows."""
+    """One request of somebody whom the front knows.
+
+    It is packed when a replica takes it, however long it was held until then. Its times are on the clock of
+    whoever holds it: on its way it keeps its age, and the seconds that are left of its deadline.
+    """
 
     method: str
     path: str
@@ -18,8 +26,14 @@ class Call:
     request_id: str
     route: str
     caller: Caller
-    seconds_left: float | None
-    """Of the client's deadline when the front sent it."""
+    started: float
+    """When its first byte reached the front, on the clock of `time.monotonic`."""
+    deadline: float | None = None
+    """On the same clock; None where the client named none."""
+
+    def __reduce__(self) -> tuple[Callable[..., "Call"], tuple[Any, ...]]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return _unpack, (values, time.monotonic())
 
 
 @dataclass(frozen=True)
@@ -36,7 +50,7 @@ class Cost:
     completion_tokens: int
     queue_seconds: float | None
     first_token_seconds: float | None
-    """Since the replica took the request."""
+    """From the request's first byte at the front."""
     outcome: str
 
 
@@ -50,6 +64,8 @@ class Part:
     """0 in every part but the first."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     is_last: bool = False
+    figures: tuple[Observation, ...] = ()
+    """What the replica has observed since it sent its last part, of whatever request."""
 
 
 Item = Taken | Part
@@ -66,11 +82,20 @@ def cost_of(account: Account) -> Cost:
     )
 
 
-def charge(account: Account, cost: Cost, held_seconds: float) -> None:
-    """Writes the cost into the front's own account of the request, which began `held_seconds` earlier."""
+def charge(account: Account, cost: Cost) -> None:
+    """Writes the cost into the front's own account of the request."""
     account.model = cost.model or account.model
     account.prompt_tokens, account.completion_tokens = cost.prompt_tokens, cost.completion_tokens
-    account.queue_seconds = cost.queue_seconds
-    if cost.first_token_seconds is not None:
-        account.first_token_seconds = held_seconds + cost.first_token_seconds
+    account.queue_seconds, account.first_token_seconds = cost.queue_seconds, cost.first_token_seconds
     account.outcome = cost.outcome or account.outcome
+
+
+def _unpack(values: dict[str, Any], packed_at: float) -> Call:
+    """The call on this machine's clock, which has nothing in common with that of the front's."""
+    shift = time.monotonic() - packed_at
+    deadline = values["deadline"]
+    moved = {
+        "started": values["started"] + shift,
+        "deadline": None if deadline is None else deadline + shift,
+    }
+    return Call(**values | moved)

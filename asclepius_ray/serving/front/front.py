@@ -4,6 +4,7 @@ It imports neither torch nor an engine, needs no CPU of its own, and keeps what 
 than their requests last.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -21,6 +22,7 @@ from asclepius_ray.serving.front.surface import front_surface
 from asclepius_ray.serving.meters import Meters
 from asclepius_ray.serving.ray_meters import RayMirror
 from asclepius_ray.serving.surface.metrics_route import metrics_route
+from asclepius_ray.serving.surface.route import ApiRoute
 
 FRONT_NAME = "front"
 MOST_OPEN_REQUESTS = 4096
@@ -78,4 +80,16 @@ class Front:
 
         relays = {name: lines[deployment] for name, deployment in settings.deployments.items()}
         gate = Middleware(Gate, access=access)
-        return front_surface(relays, is_ready, [gate], [metrics_route(access.meters)])
+        return front_surface(relays, is_ready, [gate], [_metrics_route(access.meters)])
+
+
+def _metrics_route(meters: Meters) -> ApiRoute:
+    return replace(
+        metrics_route(meters),
+        summary="The figures of all models behind this address",
+        description="In Prometheus' text format, for a key of the scope `metrics`: counts and times of every "
+        "answer, those of a request counted from its first byte, the wait for a replica included. An answer "
+        "that its client left is counted with the next one of its replica, if not to its last token. What a "
+        "replica is at a moment (running and waiting requests, held tokens, cache use, expected wait) only "
+        "Ray's exporter tells.",
+    )

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 from asclepius_ray.serving.access.account import Account
 from asclepius_ray.serving.access.asgi import Application, Message, Receive, Scope, Send
 from asclepius_ray.serving.front.call import Call, Item, Part, Taken, cost_of
+from asclepius_ray.serving.front.carried_figures import CarriedFigures
 from asclepius_ray.serving.meters import Meters
 from asclepius_ray.serving.surface.api_errors import ApiError
 
@@ -45,15 +46,15 @@ class CallBound:
             self._num_open -= 1
 
 
-async def answer_call(application: Application, call: Call) -> AsyncGenerator[Item, None]:
+async def answer_call(
+    application: Application, call: Call, figures: CarriedFigures
+) -> AsyncGenerator[Item, None]:
     """Yields Taken at once, then the answer's parts as they come; closing or cancelling it ends the work.
 
-    Without a last part (`is_last`) the answer was cut short.
+    Without a last part (`is_last`) the answer was cut short. Each part carries the `figures` since the last.
     """
     yield Taken()
-    account = Account(call.request_id, call.route, call.caller)
-    if call.seconds_left is not None:
-        account.deadline = time.monotonic() + call.seconds_left
+    account = Account(call.request_id, call.route, call.caller, call.started, call.deadline)
     sent: asyncio.Queue[Message | None] = asyncio.Queue()
     work = asyncio.create_task(_answer(application, _scope(call, account), call.body, sent))
     is_over = False
@@ -62,7 +63,7 @@ async def answer_call(application: Application, call: Call) -> AsyncGenerator[It
             messages = await _next_messages(sent)
             is_over = messages[-1] is None
             if came := [message for message in messages if message is not None]:
-                yield _joined(came, account)
+                yield replace(_joined(came, account), figures=figures.take())
     finally:
         work.cancel()
         [ending] = await asyncio.gather(work, return_exceptions=True)

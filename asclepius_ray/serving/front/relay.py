@@ -76,14 +76,13 @@ class Relay:
                 await answer.fail(_replica_lost())
 
     async def _pass(self, call: Call, account: Account, answer: "_Answer", place: "_Place") -> None:
-        held_seconds = 0.0
         async with aclosing(self.line.ask(call)) as items:
             async for item in items:
                 if isinstance(item, Taken):
                     place.leave()
-                    held_seconds = time.monotonic() - account.started
                     continue
-                charge(account, item.cost, held_seconds)
+                charge(account, item.cost)
+                self.meters.repeat(item.figures)
                 if item.status:
                     await answer.begin(item.status, item.headers)
                 if item.body or item.is_last:
@@ -159,10 +158,18 @@ class _Answer:
 
 
 def _call(body: bytes, request: Request, account: Account) -> Call:
-    seconds = None if account.deadline is None else account.deadline - time.monotonic()
-    route = request.scope["route"].path
     # The route's own path: what a client puts before or behind it is nobody's business.
-    return Call(request.method, route, body, account.request_id, route, account.caller, seconds)
+    route = request.scope["route"].path
+    return Call(
+        request.method,
+        route,
+        body,
+        account.request_id,
+        route,
+        account.caller,
+        account.started,
+        account.deadline,
+    )
 
 
 def _replica_lost() -> ApiError:

@@ -5,10 +5,13 @@ Whoever stands between still holds the client's connection, and can say what hap
 """
 
 import json
+import re
 
 _HEAD_END = b"\r\n\r\n"
 _EVENT_END = b"\n\n"
 _LAST_CHUNK = b"0\r\n\r\n"
+# After 101 Switching Protocols no further head follows.
+_PASSING_STATUS = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d\b")
 LONGEST_HEAD_BYTES = 64 << 10
 ERROR_EVENT = (
     b"data: %s\n\n"
@@ -18,7 +21,7 @@ ERROR_EVENT = (
                 "message": "The replica that answered has ended; try again.",
                 "type": "server_error",
                 "param": None,
-                "code": "engine_error",
+                "code": "engine_unavailable",
             }
         }
     ).encode()
@@ -44,18 +47,13 @@ class EventRelay:
         if self._has_head and not self._is_stream:
             return data
         self._raw += data
+        passed = b"" if self._has_head else self._heads()
+        if self._is_stream:
+            return passed + self._whole_events()
         if self._has_head:
-            return self._whole_events()
-        head, found, _ = self._raw.partition(_HEAD_END)
-        if not found and len(self._raw) <= LONGEST_HEAD_BYTES:
-            return b""
-        self._has_head = True
-        self._is_stream = bool(found) and _is_event_stream(head)
-        if not self._is_stream:
-            passed, self._raw = self._raw, b""
-            return passed
-        self._raw = self._raw[len(head) + len(found) :]
-        return head + found + self._whole_events()
+            rest, self._raw = self._raw, b""
+            return passed + rest
+        return passed
 
     def finish(self) -> bytes:
         """What ends the answer, once the replica's connection is closed."""
@@ -63,18 +61,34 @@ class EventRelay:
             return b""
         return _chunk(ERROR_EVENT) + _LAST_CHUNK
 
+    def _heads(self) -> bytes:
+        """The heads that are here whole: those in passing, as `100 Continue`, and the answer's own."""
+        passed = b""
+        while not self._has_head:
+            head, found, rest = self._raw.partition(_HEAD_END)
+            if not found:
+                self._has_head = len(self._raw) > LONGEST_HEAD_BYTES
+                break
+            self._raw = rest
+            passed += head + found
+            self._has_head = not _PASSING_STATUS.match(head)
+            self._is_stream = self._has_head and _is_event_stream(head)
+        return passed
+
     def _whole_events(self) -> bytes:
+        if self.is_finished:
+            return b""
         while not self.is_finished and (piece := self._next_chunk()) is not None:
             self.is_finished = not piece
             self._events += piece
-        end = len(self._events) if self.is_finished else self._events.rfind(_EVENT_END) + len(_EVENT_END)
         if self.is_finished:
             rest, self._events = self._events, b""
             return (_chunk(rest) if rest else b"") + _LAST_CHUNK
-        if end < len(_EVENT_END):
+        whole, end, rest = self._events.rpartition(_EVENT_END)
+        if not end:
             return b""
-        whole, self._events = self._events[:end], self._events[end:]
-        return _chunk(whole)
+        self._events = rest
+        return _chunk(whole + end)
 
     def _next_chunk(self) -> bytes | None:
         """The next whole chunk, empty for the last one; None while its end is not here yet."""

@@ -4,16 +4,20 @@ python -m asclepius_ray.serving.proxy.guard FOLDER PARENT
 
 HAProxy hands every POST to the guard's socket; the guard opens HAProxy's inner socket, copies the request
 there and the answer back (`EventRelay`). It knows no route, no key and no replica, and keeps nothing. While
-it is away HAProxy goes straight on, so that it can fail without an outage; it ends with the process PARENT.
+it is away HAProxy goes straight on: no outage, but nobody announces a cut stream,
+so a keeper starts it anew and says so in the folder's guard.log. Both end with the process PARENT.
 """
 
 import asyncio
 import contextlib
 import fcntl
+import logging
+import multiprocessing
 import os
 import sys
+import time
 from pathlib import Path
-from typing import cast
+from typing import Any, TextIO, cast
 
 import uvloop
 
@@ -21,7 +25,11 @@ from asclepius_ray.serving.proxy.event_relay import EventRelay
 from asclepius_ray.serving.proxy.rewriting import GUARD_SOCKET, INNER_SOCKET
 
 PARENT_CHECK_SECONDS = 1.0
+POST_CHECK_SECONDS = 0.1
 CONNECTIONS_IN_WAIT = 1024
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 60.0
+LOCK = "guard.lock"
+_logger = logging.getLogger(__name__)
 
 
 class _Side(asyncio.Protocol):
@@ -100,13 +108,15 @@ class _Replica(_Side):
             self._client.transport.close()
 
 
-async def guard(folder: Path, parent: int) -> None:
-    """Listens until the process `parent` is gone."""
+async def guard(folder: Path, parent: int, lock: TextIO) -> None:
+    """Listens until the process `parent` is gone, then leaves its post and lets open streams end."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_say_what_failed)
     path = folder / GUARD_SOCKET
     path.unlink(missing_ok=True)
     earlier = os.umask(0o177)
     try:
-        server = await asyncio.get_running_loop().create_unix_server(
+        server = await loop.create_unix_server(
             lambda: _Client(str(folder / INNER_SOCKET)), str(path), backlog=CONNECTIONS_IN_WAIT
         )
     finally:
@@ -114,6 +124,13 @@ async def guard(folder: Path, parent: int) -> None:
     async with server:
         while _is_alive(parent):
             await asyncio.sleep(PARENT_CHECK_SECONDS)
+        server.close()
+        fcntl.flock(lock, fcntl.LOCK_UN)
+
+
+def _say_what_failed(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    # Never the error's own text: it may hold what it failed on, a piece of an answer.
+    _logger.error("%s (%s)", context["message"], type(context.get("exception")).__name__)
 
 
 def _is_alive(process_id: int) -> bool:
@@ -123,14 +140,53 @@ def _is_alive(process_id: int) -> bool:
     return False
 
 
-def main() -> None:
-    folder, parent = Path(sys.argv[1]), int(sys.argv[2])
-    with (folder / "guard.lock").open("w") as lock:
+def _take_post(lock: TextIO, parent: int) -> bool:
+    """Waits for the guard of an earlier proxy to go; False where this proxy has one, or is gone itself."""
+    while _is_alive(parent):
+        lock.seek(0)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return  # Another one stands guard already.
-        uvloop.run(guard(folder, parent))
+            if lock.read() == str(parent):
+                return False
+            time.sleep(POST_CHECK_SECONDS)
+        else:
+            lock.truncate()
+            lock.write(str(parent))
+            lock.flush()
+            return True
+    return False
+
+
+def _keep(folder: Path, parent: int, lock: TextIO) -> None:
+    """Has a guard stand until the process `parent` is gone, whatever becomes of each of them."""
+    pause_seconds = FIRST_PAUSE_SECONDS
+    while True:
+        standing = multiprocessing.get_context("fork").Process(target=_stand, args=(folder, parent, lock))
+        standing.start()
+        standing.join()
+        if not _is_alive(parent):
+            return
+        _logger.error(
+            "the guard ended with exit code %s; until it is back, in %s s, a replica that dies cuts its "
+            "streams without an error event",
+            standing.exitcode,
+            pause_seconds,
+        )
+        time.sleep(pause_seconds)
+        pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
+
+
+def _stand(folder: Path, parent: int, lock: TextIO) -> None:
+    uvloop.run(guard(folder, parent, lock))
+
+
+def main() -> None:
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    folder, parent = Path(sys.argv[1]), int(sys.argv[2])
+    with (folder / LOCK).open("a+") as lock:
+        if _take_post(lock, parent):
+            _keep(folder, parent, lock)
 
 
 if __name__ == "__main__":

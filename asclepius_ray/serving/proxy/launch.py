@@ -18,6 +18,7 @@ BINARY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
 BIND_VARIABLE = "ASCLEPIUS_PROXY_BIND"
 CERTIFICATE_VARIABLE = "ASCLEPIUS_PROXY_CERTIFICATE"
 KEY_VARIABLE = "ASCLEPIUS_PROXY_KEY"
+GUARD_LOG = "guard.log"
 _CONFIGURATION_ARGUMENT = "-f"
 
 
@@ -38,14 +39,15 @@ def prepare(configuration: Path, environment: Mapping[str, str]) -> None:
 
 
 def set_guard(folder: Path, parent: int) -> None:
-    """Starts the guard, which ends at once where one stands already."""
-    subprocess.Popen(
-        [sys.executable, "-P", "-m", "asclepius_ray.serving.proxy.guard", str(folder), str(parent)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    """Starts the guard, which ends where the process `parent` has one already; it writes to guard.log."""
+    with (folder / GUARD_LOG).open("ab") as log:
+        subprocess.Popen(
+            [sys.executable, "-P", "-m", "asclepius_ray.serving.proxy.guard", str(folder), str(parent)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            start_new_session=True,
+        )
 
 
 def main() -> None:

@@ -32,6 +32,12 @@ _ERRORS = {
     504: _UNAVAILABLE,
 }
 """What HAProxy would answer as text -> status, phrase, code and message of what is answered."""
+_SANE_ID = "[A-Za-z0-9][A-Za-z0-9._:-]{0,127}"
+"""What the gate takes for a request's id: Ray Serve puts it on the answer, and on records of its logs."""
+_TRACE_PARENT = "[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"
+_PRINTABLE = "[ -~]*"
+_UNREAD_HEADERS = ("x[-_]session[-_]id", "serve[-_]multiplexed[-_]model[-_]id", "tracestate")
+"""Patterns of what Ray Serve would hand to its logs and traces, and nothing here asks for."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ def _frontend(section: str, folder: PurePath, outside: Outside) -> str:
     )
     from_outside = f"METH_POST !{{ so_id {_INNER_ID} }}"
     guarded = f"    use_backend asclepius_guard if {from_outside} {{ nbsrv(asclepius_guard) gt 0 }}\n"
-    section = section[: found.start()] + binds + section[found.end() :]
+    section = section[: found.start()] + binds + _header_rules() + section[found.end() :]
     rules = re.search(r"^    (use_backend|default_backend) ", section, re.MULTILINE)
     end = rules.start() if rules else len(section)
     section = section[:end] + guarded + section[end:]
@@ -135,6 +141,32 @@ def _frontend(section: str, folder: PurePath, outside: Outside) -> str:
         section,
         r"^    http-request return status \d+ content-type \S+ string \".*\" if routes$",
         f'    http-request return status 404 content-type application/json string "{routes}" if routes',
+    )
+
+
+def _header_rules() -> str:
+    """Lets no free text into the headers that Ray Serve reads before the gate does.
+
+    It takes any text for an id, and answers 500 to bytes that are not UTF-8.
+    """
+    unread = "".join(f"    http-request del-header '^{pattern}$' -m reg\n" for pattern in _UNREAD_HEADERS)
+    # An id that is none is taken away: Serve gives a new one, which the answer and the audit line carry.
+    rules = [
+        ("del-header x-request-id", "x-request-id", _SANE_ID),
+        ("del-header traceparent", "traceparent", _TRACE_PARENT),
+        ("del-header x-request-disconnect-disabled", "x-request-disconnect-disabled", _PRINTABLE),
+        # Not taken away: the gate says what is wrong with it.
+        ("set-header x-request-timeout-seconds unreadable", "x-request-timeout-seconds", _PRINTABLE),
+    ]
+    return unread + "".join(_unless_one(action, header, pattern) for action, header, pattern in rules)
+
+
+def _unless_one(action: str, header: str, pattern: str) -> str:
+    """Does it to a header that is there, and is not one value of this form."""
+    is_there = f"{{ req.fhdr_cnt({header}) gt 0 }}"
+    return (
+        f"    http-request {action} if {is_there} !{{ req.fhdr({header}) -m reg '^{pattern}$' }}\n"
+        f"    http-request {action} if {{ req.fhdr_cnt({header}) gt 1 }}\n"
     )
 
 

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails, from_json
 
 from asclepius_ray.serving.surface.api_errors import ApiError, invalid_value
 
+MOST_PROBLEMS = 1_000
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 _TAG = re.compile(r"<\w+>")
 
@@ -51,6 +52,9 @@ def check_body(kind: type[BodyKind], values: object) -> BodyKind:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
+        # All of them are written out for the first one, which takes seconds where they are a million.
+        if error.error_count() > MOST_PROBLEMS:
+            raise invalid_value(None, f"The body has more than {MOST_PROBLEMS} errors.") from None
         problems = error.errors(include_url=False, include_input=False)
     raise _describe(problems[0])
 

@@ -10,25 +10,31 @@ from starlette.types import Send
 
 from asclepius_ray.serving.surface.api_errors import ApiError
 from asclepius_ray.serving.surface.choice import Choice, Piece
+from asclepius_ray.serving.surface.early_checks import find_ready_model
 from asclepius_ray.serving.surface.event_stream import compact, encode_text
 from asclepius_ray.serving.surface.generation import Answering, Asked, plan, room_for_answer
 from asclepius_ray.serving.surface.logprob_shapes import chat_logprobs
 from asclepius_ray.serving.surface.openai_events import ChunkFrame
-from asclepius_ray.serving.surface.request_body import read_body
+from asclepius_ray.serving.surface.request_body import read_object
 from asclepius_ray.serving.surface.responding import respond
-from asclepius_ray.serving.surface.schemas import ChatCompletionBody, parse_chat_body
-from asclepius_ray.serving.surface.served_model import ServedModel, find_model
+from asclepius_ray.serving.surface.schemas import ChatCompletionBody, check_chat_body
+from asclepius_ray.serving.surface.served_model import ServedModel
+from asclepius_ray.serving.surface.size_checks import check_length
 from asclepius_ray.serving.surface.tokenizing import tokenized
 
+CHARACTERS_A_TURN = 100
+"""A turn without a word takes as long in the chat template as so many characters in the tokenizer."""
 ROLE_DELTA = '"delta":{"role":"assistant","content":""}'
 
 
 async def answer_chat(models: Mapping[str, ServedModel], request: Request, send: Send) -> None:
-    body = parse_chat_body(await read_body(request))
-    model = find_model(models, body.model)
+    values = await read_object(request)
+    model = find_ready_model(models, values, request.state.account)
+    body = check_chat_body(values)
     turns = [message.turn for message in body.messages]
     size = sum(len(turn["content"]) for turn in turns)
-    ids = await tokenized(size, lambda: chat_ids(model.tokenizer, turns))
+    check_length("messages", size, model.engine.max_context_tokens)
+    ids = await tokenized(size + CHARACTERS_A_TURN * len(turns), lambda: chat_ids(model.tokenizer, turns))
     answering = plan_chat(model, body, ids)
     shape = ChatShape(f"chatcmpl-{request.state.account.request_id}", answering, body)
     await respond(answering, shape, bool(body.stream), request, send)

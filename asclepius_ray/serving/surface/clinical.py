@@ -15,26 +15,30 @@ from starlette.types import Send
 
 from asclepius_ray.errors import InputError
 from asclepius_ray.serving.access.account import Account
-from asclepius_ray.serving.passage import find_passages
 from asclepius_ray.serving.surface.api_errors import context_length_exceeded
-from asclepius_ray.serving.surface.body_checks import check_body, parse_object
+from asclepius_ray.serving.surface.body_checks import check_body
 from asclepius_ray.serving.surface.choice import Choice, Piece
 from asclepius_ray.serving.surface.clinical_schemas import Asking, ClinicalBody, Settings, default_questions
+from asclepius_ray.serving.surface.early_checks import find_ready_model
 from asclepius_ray.serving.surface.event_stream import DONE_EVENT, encode_text, event
 from asclepius_ray.serving.surface.generation import Answering, Asked, plan
-from asclepius_ray.serving.surface.request_body import read_body
+from asclepius_ray.serving.surface.kept_note import KeptNote
+from asclepius_ray.serving.surface.request_body import read_object
 from asclepius_ray.serving.surface.responding import respond
-from asclepius_ray.serving.surface.served_model import ServedModel, choose_model
+from asclepius_ray.serving.surface.schemas import NamedOrFirstModel
+from asclepius_ray.serving.surface.served_model import ServedModel
+from asclepius_ray.serving.surface.size_checks import check_length
 from asclepius_ray.serving.surface.tokenizing import tokenized
 from asclepius_ray.tokens.rendering import prompt_ids, shorten_note
 
 
 async def answer_clinical(models: Mapping[str, ServedModel], request: Request, send: Send) -> None:
-    body = check_body(ClinicalBody, parse_object(await read_body(request)))
-    model = choose_model(models, body.model)
     account: Account = request.state.account
-    answering, was_shortened = await plan_clinical(model, body, body)
-    shape = ClinicalShape(f"clinical-{account.request_id}", answering, body.note, was_shortened, account)
+    values = await read_object(request)
+    model = find_ready_model(models, values, account, NamedOrFirstModel)
+    body = check_body(ClinicalBody, values)
+    answering, note = await plan_clinical(model, body, body)
+    shape = ClinicalShape(f"clinical-{account.request_id}", answering, note, account)
     await respond(answering, shape, bool(body.stream), request, send)
 
 
@@ -47,16 +51,19 @@ async def list_tasks(_: Request) -> Response:
     return JSONResponse({"object": "list", "data": tasks})
 
 
-async def plan_clinical(model: ServedModel, asking: Asking, settings: Settings) -> tuple[Answering, bool]:
-    """The generation, and whether the note was shortened for it; an ApiError if it does not fit."""
+async def plan_clinical(model: ServedModel, asking: Asking, settings: Settings) -> tuple[Answering, KeptNote]:
+    """The generation, and what of the note it is given; an ApiError if it does not fit."""
     context = model.engine.max_context_tokens
+    check_length("note", len(asking.note), context)
+    check_length("question", len(asking.asked), context)
     longest = settings.max_tokens or min(model.max_new_tokens, context // 2)
     size = len(asking.note) + len(asking.asked)
     kept, ids = await tokenized(size, lambda: clinical_ids(model.tokenizer, asking, context, longest))
-    if kept != asking.note and settings.long_note == "refuse":
+    note = KeptNote(asking.note, kept)
+    if note.was_shortened and settings.long_note == "refuse":
         needed = await tokenized(size, lambda: len(prompt_ids(model.tokenizer, asking.note, asking.asked)))
         raise context_length_exceeded("note", context, needed, longest)
-    return plan(model, [ids], [longest], Asked()), kept != asking.note
+    return plan(model, [ids], [longest], Asked()), note
 
 
 def clinical_ids(
@@ -75,13 +82,10 @@ def clinical_ids(
 class ClinicalShape:
     """A clinical answer, and its events."""
 
-    def __init__(
-        self, answer_id: str, answering: Answering, note: str, note_was_shortened: bool, account: Account
-    ) -> None:
+    def __init__(self, answer_id: str, answering: Answering, note: KeptNote, account: Account) -> None:
         self._answer_id = answer_id
         self._answering = answering
         self._note = note
-        self._note_was_shortened = note_was_shortened
         self._account = account
         self._texts: list[str] = []
 
@@ -100,7 +104,7 @@ class ClinicalShape:
 
     async def _body(self, answer: str) -> dict[str, Any]:
         # In a thread: a long note takes a while, in which every other stream would stand still.
-        passages = await asyncio.to_thread(find_passages, self._note, answer)
+        passages = await asyncio.to_thread(self._note.passages, answer)
         account = self._account
         return {
             "id": self._answer_id,
@@ -108,7 +112,7 @@ class ClinicalShape:
             "model": self._answering.model.name,
             "usage": self._answering.usage,
             "finish_reason": self._answering.outcome,
-            "note_was_shortened": self._note_was_shortened,
+            "note_was_shortened": self._note.was_shortened,
             "passages": [asdict(passage) for passage in passages],
             "seconds": {
                 "queue": account.queue_seconds,

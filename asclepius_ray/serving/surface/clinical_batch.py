@@ -14,12 +14,13 @@ from starlette.responses import JSONResponse
 from starlette.types import Send
 
 from asclepius_ray.serving.access.account import Account
+from asclepius_ray.serving.admission.ticket import OWN_ENDS
 from asclepius_ray.serving.engines.engine import EngineError
 from asclepius_ray.serving.surface.api_errors import ApiError, deadline_exceeded, engine_unavailable
-from asclepius_ray.serving.surface.body_checks import check_body, parse_object
+from asclepius_ray.serving.surface.body_checks import check_body
 from asclepius_ray.serving.surface.clinical import ClinicalShape, plan_clinical
 from asclepius_ray.serving.surface.clinical_schemas import BatchBody, BatchItem
-from asclepius_ray.serving.surface.request_body import read_body
+from asclepius_ray.serving.surface.request_body import read_object
 from asclepius_ray.serving.surface.responding import check_engine, size_of, whole_pieces
 from asclepius_ray.serving.surface.served_model import ServedModel, choose_model
 from asclepius_ray.serving.surface.watch import ClientGoneError, work_for_client
@@ -29,7 +30,7 @@ ITEMS_AT_A_TIME = 16
 
 
 async def answer_batch(models: Mapping[str, ServedModel], request: Request, send: Send) -> None:
-    body = check_body(BatchBody, parse_object(await read_body(request)))
+    body = check_body(BatchBody, await read_object(request))
     model = choose_model(models, body.model)
     batch = _Batch(model, body, request.state.account)
     try:
@@ -46,6 +47,7 @@ class _Batch:
         self._model = model
         self._body = body
         self._places = asyncio.Semaphore(ITEMS_AT_A_TIME)
+        self._outcomes = [""] * len(body.items)
 
     async def answer(self) -> dict[str, Any]:
         """The body of the response; its answers stand in the order of the items."""
@@ -53,7 +55,7 @@ class _Batch:
             tasks = [
                 group.create_task(self._settled(index, item)) for index, item in enumerate(self._body.items)
             ]
-        self.account.outcome = "stop"
+        self.account.outcome = self._outcome
         return {
             "id": f"clinical-batch-{self.account.request_id}",
             "model": self._model.name,
@@ -65,25 +67,39 @@ class _Batch:
             },
         }
 
+    @property
+    def _outcome(self) -> str:
+        """As of several answers to one request: that of the first which has no end of its own."""
+        cut_short = (outcome for outcome in self._outcomes if outcome not in OWN_ENDS)
+        return next(cut_short, "length" if "length" in self._outcomes else "stop")
+
     async def _settled(self, index: int, values: object) -> dict[str, Any]:
         item_id = _sent_id(values)
         settled = {"index": index, "id": item_id, "answer": None, "error": None}
+        own = _account_of_item(self.account, index)
         try:
             item = check_body(BatchItem, values)
             async with self._places:
-                return settled | {"answer": await self._answered(index, item)}
+                return settled | {"answer": await self._answered(own, item)}
         except ApiError as error:
+            own.outcome = own.outcome or ("refused" if error.status < 500 else "error")
             return settled | {"error": error.fields}
         except EngineError:
+            own.outcome = "error"
             return settled | {"error": engine_unavailable().fields}
+        finally:
+            self._outcomes[index] = own.outcome
 
-    async def _answered(self, index: int, item: BatchItem) -> dict[str, Any]:
-        answering, was_shortened = await plan_clinical(self._model, item, self._body)
-        own = _account_of_item(self.account, index)
+    async def _answered(self, own: Account, item: BatchItem) -> dict[str, Any]:
+        answering, note = await plan_clinical(self._model, item, self._body)
         check_engine(answering.model)
+        asked_at = time.monotonic()
         ticket = await answering.model.admission.admit_when_there_is_room(own, *size_of(answering))
+        # The figure of the first token is for those who wait at a screen; a batch's line is no part of it.
+        own.started = ticket.admitted_at
+        own.queue_seconds = own.started - asked_at
         outcome = "error"
-        shape = ClinicalShape(f"clinical-{own.request_id}", answering, item.note, was_shortened, own)
+        shape = ClinicalShape(f"clinical-{own.request_id}", answering, note, own)
         try:
             async with asyncio.timeout(ticket.seconds_left):
                 body = await shape.whole(await whole_pieces(answering, ticket))

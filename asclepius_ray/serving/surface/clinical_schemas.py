@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from asclepius_ray.records import Task
 from asclepius_ray.serving.surface.api_errors import ApiError
 from asclepius_ray.serving.surface.body_checks import Body
-from asclepius_ray.serving.surface.schemas import LARGEST_COUNT
+from asclepius_ray.serving.surface.schemas import LARGEST_COUNT, NamedOrFirstModel
 
 MOST_BATCH_ITEMS = 256
 TaskId = Literal[
@@ -70,11 +70,9 @@ class BatchItem(Asking):
     """Yours; it stands beside the answer."""
 
 
-class Settings(Body):
+class Settings(NamedOrFirstModel):
     """What is the same for all items of a batch."""
 
-    model: Annotated[str | None, Field(min_length=1)] = None
-    """The name of a model of GET /v1/models; the first of them where it is not given."""
     max_tokens: Annotated[int | None, Field(ge=1, le=LARGEST_COUNT)] = None
     """The longest answer, in tokens."""
     long_note: Literal["shorten", "refuse"] = "shorten"

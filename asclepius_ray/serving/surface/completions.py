@@ -9,14 +9,16 @@ from starlette.types import Send
 
 from asclepius_ray.serving.surface.api_errors import invalid_value
 from asclepius_ray.serving.surface.choice import Choice, Piece
+from asclepius_ray.serving.surface.early_checks import find_ready_model
 from asclepius_ray.serving.surface.event_stream import compact, encode_text
 from asclepius_ray.serving.surface.generation import Answering, Asked, plan, room_for_answer
 from asclepius_ray.serving.surface.logprob_shapes import completion_logprobs
 from asclepius_ray.serving.surface.openai_events import ChunkFrame
-from asclepius_ray.serving.surface.request_body import read_body
+from asclepius_ray.serving.surface.request_body import read_object
 from asclepius_ray.serving.surface.responding import respond
-from asclepius_ray.serving.surface.schemas import CompletionBody, parse_completion_body
-from asclepius_ray.serving.surface.served_model import ServedModel, find_model
+from asclepius_ray.serving.surface.schemas import CompletionBody, check_completion_body
+from asclepius_ray.serving.surface.served_model import ServedModel
+from asclepius_ray.serving.surface.size_checks import check_length
 from asclepius_ray.serving.surface.text_stream import text_decoding
 from asclepius_ray.serving.surface.tokenizing import tokenized
 
@@ -25,13 +27,18 @@ DEFAULT_ANSWER_TOKENS = 16
 
 
 async def answer_completion(models: Mapping[str, ServedModel], request: Request, send: Send) -> None:
-    body = parse_completion_body(await read_body(request))
-    model = find_model(models, body.model)
+    values = await read_object(request)
+    model = find_ready_model(models, values, request.state.account)
+    body = check_completion_body(values)
     prompts = body.prompts
+    for prompt in prompts:
+        check_length("prompt", len(prompt), model.engine.max_context_tokens)
     size = sum(len(prompt) for prompt in prompts)
     ids = await tokenized(size, lambda: [_prompt_ids(model, prompt) for prompt in prompts])
     answering = plan_completion(model, body, ids)
-    echoes = [_echo(model, prompt) if body.echo else "" for prompt in prompts]
+    echoes = [""] * len(prompts)
+    if body.echo:
+        echoes = await tokenized(size, lambda: [_echo(model, prompt) for prompt in prompts])
     shape = CompletionShape(f"cmpl-{request.state.account.request_id}", answering, body, echoes)
     await respond(answering, shape, bool(body.stream), request, send)
 

@@ -1,5 +1,7 @@
 """Server-sent events over plain ASGI: no task and no copy between a piece of text and the socket."""
 
+import asyncio
+import contextlib
 import json
 import time
 from typing import Any
@@ -45,6 +47,14 @@ class EventStream:
 
     async def close(self) -> None:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def fail(self, error: ApiError) -> None:
+        """Ends with an event that says the error; a client that takes nothing goes without it."""
+        # Nobody looks for a stalled client any more where the work has ended.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STALL_SECONDS):
+                await self.write(error_event(error))
+                await self.close()
 
     def is_stalled(self) -> bool:
         """Whether an event waits for its client for too long."""

@@ -17,7 +17,7 @@ from asclepius_ray.serving.admission.ticket import Ticket
 from asclepius_ray.serving.engines.engine import EngineError
 from asclepius_ray.serving.surface.api_errors import ApiError, deadline_exceeded, engine_unavailable
 from asclepius_ray.serving.surface.choice import Choice, Piece, ScoredToken
-from asclepius_ray.serving.surface.event_stream import EventStream, error_event
+from asclepius_ray.serving.surface.event_stream import EventStream
 from asclepius_ray.serving.surface.generation import Answering, generate
 from asclepius_ray.serving.surface.served_model import ServedModel
 from asclepius_ray.serving.surface.watch import ClientGoneError, DeadlinePassedError, work_for_client
@@ -64,7 +64,7 @@ def size_of(answering: Answering) -> tuple[str, int, int, int, int]:
 async def respond(answering: Answering, shape: Shape, streamed: bool, request: Request, send: Send) -> None:
     """Answers the request; an ApiError where nothing has been sent yet, else an event that says the error."""
     ticket = await admit(answering, request.state.account)
-    outcome = "error"
+    outcome, body, failure = "error", None, None
     stream = EventStream(send)
     work = _send_events if streamed else _whole_body
     try:
@@ -72,26 +72,28 @@ async def respond(answering: Answering, shape: Shape, streamed: bool, request: R
             work(answering, ticket, shape, stream), request.receive, ticket.seconds_left, stream.is_stalled
         )
         outcome = answering.outcome
-        if body is not None:
-            await JSONResponse(body)(request.scope, request.receive, send)
-    except (ClientGoneError, asyncio.CancelledError) as ending:
+    except ClientGoneError:
         outcome = "cancelled"
-        if isinstance(ending, asyncio.CancelledError):
-            raise
+    except asyncio.CancelledError:
+        outcome = "cancelled"
+        raise
     except DeadlinePassedError:
-        outcome = "deadline"
-        await _fail(stream, deadline_exceeded())
+        outcome, failure = "deadline", deadline_exceeded()
     except EngineError:
-        await _fail(stream, engine_unavailable())
+        failure = engine_unavailable()
     finally:
+        # Before the last bytes are sent: a client that reads nothing would keep the place with them.
         ticket.close(outcome)
+    if failure is not None:
+        await _fail(stream, failure)
+    elif body is not None:
+        await JSONResponse(body)(request.scope, request.receive, send)
 
 
 async def _fail(stream: EventStream, error: ApiError) -> None:
     if not stream.has_begun:
         raise error
-    await stream.write(error_event(error))
-    await stream.close()
+    await stream.fail(error)
 
 
 async def _send_events(answering: Answering, ticket: Ticket, shape: Shape, stream: EventStream) -> None:

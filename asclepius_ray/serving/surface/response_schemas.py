@@ -160,8 +160,11 @@ class PassageFound(Given):
 
 class Seconds(Given):
     queue: float | None
+    """Until there was room for it."""
     first_token: float | None
+    """Since the request; of an item of a batch, since there was room for it."""
     total: float
+    """As `first_token`, until the end."""
 
 
 class ClinicalAnswer(Given):

@@ -1,11 +1,11 @@
 """What the OpenAI routes take, field by field; the descriptions stand on the OpenAPI page."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from asclepius_ray.serving.surface.api_errors import invalid_value
-from asclepius_ray.serving.surface.body_checks import Body, check_body, parse_object, without_neutral
+from asclepius_ray.serving.surface.body_checks import Body, check_body, without_neutral
 
 LARGEST_COUNT = 1_000_000_000
 MOST_CHOICES = 128
@@ -92,11 +92,23 @@ class StreamOptions(Body):
     """One more event before [DONE], with the usage of the whole request."""
 
 
-class Sampling(Body):
-    """What both routes share."""
+class NamedModel(Body):
+    """Whom a body of OpenAI's routes asks."""
 
     model: str
     """The name of a model of GET /v1/models."""
+
+
+class NamedOrFirstModel(Body):
+    """Whom a body of the clinical routes asks."""
+
+    model: Annotated[str | None, Field(min_length=1)] = None
+    """The name of a model of GET /v1/models; the first of them where it is not given."""
+
+
+class Sampling(NamedModel):
+    """What both routes share."""
+
     max_tokens: Annotated[int | None, Field(ge=1, le=LARGEST_COUNT)] = None
     """The longest answer, in tokens."""
     n: Annotated[int | None, Field(ge=1, le=MOST_CHOICES)] = None
@@ -227,9 +239,9 @@ class CompletionBody(Sampling):
         return [part for part in prompt if not isinstance(part, int)]
 
 
-def parse_chat_body(raw: bytes) -> ChatCompletionBody:
-    return check_body(ChatCompletionBody, without_neutral(parse_object(raw), NEUTRAL_IN_CHAT))
+def check_chat_body(values: dict[str, Any]) -> ChatCompletionBody:
+    return check_body(ChatCompletionBody, without_neutral(values, NEUTRAL_IN_CHAT))
 
 
-def parse_completion_body(raw: bytes) -> CompletionBody:
-    return check_body(CompletionBody, without_neutral(parse_object(raw), NEUTRAL_IN_COMPLETIONS))
+def check_completion_body(values: dict[str, Any]) -> CompletionBody:
+    return check_body(CompletionBody, without_neutral(values, NEUTRAL_IN_COMPLETIONS))

@@ -1,6 +1,8 @@
 """Token ids → text as it grows: characters split over tokens, and stop strings over token borders."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 UNFINISHED_CHARACTER = "\ufffd"
@@ -8,24 +10,46 @@ UNFINISHED_CHARACTER = "\ufffd"
 # decoded anew from the first of them with every token.
 MOST_TOKENS_HELD_BACK = 64
 
-Decode = Callable[[list[int]], str]
+_STRAY_BYTE = "<0x80>"
+"""The inside of a character, as tokenizers call it that fall back on bytes."""
+
+
+@dataclass(frozen=True)
+class Decode:
+    """Ids → text, special tokens left out."""
+
+    decode: Callable[[list[int]], str]
+    stray_byte: int | None
+    """The id of a byte that is no character; None where the tokenizer has no tokens for bytes."""
+
+    def __call__(self, ids: list[int]) -> str:
+        return self.decode(ids)
+
+    def is_final(self, ids: list[int]) -> bool:
+        """Whether these ids stand for the same text whatever follows them.
+
+        Tokenizers that fall back on bytes read a run of bytes as a whole: a wrong one at its end makes all
+        of them wrong, also those that were whole characters before.
+        """
+        return self.stray_byte is None or self([*ids, self.stray_byte]).startswith(self(ids))
 
 
 def text_decoding(tokenizer: Any) -> Decode:
-    """How ids become text, special tokens left out; the Rust tokenizer itself is five times as quick."""
+    """How ids become text; the Rust tokenizer itself is five times as quick."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
-        return lambda ids: str(backend.decode(ids, skip_special_tokens=True))
-    return lambda ids: str(
-        tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    )
+        decode = partial(backend.decode, skip_special_tokens=True)
+        return Decode(decode, backend.token_to_id(_STRAY_BYTE))
+    decode = partial(tokenizer.decode, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return Decode(decode, tokenizer.get_vocab().get(_STRAY_BYTE))
 
 
 class TokenDecoder:
     """Decodes one answer token by token; what it gave, joined, is the decoded whole.
 
     Tokens are decoded together with those given before them, because some tokenizers write a space only
-    between two; text that ends inside a character is held back until the character is whole.
+    between two; text that ends inside a character, or with bytes that the next one may still change, is
+    held back until it is whole.
     """
 
     def __init__(self, decode: Decode) -> None:
@@ -39,7 +63,10 @@ class TokenDecoder:
         text = self._new_text()
         if not text:
             return ""
-        if text.endswith(UNFINISHED_CHARACTER) and len(self._new) < MOST_TOKENS_HELD_BACK:
+        is_whole = not text.endswith(UNFINISHED_CHARACTER) and self._decode.is_final(
+            self._context + self._new
+        )
+        if not is_whole and len(self._new) < MOST_TOKENS_HELD_BACK:
             return ""
         self._context, self._new = self._new, []
         self._context_text = self._decode(self._context)

@@ -14,7 +14,7 @@ def main(model: str, port: int, max_model_len: int) -> None:
         model_loading_config={"model_id": "model", "model_source": model},
         deployment_config={"num_replicas": 1},
         placement_group_config={"bundles": [{"CPU": 1}]},
-        engine_kwargs={"max_model_len": max_model_len, "dtype": "float32", "enable_prefix_caching": False},
+        engine_kwargs={"max_model_len": max_model_len, "dtype": "float32"},
     )
     serve.run(build_openai_app({"llm_configs": [config]}), blocking=True)
 

@@ -62,12 +62,13 @@ def serving(gated: Gated) -> Iterator[Gated]:
 
 
 def _application(gated: Gated) -> FastAPI:
-    application = FastAPI(openapi_url=None)
+    application = FastAPI(openapi_url=None, redirect_slashes=False)
     application.add_middleware(Gate, access=gated.access)
     application.add_exception_handler(ApiError, _on_api_error)
 
     @application.get("/")
     @application.get("/health/live")
+    @application.get("/health/ready")
     async def page() -> Response:
         return Response("page")
 

@@ -1,5 +1,6 @@
 """The gate over real HTTP: who passes, with what headers, and what is written down of it."""
 
+import asyncio
 import json
 import logging
 import re
@@ -12,12 +13,18 @@ from pathlib import Path
 import httpx
 import pytest
 from gated_server import CANARY, OPERATOR_KEY, Gated, access_of, serving
+from starlette.applications import Starlette
 
+from asclepius_ray.serving.access.asgi import Message
 from asclepius_ray.serving.access.audit import AuditLog
+from asclepius_ray.serving.access.body_guard import BodyGuard
+from asclepius_ray.serving.access.gate import Gate
 from asclepius_ray.serving.access.key_file import KeyFile
 from asclepius_ray.serving.access.keys import KeyLimits, hash_key, make_key
 from asclepius_ray.serving.admission.admission import Admission
 from asclepius_ray.serving.meters import Meters
+from asclepius_ray.serving.surface.api_errors import ApiError
+from asclepius_ray.serving.surface.metrics_route import metrics_route
 
 ALLOWED_ORIGIN = "https://ehr.example"
 MAX_OPEN = 3
@@ -102,6 +109,8 @@ def test_the_page_and_liveness_are_open(gated: Gated, path: str) -> None:
         "//",
         "/page.js/x",
         "/%2e/metrics",
+        "/metrics%0A",
+        "/health/live%0A",
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "DELETE"])
@@ -172,6 +181,56 @@ def test_a_key_without_the_scope_is_told_which_one(gated: Gated, folder: Path) -
     )
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/metrics%0A",
+        "/metrics%0a",
+        "/metrics%0D%0A",
+        "/metrics%00",
+        "/metrics%E2%80%A8",
+        "/metrics/",
+        "//metrics",
+        "/./metrics",
+        "/%2e/metrics",
+        "/%6Detrics",
+        "/metrics%2F",
+        "/metrics%250A",
+        "/METRICS",
+        "/v1/../metrics",
+        "/metrics;x",
+        "/metrics%3Fx",
+    ],
+)
+def test_no_spelling_of_the_path_shows_the_figures_without_their_scope(
+    gated: Gated, folder: Path, path: str
+) -> None:
+    key = key_with(folder, "generate")[0]
+    gated.access.keys.refresh()
+    answer = raw_answer(gated, f"GET {path} HTTP/1.1", key)
+    assert re.match(r"HTTP/1.1 40[34] ", answer)
+    assert "asclepius_serving" not in answer
+    assert re.search(r'"code":"(missing_scope|not_found)"|"detail":"Not Found"', answer)
+
+
+@pytest.mark.parametrize("root", ["", "/clinic"])
+def test_the_scope_is_that_of_the_route_below_any_root(folder: Path, root: str) -> None:
+    key = key_with(folder, "generate")[0]
+    access = access_of(folder)
+    gate = Gate(Starlette(routes=[metrics_route(access.meters).mounted]), access)
+
+    async def statuses() -> list[int]:
+        transport = httpx.ASGITransport(gate, root_path=root)
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            headers = {"Authorization": f"Bearer {key}"}
+            paths = (f"{root}/metrics", "/metrics", f"{root}{root}/metrics", f"{root}x/metrics")
+            return [(await client.get(path, headers=headers)).status_code for path in paths]
+
+    first, *others = asyncio.run(statuses())
+    assert first == 403
+    assert not {200, 500} & set(others)
+
+
 def test_every_answer_carries_the_policies_and_none_is_kept(gated: Gated) -> None:
     for response in (
         ask(gated, content=b"abc"),
@@ -230,6 +289,16 @@ def test_a_body_beyond_the_limit_is_refused_announced_or_not(gated: Gated) -> No
         assert CANARY not in response.text
 
 
+def raw_answer(gated: Gated, first_line: str, key: str) -> str:
+    """What comes for a request line as it is: a client would rewrite its path."""
+    host, port = gated.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(
+            f"{first_line}\r\nHost: x\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n".encode()
+        )
+        return read_all(connection)
+
+
 def raw_request(gated: Gated, more: str) -> socket.socket:
     """A connection on which a POST has begun, with a body of ten bytes to come."""
     host, port = gated.url.removeprefix("http://").split(":")
@@ -259,6 +328,43 @@ def test_a_body_that_does_not_come_is_dropped_and_holds_nothing(gated: Gated) ->
     assert all(" 408 " in answer.splitlines()[0] and "request_timeout" in answer for answer in answers)
     assert time.monotonic() - started < BODY_SECONDS + 20
     assert ask(gated, content=b"abc").status_code == 200
+
+
+def test_the_figures_are_shown_while_a_replica_takes_nothing_more(gated: Gated) -> None:
+    connections = [raw_request(gated, "abc") for _ in range(MAX_OPEN)]
+    time.sleep(0.2)
+    assert ask(gated, "GET", "/v1/models/a").status_code == 429
+    assert ask(gated, "GET", "/metrics").status_code == 200
+    for connection in connections:
+        read_all(connection)
+
+
+def test_a_body_announced_with_thousands_of_digits_is_too_large() -> None:
+    async def announce() -> None:
+        scope = {"headers": [(b"content-length", b"1" * 5000)]}
+        BodyGuard(scope, _receive_nothing, 1.0)
+
+    with pytest.raises(ApiError, match="larger than 4 MiB"):
+        asyncio.run(announce())
+
+
+async def _receive_nothing() -> Message:
+    raise AssertionError("nobody reads such a body")
+
+
+def test_a_replica_that_cannot_check_keys_is_not_ready_and_alive(tmp_path: Path) -> None:
+    (tmp_path / "keys.json").write_bytes(b"{")
+    access = access_of(tmp_path)
+    with serving(Gated(access, Admission())) as closed:
+        for path, key in (("/health/ready", "none"), ("/v1/models/a", "any-other-key")):
+            response = httpx.get(closed.url + path, headers={"Authorization": f"Bearer {key}"})
+            assert response.status_code == 503
+            assert response.json()["error"]["code"] == "keys_unavailable"
+        assert httpx.get(closed.url + "/health/live").status_code == 200
+        (tmp_path / "keys.json").unlink()
+        key_with(tmp_path, "generate")
+        access.keys.refresh()
+        assert httpx.get(closed.url + "/health/ready").status_code == 200
 
 
 def test_an_answer_may_take_longer_than_a_body_may(gated: Gated) -> None:

@@ -48,7 +48,7 @@ def test_tokens_that_were_not_used_come_back() -> None:
     allowance = Allowance(TOKENS, 0.0)
     assert allowance.take(100, 0, 0.0) is None
     assert allowance.take(100, 0, 0.0) is not None
-    allowance.give_back(90, 0.0)
+    allowance.settle(100, 10, 0.0)
     assert allowance.take(90, 0, 0.0) is None
 
 

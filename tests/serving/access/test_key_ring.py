@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow
 import pytest
 from local_buckets import local_bucket
 
@@ -14,6 +15,8 @@ from asclepius_ray.serving.access.key_file import KeyFile
 from asclepius_ray.serving.access.key_ring import KeyRing, KeysUnreadable
 from asclepius_ray.serving.access.keys import KeyLimits, hash_key, make_key
 from asclepius_ray.serving.config import ServingConfig
+
+OPERATOR_KEY = "operator-key-nothing-secret-4711"
 
 
 def add_key(file: KeyFile, name: str = "ward", days: float = 0) -> tuple[str, str]:
@@ -131,4 +134,72 @@ def test_without_any_key_nothing_is_served(tmp_path: Path) -> None:
     revoke(KeyFile(str(tmp_path)), key_id)
     with pytest.raises(ConfigError):
         check_somebody_may_ask(config, "")
-    check_somebody_may_ask(config, "the operator's")
+    check_somebody_may_ask(config, OPERATOR_KEY)
+
+
+@pytest.mark.parametrize(
+    "key", ["x", "k" * 15, "key with spaces in it", "schlüssel-des-betreibers", "a" * 20 + "\x7f"]
+)
+def test_a_key_that_is_guessed_or_never_matches_serves_nothing(key: str) -> None:
+    with pytest.raises(ConfigError, match="at least 16 printable ASCII") as refused:
+        check_somebody_may_ask(ServingConfig(), key)
+    assert "token_urlsafe" in str(refused.value)
+    assert len(key) == 1 or key not in str(refused.value)
+    check_somebody_may_ask(ServingConfig(), "k" * 16)
+
+
+def test_nothing_is_served_with_a_file_of_keys_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "keys.json").write_bytes(b"{")
+    with pytest.raises(ConfigError, match=r"keys\.json is damaged.*put a copy"):
+        check_somebody_may_ask(ServingConfig(keys=str(tmp_path)), OPERATOR_KEY)
+
+
+class FailingFile(KeyFile):
+    """A real file, until it fails in a way of its own."""
+
+    error: Exception | None = None
+
+    def read(self) -> bytes | None:
+        if self.error is not None:
+            raise self.error
+        return super().read()
+
+
+@pytest.mark.parametrize("error", [pyarrow.ArrowNotImplementedError("x"), ConfigError("x"), ValueError("x")])
+def test_the_watcher_goes_on_after_any_error_of_a_file_system(tmp_path: Path, error: Exception) -> None:
+    file = FailingFile(str(tmp_path))
+    ring = KeyRing(file=file)
+    ring.watch()
+    try:
+        file.error = error
+        add_key(KeyFile(str(tmp_path)))
+        assert seconds_until(lambda: ring.trouble == "unreachable") < 2
+        file.error = None
+        secret, _ = add_key(KeyFile(str(tmp_path)))
+        assert seconds_until(lambda: not ring.is_unreadable and ring.find(secret) is not None) < 2
+    finally:
+        ring.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_no_key_of_the_file_is_taken_when_nobody_looks_for_revoked_ones(tmp_path: Path) -> None:
+    file = FailingFile(str(tmp_path))
+    secret, _ = add_key(file)
+    ring = KeyRing(hash_key(OPERATOR_KEY), file)
+    ring.watch()
+    assert ring.find(secret) is not None
+    file.error = RuntimeError("unforeseen")
+    add_key(KeyFile(str(tmp_path)))
+    assert seconds_until(lambda: ring.is_unreadable) < 2
+    with pytest.raises(KeysUnreadable):
+        ring.find(secret)
+    assert ring.find(OPERATOR_KEY) is not None
+
+
+def test_a_ring_that_was_closed_is_no_unwatched_one(tmp_path: Path) -> None:
+    secret, _ = add_key(KeyFile(str(tmp_path)))
+    ring = KeyRing(file=KeyFile(str(tmp_path)))
+    ring.watch()
+    ring.close()
+    time.sleep(1)
+    assert ring.find(secret) is not None

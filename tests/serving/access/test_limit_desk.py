@@ -9,10 +9,11 @@ import ray
 from ray.util.state import list_actors
 
 from asclepius_ray.serving.access.account import Account, Caller
+from asclepius_ray.serving.access.allowance import LimitRefusal
 from asclepius_ray.serving.access.keys import KeyLimits
 from asclepius_ray.serving.access.limit_book import Grant
-from asclepius_ray.serving.access.limit_desk import NAMESPACE, RayDesk
-from asclepius_ray.serving.access.limit_link import BEAT_SECONDS, DeskAway, LimitLink
+from asclepius_ray.serving.access.limit_desk import NAMESPACE, RayDesk, desk_name
+from asclepius_ray.serving.access.limit_link import BEAT_SECONDS, DeskAway, LimitLink, LimitTicket
 from asclepius_ray.serving.admission.admission import Admission
 from asclepius_ray.serving.surface.api_errors import ApiError
 
@@ -80,7 +81,9 @@ def test_two_replicas_start_one_desk(
     ray_cluster: str, replicas: list[ray.actor.ActorHandle], application: str
 ) -> None:
     desks = [
-        actor for actor in list_actors(ray_cluster) if actor.name == application and actor.state == "ALIVE"
+        actor
+        for actor in list_actors(ray_cluster)
+        if actor.name == desk_name(application) and actor.state == "ALIVE"
     ]
     assert len(desks) == 1
 
@@ -117,10 +120,12 @@ def test_open_requests_are_counted_over_replicas_and_outlive_the_desk(
     limits = KeyLimits(max_in_flight=3)
     got = [ray.get(replicas[number % 2].hold.remote(limits)) for number in range(5)]
     assert got == [True, True, True, False, False]
-    ray.kill(ray.get_actor(application, NAMESPACE), no_restart=False)
+    ray.kill(ray.get_actor(desk_name(application), NAMESPACE), no_restart=False)
     time.sleep(2 * BEAT_SECONDS)
     assert ray.get([replica.meet.remote() for replica in replicas]) == [2, 2]
-    [desk] = [actor for actor in list_actors(ray_cluster, detail=True) if actor.name == application]
+    [desk] = [
+        actor for actor in list_actors(ray_cluster, detail=True) if actor.name == desk_name(application)
+    ]
     assert int(desk.num_restarts) == 1
     assert [ray.get(replica.hold.remote(limits)) for replica in replicas] == [False, False]
 
@@ -130,7 +135,9 @@ def test_a_desk_that_nobody_speaks_to_ends_and_the_next_call_starts_another(ray_
     grant, limits = Grant("ward", 1), KeyLimits(max_in_flight=1)
 
     def is_there() -> bool:
-        return any(actor.name == name and actor.state == "ALIVE" for actor in list_actors(ray_cluster))
+        return any(
+            actor.name == desk_name(name) and actor.state == "ALIVE" for actor in list_actors(ray_cluster)
+        )
 
     async def take(desk: RayDesk) -> bool:
         give_up = time.monotonic() + 60
@@ -154,3 +161,44 @@ def test_a_desk_that_nobody_speaks_to_ends_and_the_next_call_starts_another(ray_
         assert await take(desk), "the one that it meets now knows nothing of the first grant"
 
     asyncio.run(play())
+
+
+@ray.remote(num_cpus=0)
+class FailingDesk:
+    """Code that does not understand its calls."""
+
+    async def beat(self, *arguments: object) -> int:
+        raise AttributeError("zebrafinch")
+
+    async def take(self, *arguments: object) -> None:
+        raise AttributeError("zebrafinch")
+
+
+def test_a_desk_that_fails_counts_as_away_and_is_told_by_its_type_once(
+    ray_cluster: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = f"limits-{uuid.uuid4().hex[:8]}"
+    failing = FailingDesk.options(name=desk_name(name), namespace=NAMESPACE).remote()
+    ray.get(failing.__ray_ready__.remote(), timeout=60)
+    caller = Caller("ward", limits=KeyLimits(max_in_flight=2))
+
+    async def play() -> None:
+        desk = RayDesk(name)
+        link = LimitLink(desk, "a", num_replicas=2)
+        assert isinstance(await link.take(caller, 1), LimitTicket)
+        assert isinstance(await link.take(caller, 1), LimitRefusal), "one of two places is this replica's"
+        give_up = time.monotonic() + 30
+        while "fails" not in caplog.text:
+            assert time.monotonic() < give_up
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(2 * BEAT_SECONDS)
+        assert link._beating is not None
+        assert not link._beating.done()
+        link._beating.cancel()
+
+    try:
+        asyncio.run(play())
+    finally:
+        ray.kill(failing)
+    assert caplog.text.count("the desk of limits fails (AttributeError)") == 1
+    assert "zebrafinch" not in caplog.text

@@ -93,7 +93,7 @@ def test_an_abort_that_fails_is_told_with_its_request_and_without_its_message(
             await asyncio.sleep(0.01)
 
     asyncio.run(asyncio.wait_for(cancel_it(), 10))
-    assert caplog.messages == ["vLLM could not abort the request request-7 (RuntimeError)"]
+    assert caplog.messages == ["request request-7 could not be cancelled (RuntimeError)"]
     assert CANARY not in caplog.text
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -232,3 +233,15 @@ def test_a_model_without_a_replica_is_listed_held_for_and_started(from_none: str
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_starting")
     assert int(refused.headers["Retry-After"]) >= 1
     assert (first.status_code, first.json()["usage"]["completion_tokens"]) == (200, 4)
+    shown = httpx.get(f"{from_none.removesuffix('/v1')}/metrics", headers=HEADERS, timeout=60).text
+    assert figure(shown, "admitted_requests_total") == 1
+    assert figure(shown, "completion_tokens_total") == 4
+    # The start of the replica took nearly all of it.
+    waited = first.elapsed.total_seconds()
+    assert 0.5 * waited < figure(shown, "first_token_seconds_sum") <= waited
+
+
+def figure(text: str, name: str) -> float:
+    """A number of the one model in Prometheus' text."""
+    [value] = re.findall(rf'^asclepius_serving_{name}\{{model="asleep"\}} (\S+)$', text, re.MULTILINE)
+    return float(value)

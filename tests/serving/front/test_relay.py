@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import pickle
+import re
 import subprocess
 import sys
+import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -28,12 +31,14 @@ from asclepius_ray.serving.admission.admission import Admission
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.engines.start import start_engine
 from asclepius_ray.serving.front.call import Call, Item, Part, Taken, cost_of
+from asclepius_ray.serving.front.carried_figures import CarriedFigures
 from asclepius_ray.serving.front.in_process import CallBound, answer_call
 from asclepius_ray.serving.front.names import check_names, deployment_name, needs_front
 from asclepius_ray.serving.front.relay import Relay, ReplicaLostError
 from asclepius_ray.serving.front.surface import front_surface
-from asclepius_ray.serving.meters import Meters
+from asclepius_ray.serving.meters import Figure, Meters, Observation, Record
 from asclepius_ray.serving.model_source import locate_adapter
+from asclepius_ray.serving.surface.metrics_route import metrics_route
 from asclepius_ray.serving.surface.served_model import ServedModel
 from asclepius_ray.serving.surface.surface import build_surface
 from asclepius_ray.tokens.rendering import end_token_id
@@ -70,12 +75,15 @@ def answer(*, is_whole: bool = True, headers: tuple[tuple[bytes, bytes], ...] = 
     return [*parts, Part(b"", NO_COST, is_last=True)] if is_whole else parts
 
 
-def client_of(relay: Relay) -> httpx.AsyncClient:
+def client_of(relay: Relay, meters: Meters | None = None) -> httpx.AsyncClient:
+    meters = meters or Meters()
+
     async def is_ready() -> bool:
         return await relay.line.has_replica()
 
-    gate = Middleware(Gate, access=Access(KeyRing(hash_key(API_KEY))))
-    transport = httpx.ASGITransport(front_surface({"one": relay}, is_ready, [gate]))
+    gate = Middleware(Gate, access=Access(KeyRing(hash_key(API_KEY)), meters))
+    surface = front_surface({"one": relay}, is_ready, [gate], [metrics_route(meters)])
+    transport = httpx.ASGITransport(surface)
     return httpx.AsyncClient(
         transport=transport, base_url="http://front", headers={"Authorization": f"Bearer {API_KEY}"}
     )
@@ -144,11 +152,25 @@ def test_the_call_names_the_caller_and_the_time_left_but_holds_no_key() -> None:
             await ask(client, x_request_timeout_seconds="60", x_request_id="given")
         [call] = line.calls
         assert (call.caller.key_id, call.request_id, call.path) == ("operator", "given", CHAT)
-        assert call.seconds_left is not None
-        assert 50 < call.seconds_left <= 60
+        assert call.deadline is not None
+        assert 50 < call.deadline - time.monotonic() <= 60
         assert API_KEY not in repr(call)
 
     asyncio.run(check())
+
+
+def test_a_call_arrives_with_the_age_and_the_time_left_that_it_had_when_it_was_packed() -> None:
+    started = time.monotonic() - 5.0
+    call = Call("POST", CHAT, b"", "id", CHAT, Caller("key"), started, started + 60.0)
+    time.sleep(0.1)
+    packed, packed_at = pickle.dumps(call), time.monotonic()
+    # As on a machine whose clock shows other seconds.
+    time.sleep(0.2)
+    arrived, arrived_at = pickle.loads(packed), time.monotonic()
+    assert arrived.deadline is not None
+    assert arrived_at - arrived.started == pytest.approx(packed_at - started, abs=0.05)
+    assert arrived.deadline - arrived_at == pytest.approx(started + 60.0 - packed_at, abs=0.05)
+    assert (arrived.path, arrived.caller) == (call.path, call.caller)
 
 
 def test_a_front_is_not_ready_before_its_model_is() -> None:
@@ -165,12 +187,31 @@ class Behind:
 
     model: ServedModel
     application: ASGIApp
+    figures: CarriedFigures
 
     async def answer(self, body: bytes) -> AsyncGenerator[Item, None]:
-        call = Call("POST", CHAT, body, "id", CHAT, Caller("key"), None)
-        async with aclosing(answer_call(self.application, call)) as items:
+        call = Call("POST", CHAT, body, "id", CHAT, Caller("key"), time.monotonic())
+        async with aclosing(answer_call(self.application, call, self.figures)) as items:
             async for item in items:
                 yield item
+
+
+@dataclass(frozen=True)
+class StartingLine:
+    """The way to a replica that starts only when somebody asks, and takes `seconds` for it."""
+
+    behind: Behind
+    seconds: float
+
+    async def ask(self, call: Call) -> AsyncGenerator[Item, None]:
+        await asyncio.sleep(self.seconds)
+        arrived = pickle.loads(pickle.dumps(call))
+        async with aclosing(answer_call(self.behind.application, arrived, self.behind.figures)) as items:
+            async for item in items:
+                yield item
+
+    async def has_replica(self) -> bool:
+        return True
 
 
 @pytest.fixture(scope="module")
@@ -179,9 +220,11 @@ def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     end_ids = frozenset({end_token_id(tokenizer), tokenizer.eos_token_id})
     engine = start_engine(ServingConfig(), str(folder), end_ids, 1.0, {})
-    model = ServedModel("one", engine, tokenizer, 48, Admission())
-    bound = Middleware(CallBound, most=1, meters=Meters())
-    yield Behind(model, build_surface({"one": model}, [bound]))
+    figures = CarriedFigures()
+    meters = Meters(figures)
+    model = ServedModel("one", engine, tokenizer, 48, Admission(meters=meters))
+    bound = Middleware(CallBound, most=1, meters=meters)
+    yield Behind(model, build_surface({"one": model}, [bound]), figures)
     engine.stop()
 
 
@@ -214,6 +257,55 @@ def test_a_call_that_is_given_up_stops_its_engine_and_one_too_many_is_refused(be
         assert (last.cost.completion_tokens, last.cost.outcome) == (4, "length")
 
     asyncio.run(check())
+
+
+def test_the_front_shows_every_count_and_time_of_its_replicas_the_wait_for_one_included(
+    behind: Behind,
+) -> None:
+    async def check() -> dict[str, float]:
+        heard: list[Observation] = []
+        meters = Meters(Listener(heard))
+        relay = Relay(StartingLine(behind, seconds=0.5), 1, meters)
+        async with client_of(relay, meters) as client:
+            for num_tokens in (4, 8):
+                asked = json.loads(body(num_tokens, is_streamed=num_tokens == 8))
+                assert (await client.post(CHAT, json=asked)).status_code == 200
+            behind.model.admission.is_draining = True
+            assert (await ask(client)).status_code == 503
+            # Ray's exporter has them from the replica already.
+            assert {observed.figure for observed in heard} == {"http_requests"}
+            return figures_of((await client.get("/metrics")).text)
+
+    behind.figures.take()
+    try:
+        found = asyncio.run(check())
+    finally:
+        behind.model.admission.is_draining = False
+    assert found["admitted_requests_total"] == found["first_token_seconds_count"] == 2
+    assert found["completion_tokens_total"] == 4 + 8
+    assert found["prompt_tokens_total"] > 2
+    assert found["queue_seconds_count"] == found["token_seconds_count"] == 2
+    assert found["first_token_seconds_sum"] > 2 * 0.5
+    assert found["queue_seconds_sum"] < 0.5
+    assert found["refused_requests_total of draining"] == 1
+
+
+def figures_of(text: str) -> dict[str, float]:
+    """Of the model one, without the buckets."""
+    lines = re.findall(
+        r'^asclepius_serving_(\w+)\{model="one"(?:,reason="(\w+)")?\} (\S+)$', text, re.MULTILINE
+    )
+    return {f"{name} of {reason}" if reason else name: float(value) for name, reason, value in lines}
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A mirror that keeps what it hears."""
+
+    heard: list[Observation]
+
+    def open(self, figure: Figure) -> Record:
+        return lambda value, labels: self.heard.append(Observation(figure.name, value, labels))
 
 
 def test_several_models_or_none_at_times_need_a_front() -> None:

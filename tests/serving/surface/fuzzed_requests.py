@@ -18,8 +18,10 @@ from surfaces import BATCH, CHAT, CLINICAL, COMPLETIONS
 CANARY = "zebrafinch-canary"
 REQUESTS_AT_A_TIME = 16
 LONGEST_ANSWER_SECONDS = 120.0
-PATIENCE_SECONDS = 0.3
+PATIENCE_SECONDS = 2.0
 """With a server that may rightly wait for more of the request."""
+UNFINISHED_HEADERS = ("Content-Length", "Transfer-Encoding", "Upgrade", "Connection")
+"""With one of them in addition the request may look unfinished."""
 TURN = {"role": "user", "content": f"{CANARY} has chest pain"}
 ITEM = {"note": f"{CANARY} has chest pain.", "question": "What hurts?"}
 RIGHT_BODIES: dict[str, dict[str, Any]] = {
@@ -127,6 +129,14 @@ class Sending:
     """The server may take the request for unfinished."""
 
 
+@dataclass(frozen=True)
+class Received:
+    """What came back, and whether the server ended it."""
+
+    content: bytes
+    is_whole: bool
+
+
 @dataclass
 class Findings:
     """What came back."""
@@ -136,7 +146,8 @@ class Findings:
 
 
 def make_request(chance: random.Random) -> Sending:
-    kind = chance.choices(["body", "raw body", "head", "path", "method", "break"], [8, 3, 3, 2, 1, 4])[0]
+    kinds = ["body", "raw body", "head", "path", "method", "break", "stream"]
+    kind = chance.choices(kinds, [8, 3, 3, 2, 1, 4, 1])[0]
     path = chance.choice(list(RIGHT_BODIES))
     body = json.dumps(_mutated(chance, RIGHT_BODIES[path]) if kind == "body" else RIGHT_BODIES[path]).encode()
     headers: list[str] = []
@@ -152,12 +163,16 @@ def make_request(chance: random.Random) -> Sending:
             method = chance.choice(["GET", "POST"])
         case "method":
             method = chance.choice(ODD_METHODS)
+        case "stream":
+            path = chance.choice([CHAT, COMPLETIONS, CLINICAL])
+            body = json.dumps({**RIGHT_BODIES[path], "stream": True}).encode()
         case "break":
             ending = chance.choice(["half", "reset half", "close", "reset", "first byte"])
             if path != BATCH and chance.random() < 0.5:
                 body = json.dumps({**RIGHT_BODIES[path], "stream": True, "max_tokens": 200}).encode()
     content, may_wait = _request(chance, method, path, headers, body)
-    return Sending(content, ending, may_wait or kind in ("head", "method"))
+    may_wait |= method == "CONNECT" or any(header.startswith(UNFINISHED_HEADERS) for header in headers)
+    return Sending(content, ending, may_wait)
 
 
 def _request(
@@ -232,7 +247,10 @@ def _damaged(chance: random.Random, body: bytes) -> bytes:
 
 
 async def send_all(address: str, seed: int, num_requests: int) -> Findings:
-    """Sends them, some at a time; a fault is a 5xx, a hang, an error of another shape or with the canary."""
+    """Sends them, some at a time.
+
+    A fault is a 5xx, a hang, an error of another shape or with the canary, a stream without its end.
+    """
     findings = Findings()
     places = asyncio.Semaphore(REQUESTS_AT_A_TIME)
     chance = random.Random(seed)
@@ -241,11 +259,11 @@ async def send_all(address: str, seed: int, num_requests: int) -> Findings:
         async with places:
             try:
                 async with asyncio.timeout(LONGEST_ANSWER_SECONDS):
-                    answer = await _exchange(address, sending)
+                    received = await _exchange(address, sending)
             except TimeoutError:
                 findings.faults.append(f"request {number} hangs")
                 return
-        _judge(number, sending, answer, findings)
+        _judge(number, sending, received, findings)
 
     async with asyncio.TaskGroup() as group:
         for number in range(num_requests):
@@ -253,20 +271,19 @@ async def send_all(address: str, seed: int, num_requests: int) -> Findings:
     return findings
 
 
-async def _exchange(address: str, sending: Sending) -> bytes:
+async def _exchange(address: str, sending: Sending) -> Received:
     host, port = address.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    answer = b""
+    received = Received(b"", is_whole=False)
     try:
         with contextlib.suppress(ConnectionError):
             content = sending.content
             writer.write(content[: len(content) // 2] if "half" in sending.ending else content)
             await writer.drain()
-            if sending.ending in ("first byte", "read"):
-                patience = PATIENCE_SECONDS if sending.may_wait else None
-                num_bytes = 1 if sending.ending == "first byte" else -1
-                with contextlib.suppress(TimeoutError):
-                    answer = await asyncio.wait_for(reader.read(num_bytes), patience)
+            if sending.ending == "first byte":
+                received = Received(await reader.read(1), is_whole=False)
+            elif sending.ending == "read":
+                received = await _read_all(reader, PATIENCE_SECONDS if sending.may_wait else None)
             if "reset" in sending.ending:
                 linger = struct.pack("ii", 1, 0)
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -274,20 +291,53 @@ async def _exchange(address: str, sending: Sending) -> bytes:
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
-    return answer
+    return received
 
 
-def _judge(number: int, sending: Sending, answer: bytes, findings: Findings) -> None:
-    if sending.ending != "read" or not answer:
+async def _read_all(reader: asyncio.StreamReader, patience_seconds: float | None) -> Received:
+    """All that comes; what has come where the server does not go on for so long."""
+    content = b""
+    while True:
+        try:
+            part = await asyncio.wait_for(reader.read(1 << 16), patience_seconds)
+        except TimeoutError:
+            return Received(content, is_whole=False)
+        except ConnectionError:
+            # A server that does not read the rest of a body resets the connection behind its answer.
+            return Received(content, is_whole=True)
+        if not part:
+            return Received(content, is_whole=True)
+        content += part
+
+
+def _judge(number: int, sending: Sending, received: Received, findings: Findings) -> None:
+    if sending.ending != "read":
         findings.statuses["broken off"] += 1
+        return
+    answer = received.content.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
+    if not answer:
+        findings.statuses["without a word" if received.is_whole else "kept waiting"] += 1
         return
     head, _, body = answer.partition(b"\r\n\r\n")
     status = head.split(b" ")[1].decode()
     findings.statuses[status] += 1
-    if status.startswith("5"):
-        findings.faults.append(f"request {number} gets {status}")
-    if not status.startswith("2") and CANARY.encode() in answer:
-        findings.faults.append(f"request {number} gets its text back")
+    faults = _faults(status, head, body)
+    if b"text/event-stream" in head:
+        findings.statuses["streams"] += 1
+        faults += _faults_of_stream(body)
+    findings.faults += [f"request {number} gets {fault}" for fault in faults]
+
+
+def _faults(status: str, head: bytes, body: bytes) -> list[str]:
+    faults = [status] if status.startswith("5") else []
+    if not status.startswith("2") and CANARY.encode() in head + body:
+        faults.append("its text back")
     is_ours = b"application/json" in head
     if status.startswith("4") and is_ours and body and b'"code":' not in body:
-        findings.faults.append(f"request {number} gets an error of another shape")
+        faults.append("an error of another shape")
+    return faults
+
+
+def _faults_of_stream(body: bytes) -> list[str]:
+    faults = [] if b"data: [DONE]\n\n" in body else ["a stream without its end"]
+    return [*faults, "a stream that fails"] if b'data: {"error"' in body else faults

@@ -16,6 +16,7 @@ from asclepius_ray.records import Task
 from asclepius_ray.serving.surface.clinical_batch import ITEMS_AT_A_TIME
 from asclepius_ray.serving.surface.clinical_schemas import MOST_BATCH_ITEMS, TaskId
 from asclepius_ray.serving.surface.response_schemas import AnswerDone, BatchAnswer, ClinicalAnswer
+from asclepius_ray.serving.surface.size_checks import CHARACTERS_A_TOKEN
 from asclepius_ray.tokens.rendering import prompt_ids, shorten_note
 
 CANARY = "zebrafinch-canary"
@@ -119,6 +120,8 @@ REFUSED = {
     "temperature": (asked(temperature=0.5), "unknown_parameter", "temperature"),
     "long_note": (asked(long_note=CANARY), "invalid_value", "long_note"),
     "max_tokens": (asked(max_tokens=0), "invalid_value", "max_tokens"),
+    "endless note": (asked(note="no " * 11 * CONTEXT_TOKENS), "context_length_exceeded", "note"),
+    "endless question": (asked(question="no " * 11 * CONTEXT_TOKENS), "context_length_exceeded", "question"),
     "long question": (asked(question=f"{CANARY} " * CONTEXT_TOKENS), "context_length_exceeded", "question"),
     "long answer": (asked(max_tokens=CONTEXT_TOKENS), "context_length_exceeded", "max_tokens"),
 }
@@ -216,7 +219,7 @@ def test_the_items_of_a_batch_that_are_late_say_so(surface: Surface) -> None:
 
 
 def test_a_long_note_does_not_hold_up_the_others(surface: Surface) -> None:
-    note = f"{NOTE}\n" * 10_000
+    note = f"{NOTE}\n" * (CHARACTERS_A_TOKEN * CONTEXT_TOKENS // (len(NOTE) + 1))
 
     async def ask_both() -> tuple[httpx.Response, list[float]]:
         async with httpx.AsyncClient(headers=dict(surface.headers), timeout=120) as client:

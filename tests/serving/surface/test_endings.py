@@ -4,19 +4,20 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_engine import ScriptedEngine, saying
+from scripted_engine import Script, ScriptedEngine, saying
 from served_models import API_KEY
 from starlette.types import ASGIApp, Receive, Scope, Send
 from surfaces import BATCH, CHAT, CLINICAL, COMPLETIONS, Surface, application_for, listen, model_on
 from transformers import AutoTokenizer
 
 from asclepius_ray.serving.access.account import Account
+from asclepius_ray.serving.engines.engine import GenerationRequest, TokenChunk
 from asclepius_ray.serving.surface import event_stream, watch
 from asclepius_ray.serving.surface.served_model import ServedModel
 
@@ -134,9 +135,11 @@ def test_a_client_that_goes_away_ends_all_its_choices(path: str, stream: bool, t
         assert outcome(surface, accounts) == "cancelled"
 
 
-async def ask_directly(model: ServedModel, send: Send) -> None:
-    """A streamed chat without a server between; the client never goes away by itself."""
-    body = json.dumps({**CHAT_BODY, "stream": True}).encode()
+async def ask_directly(
+    model: ServedModel, send: Send, timeout_seconds: float = 600.0, stream: bool = True
+) -> None:
+    """A chat without a server between; the client never goes away by itself."""
+    body = json.dumps({**CHAT_BODY, "stream": stream}).encode()
     messages = [{"type": "http.request", "body": body, "more_body": False}]
     scope = {
         "type": "http",
@@ -144,7 +147,10 @@ async def ask_directly(model: ServedModel, send: Send) -> None:
         "path": CHAT,
         "raw_path": CHAT.encode(),
         "query_string": b"",
-        "headers": [(b"authorization", f"Bearer {API_KEY}".encode())],
+        "headers": [
+            (b"authorization", f"Bearer {API_KEY}".encode()),
+            (b"x-request-timeout-seconds", str(timeout_seconds).encode()),
+        ],
     }
 
     async def receive() -> Any:
@@ -171,6 +177,36 @@ def test_a_client_that_reads_nothing_is_taken_for_gone(
     assert len(sent) == 3
     assert model.admission.held_tokens == 0
     assert not engine.running
+
+
+@pytest.mark.parametrize("then", ["wait", "fail"])
+def test_a_client_that_reads_nothing_keeps_no_place_once_its_answer_has_failed(
+    then: str, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "STALL_SECONDS", 1.0)
+    engine = ScriptedEngine(saying([70], then=then))
+    model = model_on("one", engine, tokenizer)
+    held_tokens: list[int] = []
+
+    async def send(message: Any) -> None:
+        if b"error" in message.get("body", b""):
+            held_tokens.append(model.admission.held_tokens)
+            await asyncio.Event().wait()
+
+    asyncio.run(asyncio.wait_for(ask_directly(model, send, timeout_seconds=0.3), 30))
+    assert held_tokens == [0]
+    assert not engine.running
+
+
+def test_a_client_that_does_not_take_its_whole_answer_keeps_no_place(tokenizer: Any) -> None:
+    model = model_on("one", ScriptedEngine(saying([70], [1])), tokenizer)
+    held_tokens: list[int] = []
+
+    async def send(message: Any) -> None:
+        held_tokens.append(model.admission.held_tokens)
+
+    asyncio.run(ask_directly(model, send, stream=False))
+    assert held_tokens == [0, 0]
 
 
 def test_a_stream_whose_first_send_fails_gives_its_place_back(tokenizer: Any) -> None:
@@ -214,6 +250,57 @@ def test_a_request_that_is_refused_takes_no_place_in_the_engine(tokenizer: Any) 
         assert len(engine.requests) == 10
         waiting.close()
         assert surface.is_idle()
+
+
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS, CLINICAL])
+def test_a_full_replica_refuses_a_request_unread(path: str, tokenizer: Any) -> None:
+    engine = ScriptedEngine(saying([70], then="wait"))
+    with scripted(engine, tokenizer) as (surface, accounts):
+        waiting = open_request(surface, CHAT, CHAT_BODY)
+        wait_for(lambda: engine.running)
+        admission = surface.models["one"].admission
+        admission.budget_tokens = admission.held_tokens
+        # One that is read gets a 400.
+        refused = surface.post(path, {**BODIES[path], "max_tokens": CANARY})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert int(refused.headers["Retry-After"]) >= 1
+        wait_for(lambda: accounts.seen)
+        assert (accounts.seen[-1].outcome, accounts.seen[-1].model) == ("capacity", "one")
+        waiting.close()
+        assert surface.is_idle()
+        assert surface.post(path, {**BODIES[path], "max_tokens": CANARY}).status_code == 400
+
+
+ITEM = {"note": CANARY, "question": CANARY}
+BATCH_ENDINGS = {
+    "all answered": ([ITEM, ITEM], saying([70, 1]), "stop"),
+    "all cut off": ([ITEM, ITEM], saying([70, 70, 70]), "length"),
+    "all failed": ([ITEM, ITEM], saying([70], then="fail"), "error"),
+    "one refused": ([ITEM, {"note": CANARY}, ITEM], saying([70, 1]), "refused"),
+}
+
+
+@pytest.mark.parametrize(("items", "script", "expected"), BATCH_ENDINGS.values(), ids=BATCH_ENDINGS.keys())
+def test_a_batch_ends_as_the_first_of_its_items_that_has_no_end_of_its_own(
+    items: list[Any], script: Script, expected: str, tokenizer: Any
+) -> None:
+    with scripted(ScriptedEngine(script), tokenizer) as (surface, accounts):
+        assert surface.post(BATCH, {"items": items, "max_tokens": 3}).status_code == 200
+        assert outcome(surface, accounts) == expected
+
+
+def test_the_line_of_a_batch_is_queue_time_and_no_part_of_the_first_token_time(tokenizer: Any) -> None:
+    async def slowly(_: GenerationRequest) -> AsyncGenerator[TokenChunk, None]:
+        yield TokenChunk([70])
+        await asyncio.sleep(0.5)
+        yield TokenChunk([1])
+
+    with scripted(ScriptedEngine(slowly), tokenizer) as (surface, _):
+        surface.models["one"].admission.budget_tokens = 1
+        found = surface.post(BATCH, {"items": [ITEM] * 3, "max_tokens": 3}).json()
+    seconds = sorted((item["answer"]["seconds"] for item in found["items"]), key=lambda one: one["queue"])
+    assert all(one["queue"] >= 0.45 * place for place, one in enumerate(seconds))
+    assert all(one["first_token"] < 0.4 for one in seconds)
 
 
 def test_a_seed_is_the_first_choices_and_the_others_have_their_own(tokenizer: Any) -> None:

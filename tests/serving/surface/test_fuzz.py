@@ -19,6 +19,7 @@ def test_odd_requests_are_refused_without_a_fault_a_hang_or_a_trace_in_a_log(
     assert findings.statuses["200"] > 20
     assert findings.statuses["400"] > 50
     assert findings.statuses["broken off"] > 20
+    assert findings.statuses["streams"] > 3
     assert surface.is_idle()
     assert "zebrafinch" not in caplog.text
     assert surface.post("/v1/clinical/answers", {"note": "a", "question": "b"}).status_code == 200

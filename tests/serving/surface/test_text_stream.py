@@ -9,8 +9,11 @@ from served_models import TEXTS
 from tokenizers import Tokenizer, decoders, models, normalizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from asclepius_ray.serving.engines.engine import GenerationRequest, TokenChunk
+from asclepius_ray.serving.surface.choice import Choice
 from asclepius_ray.serving.surface.text_stream import (
     MOST_TOKENS_HELD_BACK,
+    UNFINISHED_CHARACTER,
     StopFilter,
     TokenDecoder,
     text_decoding,
@@ -37,17 +40,37 @@ def sentence_piece_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
 
 
+def said_by(tokenizer: Any, ids: list[int]) -> str:
+    """The text of an answer of these tokens and an end token."""
+    end_id = len(tokenizer)
+    request = GenerationRequest(request_id="one", prompt_ids=[1], max_new_tokens=100)
+    choice = Choice(0, request, frozenset({end_id}), text_decoding(tokenizer), [])
+    pieces = [choice.take(TokenChunk([token])) for token in [*ids, end_id]]
+    return "".join(piece.text for piece in [*pieces, choice.finish()])
+
+
 def pieces_of(tokenizer: Any, ids: list[int]) -> list[str]:
     decoder = TokenDecoder(text_decoding(tokenizer))
     return [*(decoder.add(token) for token in ids), decoder.finish()]
 
 
-def test_decoded_pieces_are_the_decoded_whole_for_any_bytes() -> None:
-    tokenizer = train_tokenizer(TEXTS, vocabulary_size=300)
+TOKENIZERS = {"bytes": train_tokenizer(TEXTS, vocabulary_size=300), "pieces": sentence_piece_tokenizer()}
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS.values(), ids=TOKENIZERS.keys())
+def test_an_answer_is_the_decoded_whole_for_any_bytes(tokenizer: Any) -> None:
     generator = random.Random(5)
-    for _ in range(200):
+    for _ in range(300):
         ids = [generator.randrange(len(tokenizer)) for _ in range(30)]
-        assert "".join(pieces_of(tokenizer, ids)) == tokenizer.decode(ids, skip_special_tokens=True)
+        assert said_by(tokenizer, ids) == tokenizer.decode(ids, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS.values(), ids=TOKENIZERS.keys())
+def test_an_answer_that_ends_inside_a_character_is_the_decoded_whole(tokenizer: Any) -> None:
+    ids = tokenizer("38.5 °C, naïve 日本 🫀 end", add_special_tokens=False)["input_ids"]
+    texts = [said_by(tokenizer, ids[:end]) for end in range(1, len(ids))]
+    assert texts == [tokenizer.decode(ids[:end], skip_special_tokens=True) for end in range(1, len(ids))]
+    assert any(text.endswith(UNFINISHED_CHARACTER) for text in texts)
 
 
 def test_no_piece_holds_half_a_character() -> None:
@@ -76,9 +99,7 @@ def test_bytes_that_never_become_a_character_are_not_held_back_for_ever() -> Non
     assert len("".join(pieces)) == 3 * MOST_TOKENS_HELD_BACK
 
 
-@pytest.mark.parametrize(
-    "tokenizer", [train_tokenizer(TEXTS, 300), sentence_piece_tokenizer()], ids=["bytes", "pieces"]
-)
+@pytest.mark.parametrize("tokenizer", TOKENIZERS.values(), ids=TOKENIZERS.keys())
 def test_the_bytes_of_the_tokens_are_the_bytes_of_the_text(tokenizer: Any) -> None:
     text = "The patient's temperature was 38.5 °C, müde; 日本 🫀"
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
