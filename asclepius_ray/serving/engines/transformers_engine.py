@@ -5,6 +5,7 @@ adapter merged into it, in a batch of its own, and the memory of the cache is di
 adapters of a small model. vLLM holds the model once for all of them.
 """
 
+import sys
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
@@ -31,6 +32,10 @@ CPU_BATCH_REQUESTS = 16
 GPU_BATCH_REQUESTS = 256
 CPU_CACHE_GIB = 2.0
 GPU_CACHE_SHARE = 0.8
+SWITCH_SECONDS = 0.0005
+"""For how long a thread of the replica keeps the interpreter from another that wants it. Python's own 5 ms
+let the step and the answering of requests hold each other up: at twice the load a quarter of the tokens was
+lost, with this a twentieth (tests/drills/test_overload.py)."""
 BYTES_PER_GIB = 1 << 30
 
 
@@ -46,6 +51,7 @@ class TransformersEngine:
         adapters: Mapping[str, str] | None = None,
     ) -> None:
         """`adapters`: name → folder of a LoRA adapter as peft writes it; of the GPU it takes `gpu_share`."""
+        sys.setswitchinterval(SWITCH_SECONDS)
         model = load_model(folder, config.use_gpu)
         check_logits(model, folder)
         self._end_token_ids = end_token_ids | configured_end_ids(model.generation_config)
