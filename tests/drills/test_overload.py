@@ -25,7 +25,7 @@ START_SECONDS = 180
 CALIBRATION_SECONDS, CALM_SECONDS, OVERLOAD_SECONDS = 20, 30, 120
 SATURATING_CLIENTS = 24
 LEAST_OF_PEAK = 0.75
-"""Measured on two cores that the clients share: 0.82 over two minutes, 0.93 over half of one. The goal is 0.9."""
+"""Measured on two cores that the clients share: 0.82 over two minutes, 0.93 over 25 s; the goal is 0.9."""
 MOST_REFUSED_IN_CALM = 0.06
 """As simulated at 80 % of the capacity (tests/serving/admission): arrivals come in clusters."""
 
