@@ -48,3 +48,15 @@ def save_reciting_model(folder: Path, pieces: Sequence[str], context_tokens: int
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def streamed_body(model: str, tokens: int) -> dict[str, object]:
+    """What asks such a model for a stream of so many tokens, and for its usage at the end."""
+    return {
+        "model": model,
+        "messages": [{"role": "user", "content": "chest pain"}],
+        "max_tokens": tokens,
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }

@@ -33,12 +33,11 @@ from asclepius_ray.serving.model_source import (
     locate_model,
     model_revision,
 )
-from asclepius_ray.serving.opened import OpenedApplications
+from asclepius_ray.serving.opened import POLL_SECONDS, OpenedApplications
 from asclepius_ray.serving.parity import unchecked_parts
 from asclepius_ray.serving.reasons import reason
 from asclepius_ray.serving.serve_start import differences, start_serve
 
-POLL_SECONDS = 0.2
 START_TIMEOUT_SECONDS = 3600.0
 WATCH_SECONDS = 10.0
 REACHED_SECONDS = 60.0

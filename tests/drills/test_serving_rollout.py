@@ -17,7 +17,7 @@ import ray
 from ray import serve
 from ray.cluster_utils import Cluster
 from ray.util.state import list_actors
-from reciting_model import save_reciting_model
+from reciting_model import save_reciting_model, streamed_body
 
 from asclepius_ray.progress import Progress
 from asclepius_ray.ray_session import shut_down_ray
@@ -45,14 +45,7 @@ class Load:
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def stream(self) -> str:
-        body = {
-            "model": "model",
-            "messages": [{"role": "user", "content": "chest pain"}],
-            "max_tokens": TOKENS,
-            "temperature": 0,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
+        body = streamed_body("model", TOKENS)
         headers = {"Authorization": f"Bearer {KEY}"}
         url, tokens, last = f"{self.base_url}/chat/completions", 0, ""
         try:

@@ -1,8 +1,6 @@
 """The job `serve` as a hospital starts it: on every interface of one machine, under TLS, until SIGTERM."""
 
 import contextlib
-import datetime
-import ipaddress
 import json
 import os
 import signal
@@ -18,11 +16,8 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-from reciting_model import save_reciting_model
+from certificates import save_certificate
+from reciting_model import save_reciting_model, streamed_body
 
 from asclepius_ray.serving.proxy.environment import free_port
 
@@ -68,45 +63,19 @@ class Job:
         return found
 
 
-def save_certificate(folder: Path) -> None:
-    """A certificate of 127.0.0.1 that is its own root, and its key."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "asclepius test")])
-    here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(here, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-
-
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
     folder = tmp_path_factory.mktemp("job")
     save_reciting_model(folder / "model", WORDS, 2048, ends=False)
-    save_certificate(folder)
+    certificate, key = save_certificate(folder)
     port = free_port("0.0.0.0")
     settings = (
         f"root={folder / 'root'}",
         f"serving.model={folder / 'model'}",
         "serving.host=0.0.0.0",
         f"serving.port={port}",
-        f"serving.tls_certificate={folder / 'certificate.pem'}",
-        f"serving.tls_key={folder / 'key.pem'}",
+        f"serving.tls_certificate={certificate}",
+        f"serving.tls_key={key}",
         "serving.drain_seconds=60",
     )
     process = subprocess.Popen(
@@ -123,7 +92,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
     assert process.stdout is not None
     reader = threading.Thread(target=said.extend, args=(process.stdout,), daemon=True)
     reader.start()
-    trust = ssl.create_default_context(cafile=str(folder / "certificate.pem"))
+    trust = ssl.create_default_context(cafile=str(certificate))
     job = Job(process, said, port, trust)
     try:
         job.wait_until_served()
@@ -149,14 +118,7 @@ def test_under_tls_nothing_but_the_open_port_is_reached_from_the_network(job: Jo
 
 
 def test_a_stream_that_is_open_at_sigterm_comes_to_its_end(job: Job) -> None:
-    body = {
-        "model": "quickstart",
-        "messages": [{"role": "user", "content": "chest pain"}],
-        "max_tokens": TOKENS,
-        "temperature": 0,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
+    body = streamed_body("quickstart", TOKENS)
     headers = {"Authorization": f"Bearer {KEY}"}
     url, events = f"{job.base_url}/v1/chat/completions", []
     seconds_at_signal = 0.0

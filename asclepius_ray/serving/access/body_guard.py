@@ -6,6 +6,7 @@ from asclepius_ray.serving.access.asgi import Message, Receive, Scope
 from asclepius_ray.serving.surface.api_errors import ApiError
 
 LONGEST_BODY_BYTES = 4 << 20
+"""Larger than any context: a token has some four bytes."""
 LONGEST_BODY_SECONDS = 30.0
 """For the whole body; 4 MiB in that time are a slow line of 1.1 Mbit/s."""
 

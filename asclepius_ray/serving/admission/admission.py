@@ -10,7 +10,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from asclepius_ray.serving.access.account import Account
@@ -19,7 +19,7 @@ from asclepius_ray.serving.admission.demand import Demand
 from asclepius_ray.serving.admission.gauges import Gauges
 from asclepius_ray.serving.admission.key_limits import take_limit, wait_for_limit
 from asclepius_ray.serving.admission.occupancy import NO_PLACES, Occupancy, Places
-from asclepius_ray.serving.admission.pace import Pace, Running
+from asclepius_ray.serving.admission.pace import Pace
 from asclepius_ray.serving.admission.rooms import Rooms
 from asclepius_ray.serving.admission.shares import Shares
 from asclepius_ray.serving.admission.ticket import OWN_ENDS, Size, Ticket
@@ -112,21 +112,9 @@ class Admission:
             tokens_per_second=self.pace.tokens_per_second,
         )
 
-    async def admit(
-        self,
-        account: Account,
-        model: str,
-        prompt_tokens: int,
-        answer_tokens: int,
-        num_choices: int = 1,
-        repeated_tokens: int = 0,
-    ) -> Ticket:
-        """A place, or an ApiError: 429 for lack of room, of time or of the key's limits, 503 while draining.
-
-        `answer_tokens` is the sum over all choices; `repeated_tokens`: what they read of prompts again.
-        """
+    async def admit(self, account: Account, size: Size) -> Ticket:
+        """A place, or an ApiError: 429 for want of room, time or the key's limits, 503 while draining."""
         self._gauges.keep()
-        size = Size(model, prompt_tokens, answer_tokens, num_choices, repeated_tokens)
         is_limited = bool(account.caller.limits)
         ticket = await self._admit_limited(account, size) if is_limited else self.admit_now(account, size)
         self._count(ticket)
@@ -152,22 +140,13 @@ class Admission:
         ticket.limit = limit
         return ticket
 
-    async def admit_when_there_is_room(
-        self,
-        account: Account,
-        model: str,
-        prompt_tokens: int,
-        answer_tokens: int,
-        num_choices: int = 1,
-        repeated_tokens: int = 0,
-    ) -> Ticket:
+    async def admit_when_there_is_room(self, account: Account, size: Size) -> Ticket:
         """A place as soon as one is free, in the order of asking: for work that nobody sits and waits for.
 
         Cancelling it leaves the line. An ApiError: 503 when draining begins, 504 when the client's time is
         over before.
         """
         self._gauges.keep()
-        size = Size(model, prompt_tokens, answer_tokens, num_choices, repeated_tokens)
         seconds = None if account.deadline is None else account.deadline - self.now()
         limit = ticket = None
         try:
@@ -175,7 +154,7 @@ class Admission:
                 limit = await wait_for_limit(self.limits, account, size)
                 ticket = await self._wait_for_place(account, size)
         except TimeoutError:
-            self._tell_refusal("deadline", account, model)
+            self._tell_refusal("deadline", account, size.model)
             raise ApiError(
                 504, "deadline_exceeded", "The time that the request allows was over before it had its turn."
             ) from None
@@ -261,7 +240,7 @@ class Admission:
         longest = self._longest_wait_seconds
         if excess <= 0 and wait <= longest:
             return
-        seconds = self.pace.seconds_until_free(_running(self._rooms.running), 0, excess)
+        seconds = self.pace.seconds_until_free((one.running for one in self._rooms.running), 0, excess)
         # Where no bound was set an endless wait is within it, and the difference would be no number.
         late_seconds = wait - longest if wait > longest else 0.0
         message = "This replica is full; try again later."
@@ -304,7 +283,7 @@ class Admission:
         ):
             return 0.0
         share = room.running_streams / self._rooms.running_streams
-        return self.pace.seconds_until_free(_running(room.running), streams, tokens, share)
+        return self.pace.seconds_until_free((one.running for one in room.running), streams, tokens, share)
 
     @property
     def _longest_wait_seconds(self) -> float:
@@ -418,10 +397,6 @@ class Admission:
             "cache_use": self.cache_use(),
             "expected_wait_seconds": wait if math.isfinite(wait) else 0.0,
         }
-
-
-def _running(tickets: Iterable[Ticket]) -> list[Running]:
-    return [ticket.running for ticket in tickets]
 
 
 def _draining() -> ApiError:

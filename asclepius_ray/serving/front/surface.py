@@ -16,12 +16,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Send
 
 from asclepius_ray.serving.access.account import Account
+from asclepius_ray.serving.access.gate import READY_PATH
 from asclepius_ray.serving.front.relay import Relay
 from asclepius_ray.serving.page.routes import page_routes
 from asclepius_ray.serving.surface.api_errors import ApiError
 from asclepius_ray.serving.surface.body_checks import parse_object
-from asclepius_ray.serving.surface.health import READY_PATH
-from asclepius_ray.serving.surface.request_body import read_body
 from asclepius_ray.serving.surface.route import ApiRoute
 from asclepius_ray.serving.surface.routes import api_routes
 from asclepius_ray.serving.surface.served_model import unknown_model
@@ -66,7 +65,7 @@ class _Front:
 
     async def _pass_on(self, request: Request, send: Send) -> None:
         account: Account = request.state.account
-        body = await read_body(request)
+        body = await request.body()
         named = parse_object(body).get("model")
         # What is no name at all is refused by the model's own checks, in their words.
         name = named if isinstance(named, str) else self.first

@@ -94,7 +94,7 @@ class _Batch:
         answering, note = await plan_clinical(self._model, item, self._body)
         check_engine(answering.model)
         asked_at = time.monotonic()
-        ticket = await answering.model.admission.admit_when_there_is_room(own, *size_of(answering))
+        ticket = await answering.model.admission.admit_when_there_is_room(own, size_of(answering))
         # The figure of the first token is for those who wait at a screen; a batch's line is no part of it.
         own.started = ticket.admitted_at
         own.queue_seconds = own.started - asked_at

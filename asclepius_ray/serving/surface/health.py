@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from asclepius_ray.serving.access.gate import LIVE_PATH as LIVE_PATH
-from asclepius_ray.serving.access.gate import READY_PATH as READY_PATH
 from asclepius_ray.serving.engines.engine import EngineError
 from asclepius_ray.serving.surface.api_errors import engine_unavailable
 from asclepius_ray.serving.surface.served_model import ServedModel

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Send
 
 from asclepius_ray.serving.access.account import Account
-from asclepius_ray.serving.admission.ticket import Ticket
+from asclepius_ray.serving.admission.ticket import Size, Ticket
 from asclepius_ray.serving.engines.engine import EngineError
 from asclepius_ray.serving.surface.api_errors import ApiError, deadline_exceeded, engine_unavailable
 from asclepius_ray.serving.surface.choice import Choice, Piece, ScoredToken
@@ -38,7 +38,7 @@ class Shape(Protocol):
 async def admit(answering: Answering, account: Account) -> Ticket:
     """A place for all choices; an ApiError if there is none or the engine answers nothing."""
     check_engine(answering.model)
-    return await answering.model.admission.admit(account, *size_of(answering))
+    return await answering.model.admission.admit(account, size_of(answering))
 
 
 def check_engine(model: ServedModel) -> None:
@@ -49,10 +49,9 @@ def check_engine(model: ServedModel) -> None:
         raise engine_unavailable() from None
 
 
-def size_of(answering: Answering) -> tuple[str, int, int, int, int]:
-    """What admission counts of a request: its model, prompt, longest answer over all choices, choices, and
-    what these read of the prompt again."""
-    return (
+def size_of(answering: Answering) -> Size:
+    """What admission counts of a request."""
+    return Size(
         answering.model.name,
         answering.prompt_tokens,
         answering.answer_tokens,

@@ -5,12 +5,13 @@ from functools import partial
 from typing import Any
 
 from asclepius_ray.serving.access.body_guard import LONGEST_BODY_BYTES
+from asclepius_ray.serving.access.gate import LIVE_PATH, READY_PATH
 from asclepius_ray.serving.surface.chat import answer_chat
 from asclepius_ray.serving.surface.clinical import answer_clinical, list_tasks
 from asclepius_ray.serving.surface.clinical_batch import answer_batch
 from asclepius_ray.serving.surface.clinical_schemas import MOST_BATCH_ITEMS, BatchBody, ClinicalBody
 from asclepius_ray.serving.surface.completions import answer_completion
-from asclepius_ray.serving.surface.health import LIVE_PATH, READY_PATH, show_live, show_ready
+from asclepius_ray.serving.surface.health import show_live, show_ready
 from asclepius_ray.serving.surface.model_routes import list_models, show_model
 from asclepius_ray.serving.surface.response_schemas import (
     AnswerDelta,

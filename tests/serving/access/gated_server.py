@@ -19,6 +19,7 @@ from asclepius_ray.serving.access.key_file import KeyFile
 from asclepius_ray.serving.access.key_ring import KeyRing
 from asclepius_ray.serving.access.keys import hash_key
 from asclepius_ray.serving.admission.admission import Admission
+from asclepius_ray.serving.admission.ticket import Size
 from asclepius_ray.serving.surface.api_errors import ApiError
 from asclepius_ray.serving.surface.metrics_route import metrics_route
 
@@ -85,7 +86,7 @@ def _application(gated: Gated) -> FastAPI:
         gated.seen.append(account)
         body = await request.body()
         # As many tokens as the body has bytes, and an answer of ten.
-        ticket = await gated.admission.admit(account, MODEL, len(body), 10)
+        ticket = await gated.admission.admit(account, Size(MODEL, len(body), 10))
 
         async def pieces() -> AsyncIterator[bytes]:
             outcome = "cancelled"

