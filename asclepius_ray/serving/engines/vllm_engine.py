@@ -11,6 +11,7 @@ from contextlib import aclosing
 from typing import Any
 
 import torch
+import zmq
 from vllm import SamplingParams
 from vllm.exceptions import VLLMError
 from vllm.inputs import tokens_input
@@ -157,6 +158,7 @@ class VllmEngine:
         self._is_stopped = True
         self._fail_streams()
         self._llm.shutdown(timeout=STOP_SECONDS)
+        _close_sockets(self._llm.engine_core.resources)
 
     def _sampling(self, request: GenerationRequest) -> SamplingParams:
         return SamplingParams(
@@ -207,6 +209,17 @@ class VllmEngine:
     def _fail_streams(self) -> None:
         for loop in set(self._open.values()):
             loop.call_soon_threadsafe(self._llm.output_processor.propagate_error, EngineDeadError())
+
+
+def _close_sockets(resources: Any) -> None:
+    """Does what vLLM leaves to the loop of its streams, where that has ended: an open socket would keep this
+    process from ending, for as long as it lasts."""
+    reading = resources.output_queue_task
+    if reading is not None and reading.get_loop().is_running():
+        return
+    for each in (resources.input_socket, resources.output_socket):
+        # Not by its asyncio half, which would ask the ended loop.
+        zmq.Socket.close(each, linger=0)
 
 
 def _tell_failed_abort(abort: "concurrent.futures.Future[None]", request_id: str) -> None:

@@ -26,6 +26,13 @@ def kill_engine_core(engine: Any) -> None:
         psutil.Process(process.pid).kill()
 
 
+def assert_no_socket_is_open(engine: Any) -> None:
+    """With one, this process would never end."""
+    resources = engine._llm.engine_core.resources
+    assert resources.input_socket.closed
+    assert resources.output_socket.closed
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     return make_models(tmp_path_factory.mktemp("models"))
@@ -36,6 +43,7 @@ def subject(models: Models) -> Iterator[Subject]:
     engine = start_engine(CONFIG, str(models.folder), frozenset(), 1.0, {ADAPTER: str(models.adapter_folder)})
     with started(engine, models, kill_engine_core) as found:
         yield found
+    assert_no_socket_is_open(engine)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +57,7 @@ def refused(models: Models) -> Iterator[tuple[Subject, str]]:
         with pytest.raises(ServingError) as error:
             found.run(engine.warm_up())
         yield found, str(error.value)
+    assert_no_socket_is_open(engine)
 
 
 @pytest.fixture(scope="module")
