@@ -27,7 +27,8 @@ def start_engine(
     try:
         from asclepius_ray.serving.engines.vllm_engine import VllmEngine
     except ModuleNotFoundError as error:
-        if error.name != "vllm":
+        # zmq comes with vLLM.
+        if error.name not in ("vllm", "zmq"):
             raise
         raise ServingError(
             'serving.engine = "vllm", but vLLM is not installed on the node of the replica; install it there '

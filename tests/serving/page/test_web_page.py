@@ -95,8 +95,9 @@ def test_a_question_of_ones_own_marks_the_right_characters_behind_astral_ones(op
 
 
 def test_the_best_passage_is_scrolled_into_view(open_page: OpenPage) -> None:
-    filler = "Nothing else was remarkable on this day.\n" * 200
-    page = ready(open_page(), note=filler + PASSAGES[0] + "\n" + filler)
+    # Of so long a note only the first sentences are kept: the passage is one of them, and out of sight.
+    filler = "Nothing else.\n\n\n\n\n"
+    page = ready(open_page(), note=filler * 15 + PASSAGES[0] + "\n" + filler * 400)
     ask(page)
     wait_for_answer(page)
     expect(page.locator("#remarks")).to_contain_text("The note was shortened")
