@@ -21,6 +21,9 @@ LOCAL_MIN_LOGICAL_CPUS = 4
 CONNECT_SECONDS = 10.0
 READING_THREADS = ("Prefetcher", "iter_threaded")
 LONGEST_READING_SECONDS = 2.0
+CLUSTER_CHECK_SECONDS = 0.5
+LONGEST_END_SECONDS = 10.0
+"""What a command has for its own end once its cluster has gone; Ray itself would try for a minute."""
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
@@ -38,6 +41,7 @@ def ray_session(progress: Progress) -> Iterator[None]:
     progress.begin("connecting to Ray")
     _quieten()
     address = os.environ.get("RAY_ADDRESS", "")
+    ends_in_order = threading.Event()
     if address or is_submitted_job():
         _connect(address or "auto")
     else:
@@ -47,6 +51,7 @@ def ray_session(progress: Progress) -> Iterator[None]:
             log_to_driver=False,
             logging_level=logging.WARNING,
         )
+        _end_with_own_cluster(ends_in_order, progress)
     # Importing ray puts its own handler in place, which ends the process with code 15 and no word.
     signal.signal(signal.SIGTERM, on_sigterm)
     interrupted = False
@@ -62,6 +67,7 @@ def ray_session(progress: Progress) -> Iterator[None]:
         raise cause from None
     finally:
         if not interrupted:
+            ends_in_order.set()
             shut_down_ray()
 
 
@@ -79,6 +85,31 @@ def shut_down_ray() -> None:
         if thread.name in READING_THREADS:
             thread.join(max(0.0, deadline - time.monotonic()))
     ray.shutdown()
+
+
+def _end_with_own_cluster(ends_in_order: threading.Event, progress: Progress) -> None:
+    """Ends this process when the cluster that it has started is gone before its time: every call would hang.
+
+    A signal to the whole process group, as `timeout` and systemd send it, reaches Ray's processes too.
+    """
+    import ray
+
+    [store] = ray._private.worker._global_node.all_processes["gcs_server"]
+
+    def watch() -> None:
+        while store.process.poll() is None:
+            if ends_in_order.wait(CLUSTER_CHECK_SECONDS):
+                return
+        if ends_in_order.wait(LONGEST_END_SECONDS):
+            return
+        progress.say(
+            "error: the local Ray cluster of this command has ended; a signal to its whole process group "
+            "ends it too (let systemd send it to the command alone: KillMode=mixed). What is finished is "
+            "kept: run the same command again"
+        )
+        os._exit(1)
+
+    threading.Thread(target=watch, name="own cluster", daemon=True).start()
 
 
 def cause_of(error: BaseException) -> BaseException:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,11 +13,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from reciting_model import save_reciting_model
 
 from asclepius_ray.artifacts import Folder, is_finished, read_manifest
 from asclepius_ray.chat.offline.faults import Faults
 from asclepius_ray.chat.offline.server import OfflineTeacher
 from asclepius_ray.lease import read_holder
+from asclepius_ray.serving.proxy.environment import free_port
 from asclepius_ray.training.checkpoints.catalog import committed_steps
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -40,7 +43,7 @@ def slow_teacher() -> Iterator[tuple[str, ...]]:
         )
 
 
-def start(root: Path, job: str, *overrides: str) -> subprocess.Popen[str]:
+def start(root: Path, job: str, *overrides: str, **variables: str) -> subprocess.Popen[str]:
     sets = [part for override in (f"root={root}", *SMALL, *overrides) for part in ("--set", override)]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     return subprocess.Popen(
@@ -49,7 +52,7 @@ def start(root: Path, job: str, *overrides: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=environment,
+        env=environment | variables,
         start_new_session=True,
     )
 
@@ -162,6 +165,24 @@ def test_a_training_that_is_stopped_and_then_killed_goes_on_from_where_it_was(tm
     assert after[: len(before)] == before
     assert [json.loads(line)["step"] for line in after] == list(range(1, len(after) + 1))
     assert len(after) > kept > len(before)
+
+
+def test_a_signal_to_a_served_jobs_whole_group_leaves_neither_a_process_nor_the_port(tmp_path: Path) -> None:
+    # Ray is among those it reaches, and can end nothing in order any more.
+    save_reciting_model(tmp_path / "model", [" so", "."], 512)
+    port = free_port("127.0.0.1")
+    settings = (f"serving.model={tmp_path / 'model'}", f"serving.port={port}")
+    process = start(tmp_path / "root", "serve", *settings, ASCLEPIUS_API_KEY="drill-key-0123456789abcdef0123")
+    wait_for_output(process, "is served at")
+    left = psutil.Process(process.pid).children(recursive=True)
+    assert any("haproxy" in each.name() for each in left)
+    os.killpg(process.pid, signal.SIGTERM)
+    code, output = end_of(process, seconds=40)
+    assert code != 0
+    assert "what is finished is kept" in output.lower()
+    assert psutil.wait_procs(left, timeout=60)[1] == []
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", port))
 
 
 def step_lines(metrics: Path) -> list[str]:

@@ -31,6 +31,7 @@ from asclepius_ray.serving.engines.engine import (
     ended_error,
 )
 from asclepius_ray.serving.engines.logits_check import compare_logits, stored_logits
+from asclepius_ray.serving.engines.vllm_fate import end_watch, end_with_this_process
 from asclepius_ray.serving.engines.vllm_seeds import seeded_draw
 from asclepius_ray.serving.engines.vllm_start import reason, start_vllm
 from asclepius_ray.serving.engines.vllm_watch import scheduler_watch
@@ -58,6 +59,8 @@ class VllmEngine:
         self._folder = folder
         self._use_gpu = config.use_gpu
         self._llm = start_vllm(folder, config, gpu_share, adapters.values())
+        processes = self._llm.engine_core.resources.engine_manager.processes
+        self._fate = end_with_this_process(process.pid for process in processes)
         self._watch = scheduler_watch(self._llm)
         model = self._llm.model_config
         self._end_token_ids = end_token_ids | _generation_end_ids(model)
@@ -158,6 +161,7 @@ class VllmEngine:
         self._is_stopped = True
         self._fail_streams()
         self._llm.shutdown(timeout=STOP_SECONDS)
+        end_watch(self._fate)
         _close_sockets(self._llm.engine_core.resources)
 
     def _sampling(self, request: GenerationRequest) -> SamplingParams:

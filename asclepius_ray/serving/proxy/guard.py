@@ -5,7 +5,8 @@ python -m asclepius_ray.serving.proxy.guard FOLDER PARENT
 HAProxy hands every POST to the guard's socket; the guard opens HAProxy's inner socket, copies the request
 there and the answer back (`EventRelay`). It knows no route, no key and no replica, and keeps nothing. While
 it is away HAProxy goes straight on: no outage, but nobody announces a cut stream,
-so a keeper starts it anew and says so in the folder's guard.log. Both end with the process PARENT.
+so a keeper starts it anew and says so in the folder's guard.log. Both end with the process PARENT, and
+the keeper sees to it that the HAProxys of that process end too.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from typing import Any, TextIO, cast
 import uvloop
 
 from asclepius_ray.serving.proxy.event_relay import EventRelay
+from asclepius_ray.serving.proxy.release import release_proxies
 from asclepius_ray.serving.proxy.rewriting import GUARD_SOCKET, INNER_SOCKET
 
 PARENT_CHECK_SECONDS = 1.0
@@ -159,13 +161,17 @@ def _take_post(lock: TextIO, parent: int) -> bool:
 
 
 def _keep(folder: Path, parent: int, lock: TextIO) -> None:
-    """Has a guard stand until the process `parent` is gone, whatever becomes of each of them."""
+    """Has a guard stand until the process `parent` is gone, whatever becomes of each of them; then frees the
+    port of its HAProxys."""
     pause_seconds = FIRST_PAUSE_SECONDS
     while True:
         standing = multiprocessing.get_context("fork").Process(target=_stand, args=(folder, parent, lock))
         standing.start()
-        standing.join()
+        while standing.is_alive() and _is_alive(parent):
+            standing.join(PARENT_CHECK_SECONDS)
         if not _is_alive(parent):
+            release_proxies(folder, parent)
+            standing.join()
             return
         _logger.error(
             "the guard ended with exit code %s; until it is back, in %s s, a replica that dies cuts its "

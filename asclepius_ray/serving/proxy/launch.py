@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from asclepius_ray.errors import ServingError
+from asclepius_ray.serving.proxy.release import record_proxy
 from asclepius_ray.serving.proxy.rewriting import TLS_BUNDLE, Outside, error_pages, rewrite
 
 BINARY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
@@ -60,6 +61,7 @@ def main() -> None:
     if _CONFIGURATION_ARGUMENT in arguments:
         configuration = Path(arguments[arguments.index(_CONFIGURATION_ARGUMENT) + 1])
         prepare(configuration, os.environ)
+        record_proxy(configuration.parent, os.getpid(), os.getppid())
         set_guard(configuration.parent, os.getppid())
     os.execv(binary, [binary, *arguments])
 

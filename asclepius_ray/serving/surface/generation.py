@@ -2,19 +2,25 @@
 
 import asyncio
 import hashlib
+import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from asclepius_ray.serving.admission.ticket import Ticket
-from asclepius_ray.serving.engines.engine import Engine, GenerationRequest
+from asclepius_ray.serving.engines.engine import GenerationRequest
 from asclepius_ray.serving.surface.api_errors import context_length_exceeded
 from asclepius_ray.serving.surface.choice import Choice, Piece
 from asclepius_ray.serving.surface.served_model import ServedModel
 from asclepius_ray.serving.surface.text_stream import text_decoding
 
 Progress = tuple[Choice, Piece]
+MOST_PIECES_PER_SECOND = 500.0
+"""Of all answers of a replica together: a small model makes more tokens, and to send each by itself would
+take the time that the engine needs for the next ones. Then several tokens make a piece."""
+LONGEST_PAUSE_SECONDS = 0.02
+"""Between two pieces of one answer; a model that takes longer for a token is never waited for."""
 
 
 @dataclass(frozen=True)
@@ -113,15 +119,16 @@ def room_for_answer(
 
 async def generate(answering: Answering, ticket: Ticket) -> AsyncGenerator[Progress, None]:
     """Pieces as they come, the last of each choice with its finish reason; closing cancels all."""
-    streams = [_pieces(answering.model.engine, choice, ticket) for choice in answering.choices]
+    streams = [_pieces(answering.model, choice, ticket) for choice in answering.choices]
     pieces = streams[0] if len(streams) == 1 else _merged(streams)
     async with aclosing(pieces):
         async for piece in pieces:
             yield piece
 
 
-async def _pieces(engine: Engine, choice: Choice, ticket: Ticket) -> AsyncGenerator[Progress, None]:
-    async with aclosing(engine.stream(choice.request)) as chunks:
+async def _pieces(model: ServedModel, choice: Choice, ticket: Ticket) -> AsyncGenerator[Progress, None]:
+    taken_at = 0.0
+    async with aclosing(model.engine.stream(choice.request)) as chunks:
         async for chunk in chunks:
             before = choice.completion_tokens
             piece = choice.take(chunk)
@@ -131,6 +138,11 @@ async def _pieces(engine: Engine, choice: Choice, ticket: Ticket) -> AsyncGenera
                 return
             if piece.text:
                 yield choice, piece
+            pause = min(LONGEST_PAUSE_SECONDS, model.admission.num_open / MOST_PIECES_PER_SECOND)
+            if (left := taken_at + pause - time.monotonic()) > 0:
+                # The engine gathers meanwhile what it makes.
+                await asyncio.sleep(left)
+            taken_at = time.monotonic()
     yield choice, choice.finish()
 
 

@@ -1,7 +1,10 @@
 """The engine on vLLM: the suite of all engines (`make test-vllm`), and what is of this one alone."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -104,6 +107,35 @@ def test_an_abort_that_fails_is_told_with_its_request_and_without_its_message(
     asyncio.run(asyncio.wait_for(cancel_it(), 10))
     assert caplog.messages == ["request request-7 could not be cancelled (RuntimeError)"]
     assert CANARY not in caplog.text
+
+
+REPLICA = """
+import sys
+from asclepius_ray.serving.config import ServingConfig
+from asclepius_ray.serving.engines.start import start_engine
+
+if __name__ == "__main__":
+    config = ServingConfig(engine="vllm", cache_gib=0.25)
+    engine = start_engine(config, sys.argv[1], frozenset(), 1.0, {"cardiology": sys.argv[2]})
+    processes = engine._llm.engine_core.resources.engine_manager.processes
+    print("processes:", *(each.pid for each in processes), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_engine_of_a_replica_that_is_killed_goes_with_it(models: Models, tmp_path: Path) -> None:
+    script = tmp_path / "replica.py"
+    script.write_text(REPLICA)
+    command = [sys.executable, str(script), str(models.folder), str(models.adapter_folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as replica:
+        assert replica.stdout is not None
+        # vLLM warns there too.
+        line = next(line for line in replica.stdout if line.startswith("processes: "))
+        engines = [psutil.Process(int(number)) for number in line.split()[1:]]
+        assert engines
+        assert all(each.is_running() for each in engines)
+        replica.kill()
+        assert psutil.wait_procs(engines, timeout=30)[1] == []
 
 
 def test_an_adapter_that_fails_without_a_word_is_told_with_the_kind_of_its_error() -> None:

@@ -118,12 +118,23 @@ class ProxyHere:
         os.killpg(actor.pid, signal.SIGKILL)
         actor.wait()
 
+    def haproxies(self) -> list[psutil.Process]:
+        """The HAProxys of this folder that run."""
+        found = psutil.process_iter(["name", "cmdline"])
+        configuration = str(self.folder / "haproxy.cfg")
+        return [
+            each
+            for each in found
+            if each.info["name"] == "haproxy" and configuration in (each.info["cmdline"] or [])
+        ]
+
     def close(self) -> None:
         for actor in self.actors:
             if actor.poll() is None:
                 os.killpg(actor.pid, signal.SIGKILL)
                 actor.wait()
         wait_until(lambda: not self.guards(), "the guard ends with the proxy")
+        wait_until(lambda: not self.haproxies(), "HAProxy ends with the proxy")
         leaks = leaking_files(self.folder)
         remove_folder(self.folder)
         assert leaks == [], f"HAProxy's folder holds patients' text: {leaks}"

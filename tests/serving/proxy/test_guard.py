@@ -107,6 +107,55 @@ def test_a_proxy_that_follows_at_once_gets_a_guard_of_its_own(proxy: ProxyHere, 
     assert_ends_in_words(events_until_killed(proxy, replicas, {}))
 
 
+def test_haproxy_leaves_the_port_when_its_proxy_is_gone_and_ends_with_the_last_stream(
+    replicas: Replicas,
+) -> None:
+    proxy = ProxyHere()
+    proxy.start(replicas.ports)
+    proxy.wait_for_guard()
+    try:
+        [haproxy] = proxy.haproxies()
+        with httpx.stream("POST", proxy.address + STREAM, content=b"{}", timeout=60) as answer:
+            pieces = answer.iter_bytes()
+            next(pieces)
+            # The actor alone, as Ray's end does; HAProxy does not notice it.
+            proxy.actors[-1].kill()
+            proxy.actors[-1].wait()
+            wait_until(lambda: is_free(proxy.port), "the port is free")
+            assert haproxy.is_running()
+            next(pieces)
+        wait_until(lambda: not haproxy.is_running(), "HAProxy ends")
+    finally:
+        proxy.close()
+
+
+def test_the_haproxy_of_a_proxy_that_follows_is_left_alone(replicas: Replicas) -> None:
+    proxy = ProxyHere()
+    proxy.start(replicas.ports)
+    proxy.wait_for_guard()
+    try:
+        [earlier] = proxy.haproxies()
+        for each in proxy.guards():
+            each.suspend()
+        guards = proxy.guards()
+        proxy.actors[-1].kill()
+        proxy.actors[-1].wait()
+        earlier.kill()
+        proxy.start(replicas.ports)
+        for each in guards:
+            each.resume()
+        wait_until(lambda: not any(each.is_running() for each in guards), "the earlier guard ends")
+        proxy.wait_for_guard()
+        assert httpx.post(f"{proxy.address}/headers", content=b"{}", timeout=60).is_success
+    finally:
+        proxy.close()
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
 def test_what_the_guard_cannot_read_is_in_no_log(tmp_path: Path) -> None:
     folder = tmp_path
     answer = (
