@@ -27,11 +27,11 @@ from asclepius_ray.serving.meters import Meters, Reason
 from asclepius_ray.serving.scaling import WINDOW_SECONDS, ReplicaLoad
 from asclepius_ray.serving.surface.api_errors import ApiError, whole_seconds
 
-QUEUE_SHARE = 0.5
-"""Of a usual answer's time: nobody waits longer for a place, whatever max_queue_seconds says. Simulated for
-five engines (tests/serving/admission): with it the slowest of a hundred answers take 1.2 to 1.65 times as
-long under twice the load as under four fifths of it, at no loss of tokens made; with a wait of 5 s alone
-it is up to 2.7 times as long where answers are short, for nothing more made."""
+QUEUE_SHARE = 0.3
+"""Of a usual answer's time: nobody waits longer for a place, whatever max_queue_seconds says. With it the
+slowest of a hundred answers take at most twice as long under twice the load as under four fifths of it
+(tests/drills/test_overload.py; 2.1 times with 0.5); a longer queue makes no more tokens
+(simulated, tests/serving/admission)."""
 SMALLEST_TOKENS = 2
 """Of a request: a token to read and one to make."""
 COLD_QUEUE_SHARE = 0.25
