@@ -192,10 +192,8 @@ def _listens(address: str) -> bool:
     """False only where the port refuses: a busy machine may be late with everything else."""
     try:
         _require_listener(address)
-    except ConnectionRefusedError:
-        return False
-    except OSError:
-        return True
+    except OSError as error:
+        return not isinstance(error, ConnectionRefusedError)
     return True
 
 

@@ -25,7 +25,7 @@ from asclepius_ray.serving.admission.shares import Shares
 from asclepius_ray.serving.admission.ticket import OWN_ENDS, Size, Ticket
 from asclepius_ray.serving.meters import Meters, Reason
 from asclepius_ray.serving.scaling import WINDOW_SECONDS, ReplicaLoad
-from asclepius_ray.serving.surface.api_errors import ApiError, whole_seconds
+from asclepius_ray.serving.surface.api_errors import ApiError, draining, whole_seconds
 
 QUEUE_SHARE = 0.3
 """Of a usual answer's time: nobody waits longer for a place, whatever max_queue_seconds says. With it the
@@ -177,7 +177,7 @@ class Admission:
         for waiter in self._waiters:
             if not waiter.ticket.done():
                 self._tell_refusal("draining", waiter.account, waiter.size.model)
-                waiter.ticket.set_exception(_draining())
+                waiter.ticket.set_exception(draining())
         self._waiters.clear()
 
     # What tickets tell.
@@ -227,7 +227,7 @@ class Admission:
     def _check_room(self, account: Account, size: Size) -> None:
         if self.is_draining:
             self._tell_refusal("draining", account, size.model)
-            raise _draining()
+            raise draining()
         wait = self._wait_seconds(size)
         # One that comes alone is served however large it is: it fits the context, and nobody needs the room.
         if self.num_open:
@@ -350,7 +350,7 @@ class Admission:
     async def _wait_for_place(self, account: Account, size: Size) -> Ticket:
         if self.is_draining:
             self._tell_refusal("draining", account, size.model)
-            raise _draining()
+            raise draining()
         waiter = _Waiter(account, size, asyncio.get_running_loop().create_future())
         self._waiters.append(waiter)
         self._serve_waiters()
@@ -397,7 +397,3 @@ class Admission:
             "cache_use": self.cache_use(),
             "expected_wait_seconds": wait if math.isfinite(wait) else 0.0,
         }
-
-
-def _draining() -> ApiError:
-    return ApiError(503, "draining", "This replica is being replaced; try again soon.")

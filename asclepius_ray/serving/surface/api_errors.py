@@ -73,6 +73,10 @@ def context_length_exceeded(param: str, limit: int, prompt_tokens: int, answer_t
     )
 
 
+def draining() -> ApiError:
+    return ApiError(503, "draining", "This replica is being replaced; try again soon.")
+
+
 def engine_unavailable() -> ApiError:
     return ApiError(503, "engine_unavailable", "The model cannot answer now; try again soon.")
 

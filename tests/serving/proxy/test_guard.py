@@ -129,28 +129,6 @@ def test_haproxy_leaves_the_port_when_its_proxy_is_gone_and_ends_with_the_last_s
         proxy.close()
 
 
-def test_the_haproxy_of_a_proxy_that_follows_is_left_alone(replicas: Replicas) -> None:
-    proxy = ProxyHere()
-    proxy.start(replicas.ports)
-    proxy.wait_for_guard()
-    try:
-        [earlier] = proxy.haproxies()
-        for each in proxy.guards():
-            each.suspend()
-        guards = proxy.guards()
-        proxy.actors[-1].kill()
-        proxy.actors[-1].wait()
-        earlier.kill()
-        proxy.start(replicas.ports)
-        for each in guards:
-            each.resume()
-        wait_until(lambda: not any(each.is_running() for each in guards), "the earlier guard ends")
-        proxy.wait_for_guard()
-        assert httpx.post(f"{proxy.address}/headers", content=b"{}", timeout=60).is_success
-    finally:
-        proxy.close()
-
-
 def is_free(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
