@@ -179,16 +179,18 @@ def estimate(
     overrides: Overrides = None,
     rows: Annotated[int, typer.Option(min=1, help="How many rows are asked.")] = 20,
 ) -> None:
-    """Asks the teacher for a few rows and tells what the whole synthesis will cost."""
+    """Asks the teacher for a few rows and tells what the synthesis and the evaluation will cost."""
     from asclepius_ray.pipeline import estimate as estimate_run
     from asclepius_ray.progress import Progress
     from asclepius_ray.run import load_run
-    from asclepius_ray.summary import print_estimate
+    from asclepius_ray.summary import print_estimate, print_evaluation_estimate
 
     settings = load_run(run_file, overrides)
     with Progress() as progress:
-        found = estimate_run(settings, rows, progress)
-    print_estimate(output, settings, found)
+        synthesis, evaluation = estimate_run(settings, rows, progress)
+    if synthesis is not None:
+        print_estimate(output, settings, synthesis)
+    print_evaluation_estimate(output, settings, evaluation)
 
 
 @app.command()

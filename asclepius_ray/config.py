@@ -83,10 +83,18 @@ class Section(BaseModel):
             if any(isinstance(mark, Operational) for mark in field.metadata):
                 continue
             value = getattr(self, name)
-            kept[name] = value.fingerprint() if isinstance(value, Section) else values[name]
+            kept[name] = _settings_of(value, values[name])
             if any(isinstance(mark, ModelName) for mark in field.metadata):
                 kept[name] = told_apart(kept[name])
         return kept
+
+
+def _settings_of(value: object, as_json: Any) -> Any:
+    if isinstance(value, Section):
+        return value.fingerprint()
+    if isinstance(value, dict):
+        return {str(name): _settings_of(one, as_json[name]) for name, one in value.items()}
+    return as_json
 
 
 SectionKind = TypeVar("SectionKind", bound=Section)

@@ -3,9 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
-from asclepius_ray.artifacts import Folder, Manifest, is_finished, read_manifest
+from hashlib import sha256
+
+from asclepius_ray.artifacts import MANIFEST_NAME, Folder, Manifest, is_finished, read_manifest
 from asclepius_ray.chat.config import EndpointConfig
+from asclepius_ray.config import shown_name
 from asclepius_ray.errors import ArtifactError, StageChangedError
+from asclepius_ray.evaluation.test_set import test_set_identity
 from asclepius_ray.prompts.rendering import prompt_hash
 from asclepius_ray.run import Run
 from asclepius_ray.synthesis.case_reports import input_identity
@@ -89,14 +93,40 @@ def _rows_to_train_on(run: Run, root: Folder) -> dict[str, Any]:
 
 
 def _evaluate(run: Run, root: Folder) -> dict[str, Any]:
-    return {
+    section = run.evaluation
+    found: dict[str, Any] = {
         "seed": run.seed,
-        "dataset": require_artifact(root, "dataset", "synthesize").identity,
-        "model": require_artifact(root, "model", "train").identity,
         "judge": _endpoint(run.judge),
-        "evaluation": run.evaluation.fingerprint(),
+        "evaluation": section.fingerprint()
+        | {
+            "test_set": shown_name(section.test_set),
+            "endpoints": {name: _endpoint(config) for name, config in section.endpoints.items()},
+            "judges": {name: _endpoint(config) for name, config in section.judges.items()},
+        },
         "prompts": {name: prompt_hash(name) for name in ("instruction", "judge")},
+        "test_set_content": "",
     }
+    if section.has_own_table:
+        found["test_set_content"] = test_set_identity(section)
+    else:
+        found["dataset"] = require_artifact(root, "dataset", "synthesize").identity
+    if section.own_models:
+        found["model"] = require_artifact(root, "model", "train").identity
+    if section.realism is not None:
+        found["realism_content"] = realism_identity(section.realism)
+    return found
+
+
+def served_identity(model: str) -> str:
+    """What tells a folder's or URI's model from one that takes its place later; "" for a hub id.
+
+    An export of ours has a manifest with the hashes of its files; of others the sizes must do.
+    """
+    found = base_model_identity(model)
+    folder = Folder(model)
+    if found and is_finished(folder):
+        found = sha256(f"{found}{folder.sha256(MANIFEST_NAME)}".encode()).hexdigest()
+    return found
 
 
 def _endpoint(config: EndpointConfig) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from asclepius_ray.chat.config import EndpointConfig
 from asclepius_ray.chat.endpoint import Endpoint, price_of
 from asclepius_ray.endpoints import check_endpoint_config, open_endpoint, reach_endpoint
 from asclepius_ray.errors import ConfigError
-from asclepius_ray.evaluation.config import MODEL_FOLDERS
+from asclepius_ray.evaluation.config import JUDGE, MODEL_FOLDERS, EvaluationConfig
 from asclepius_ray.fingerprints import (
     EVALUATE,
     STAGES,
@@ -30,16 +30,19 @@ from asclepius_ray.fingerprints import (
     check_unchanged,
     made_from,
     require_artifact,
+    served_identity,
 )
 from asclepius_ray.lease import LEASE_NAME, acquire, follow, make_root
 from asclepius_ray.progress import Progress
 from asclepius_ray.ray_session import check_root_is_shared, is_submitted_job, ray_session
-from asclepius_ray.run import Run, read_secret, resolved_json
+from asclepius_ray.run import Run, endpoints_of, read_secret, resolved_json
 from asclepius_ray.synthesis.case_reports import read_case_reports
 from asclepius_ray.synthesis.question_pool import FOLDER_NAME as QUESTIONS_NAME
 from asclepius_ray.training.dataset_source import check_dataset
 
 if TYPE_CHECKING:
+    from asclepius_ray.evaluation.asking import Seat
+    from asclepius_ray.evaluation.estimate import RoleEstimate
     from asclepius_ray.synthesis.estimate import Estimate
 
 ASKED_NAME = "asked.json"
@@ -175,8 +178,13 @@ def _check_settings(work: Work, stages: tuple[Stage, ...], redone: tuple[Stage, 
     unfinished = [stage for stage in stages if stage in redone or stage.finished(work.root) is None]
     endpoints = _endpoints_of(work.run, unfinished)
     real_notes = _holds_real_notes(work, redone)
+    section = work.run.evaluation
     for role, config in endpoints.items():
-        check_endpoint_config(config, role, real_notes)
+        is_evaluation = role != "teacher"
+        of_table = is_evaluation and section.has_own_table
+        check_endpoint_config(config, role, section.real_notes if of_table else real_notes)
+    if EVALUATE in unfinished:
+        _check_what_is_asked(section)
     if SYNTHESIZE in unfinished:
         # Path, format and columns are looked at here; a record is read only when one is asked for.
         read_case_reports(work.run.input)
@@ -194,8 +202,18 @@ def _holds_real_notes(work: Work, redone: tuple[Stage, ...]) -> bool:
 
 
 def _endpoints_of(run: Run, stages: list[Stage]) -> dict[str, EndpointConfig]:
-    asked = {"teacher": (SYNTHESIZE, run.teacher), "judge": (EVALUATE, run.judge)}
-    return {role: config for role, (stage, config) in asked.items() if stage in stages}
+    """Those that these stages ask, under the paths of their sections."""
+    return {
+        role: config
+        for role, config in endpoints_of(run).items()
+        if (SYNTHESIZE if role == "teacher" else EVALUATE) in stages
+    }
+
+
+def _check_what_is_asked(section: EvaluationConfig) -> None:
+    from asclepius_ray.evaluation.test_set import check_test_set
+
+    check_test_set(section)
 
 
 def _check_what_is_trained(run: Run) -> None:
@@ -229,8 +247,36 @@ def _synthesize(work: Work, expected: dict[str, Any]) -> Manifest:
         return synthesize(work.root, order, work.progress, work.only_failed)
 
 
-def estimate(run: Run, num_sampled: int, progress: Progress) -> "Estimate":
-    """Asks a few rows of the input and reckons what the synthesis will need; the answers stay paid."""
+def estimate(run: Run, num_sampled: int, progress: Progress) -> "tuple[Estimate | None, list[RoleEstimate]]":
+    """What the synthesis will need, and the evaluation.
+
+    A few rows of the input are asked, and the answers stay paid; for the evaluation nobody is asked. A run
+    file with a table to evaluate on and without an input has no synthesis: None.
+    """
+    only_evaluation = run.evaluation.has_own_table and not run.input.path
+    synthesis = None if only_evaluation else _estimate_synthesis(run, num_sampled, progress)
+    return synthesis, _estimate_evaluation(run, synthesis)
+
+
+def _estimate_evaluation(run: Run, synthesis: "Estimate | None") -> "list[RoleEstimate]":
+    from asclepius_ray.evaluation.estimate import AskedTexts, estimate_evaluation, mean_texts
+    from asclepius_ray.evaluation.test_set import read_test_set
+
+    section = run.evaluation
+    if section.has_own_table or SYNTHESIZE.finished(run.folder) is not None:
+        items = read_test_set(run.folder, section).items
+        notes, questions = [item.note for item in items], [item.question for item in items]
+        texts = mean_texts(notes, questions, len(items))
+    else:
+        assert synthesis is not None
+        kept = synthesis.num_rows * synthesis.num_ok / synthesis.num_sampled
+        held_out = kept * run.synthesis.validation_share
+        num_items = min(held_out, section.limit) if section.limit else held_out
+        texts = AskedTexts(num_items, synthesis.note_characters, synthesis.question_characters)
+    return estimate_evaluation(texts, section, run.judge)
+
+
+def _estimate_synthesis(run: Run, num_sampled: int, progress: Progress) -> "Estimate":
     from asclepius_ray.synthesis.estimate import estimate as estimate_synthesis
     from asclepius_ray.synthesis.stage import Order
 
@@ -252,39 +298,78 @@ def _train(work: Work, expected: dict[str, Any]) -> Manifest:
 
 
 def _evaluate(work: Work, expected: dict[str, Any]) -> Manifest:
-    from asclepius_ray.evaluation.stage import EvaluationPlan, evaluate, measure_losses
+    from asclepius_ray.evaluation.realism import measure_realism
+    from asclepius_ray.evaluation.stage import EvaluationPlan, Measured, evaluate, measure_losses
+    from asclepius_ray.evaluation.test_set import read_test_set
 
-    run = work.run
-    folders = {str(name): work.root.child(MODEL_FOLDERS[name]) for name in run.evaluation.models}
-    # Before the models are served: their replicas would hold the CPUs, or the GPU, that this waits for.
-    losses = measure_losses(work.root, run.evaluation, run.tokens.sequence_length, work.progress)
-    with open_endpoint(run.judge, run.serving, work.progress) as judge, _served(work, folders) as models:
-        plan = EvaluationPlan(run.evaluation, models, judge, run.seed, run.tokens.sequence_length)
-        manifest = evaluate(work.root, plan, losses, expected, work.progress)
+    run, section = work.run, work.run.evaluation
+    test_set = read_test_set(work.root, section)
+    # Before the models are served: their replicas would hold the CPUs, or the GPU, that these wait for.
+    losses = measure_losses(work.root, section, test_set, run.tokens.sequence_length, work.progress)
+    realism = None
+    if section.realism is not None:
+        realism = measure_realism(work.root, section.realism, run.seed, work.progress)
+    with _opened(work) as (models, judges):
+        plan = EvaluationPlan(run.name, section, models, judges, run.seed, run.tokens.sequence_length)
+        measured = Measured(losses, realism)
+        manifest = evaluate(work.root, plan, test_set, measured, expected, work.progress)
         if "trained" in models:
-            _ask(work, models["trained"])
+            _ask(work, models["trained"].endpoint)
     return manifest
 
 
 @contextmanager
-def _served(work: Work, folders: dict[str, Folder]) -> Iterator[dict[str, Endpoint]]:
-    """Serves the run's own models for a while, on loopback, with a key that nobody else has."""
+def _opened(work: Work) -> Iterator[tuple[dict[str, "Seat"], dict[str, "Seat"]]]:
+    """The models that are asked and the judges, by name; what was started for them ends afterwards."""
+    from asclepius_ray.evaluation.asking import Seat
+
+    run, section = work.run, work.run.evaluation
+    served = {name: work.root.child(MODEL_FOLDERS[name]).uri for name in section.own_models}
+    served |= {name: config.model_path for name, config in section.endpoints.items() if config.model_path}
+    asked = {name: config for name, config in section.endpoints.items() if name not in served}
+    judges = {JUDGE: run.judge, **section.judges}
+
+    def seat(name: str, endpoint: Endpoint, model_path: str) -> Seat:
+        return Seat(name, endpoint, served_identity(model_path) if model_path else "")
+
+    with ExitStack() as stack:
+        opened = {
+            f"judge.{name}": stack.enter_context(open_endpoint(config, run.serving, work.progress))
+            for name, config in judges.items()
+        }
+        opened |= {
+            name: stack.enter_context(open_endpoint(config, run.serving, work.progress))
+            for name, config in asked.items()
+        }
+        if served:
+            opened |= stack.enter_context(_served(work, served))
+        yield (
+            {
+                name: seat(name, opened[name], served.get(name, ""))
+                for name in section.models
+                if name in opened
+            },
+            {
+                name: seat(f"judge.{name}", opened[f"judge.{name}"], config.model_path)
+                for name, config in judges.items()
+            },
+        )
+
+
+@contextmanager
+def _served(work: Work, models: dict[str, str]) -> Iterator[dict[str, Endpoint]]:
+    """Serves models for a while, on loopback, with a key that nobody else has."""
     from asclepius_ray.serving.stage import open_models
 
+    section = work.run.evaluation
     api_key = secrets.token_urlsafe(32)
     serving = work.run.serving.private("127.0.0.1")
-    models = {name: folder.uri for name, folder in folders.items()}
+    own = EndpointConfig(max_in_flight=section.max_in_flight, timeout_seconds=section.timeout_seconds)
     with open_models(models, serving, api_key, work.progress) as base_urls:
+        configs = {name: section.endpoints.get(name, own) for name in base_urls}
         yield {
             name: Endpoint.from_config(
-                EndpointConfig(
-                    base_url=base_url,
-                    model=name,
-                    max_in_flight=work.run.evaluation.max_in_flight,
-                    timeout_seconds=work.run.evaluation.timeout_seconds,
-                ),
-                base_url,
-                api_key,
+                configs[name].model_copy(update={"model": name, "base_url": base_url}), base_url, api_key
             )
             for name, base_url in base_urls.items()
         }
@@ -295,7 +380,7 @@ def _ask_once(work: Work) -> None:
     if work.root.child("evaluation").exists(ASKED_NAME):
         return
     work.connect()
-    with _served(work, {"trained": work.root.child("model")}) as models:
+    with _served(work, {"trained": work.root.child("model").uri}) as models:
         _ask(work, models["trained"])
 
 

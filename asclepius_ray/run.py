@@ -46,20 +46,13 @@ class Run(Section):
     @model_validator(mode="after")
     def _check_between_sections(self) -> "Run":
         limit = self.tokens.sequence_length // 2
-        if self.evaluation.max_new_tokens > limit:
+        if self.evaluation.own_models and self.evaluation.max_new_tokens > limit:
             raise ValueError(
                 f"evaluation.max_new_tokens is {self.evaluation.max_new_tokens}, more than half of "
                 f"tokens.sequence_length ({self.tokens.sequence_length}): no note would fit before the answer"
             )
-        for name, steps, known in (
-            ("teacher", self.teacher.sampling, {"note", "question", "answer"}),
-            ("judge", self.judge.sampling, {"judge"}),
-        ):
-            if unread := sorted(set(steps) - known):
-                raise ValueError(f"{name}.sampling.{unread[0]}: the {name} has no such step")
-        _check_endpoint("teacher", self.teacher)
-        _check_endpoint("judge", self.judge)
-        _check_judge(self.judge)
+        for role, endpoint in endpoints_of(self).items():
+            _check_endpoint(role, endpoint)
         for name, address in (
             ("root", self.root),
             ("input.path", self.input.path),
@@ -69,8 +62,8 @@ class Run(Section):
             *((f"serving.models.{name}", model) for name, model in self.serving.models.items()),
             *((f"serving.adapters.{name}", adapter) for name, adapter in self.serving.adapters.items()),
             ("serving.keys", self.serving.keys),
-            ("teacher.model_path", self.teacher.model_path),
-            ("judge.model_path", self.judge.model_path),
+            ("evaluation.test_set", self.evaluation.test_set),
+            *((f"{role}.model_path", endpoint.model_path) for role, endpoint in endpoints_of(self).items()),
         ):
             if _KEY_IN_ADDRESS.match(address):
                 raise ValueError(
@@ -102,9 +95,22 @@ def load_run(path: str, overrides: list[str] | None = None) -> Run:
 def resolved_json(run: Run) -> str:
     """The run with every default written out; header values are left out, they may hold keys."""
     values = run.model_dump(mode="json")
-    for endpoint in ("teacher", "judge"):
-        values[endpoint]["headers"] = sorted(values[endpoint]["headers"])
+    for role in endpoints_of(run):
+        section = values
+        for part in role.split(".", 2):
+            section = section[part]
+        section["headers"] = sorted(section["headers"])
     return json.dumps(values, indent=2) + "\n"
+
+
+def endpoints_of(run: Run) -> dict[str, EndpointConfig]:
+    """Every chat endpoint of a run under the path of its section."""
+    return {
+        "teacher": run.teacher,
+        "judge": run.judge,
+        **{f"evaluation.endpoints.{name}": found for name, found in run.evaluation.endpoints.items()},
+        **{f"evaluation.judges.{name}": found for name, found in run.evaluation.judges.items()},
+    }
 
 
 def read_secret(variable: str) -> str:
@@ -112,19 +118,27 @@ def read_secret(variable: str) -> str:
     return os.environ.get(variable, "").strip() if variable else ""
 
 
-def _check_endpoint(name: str, endpoint: EndpointConfig) -> None:
+def _check_endpoint(role: str, endpoint: EndpointConfig) -> None:
     if endpoint.budget_usd and endpoint.price is None:
         raise ValueError(
-            f"{name}.budget_usd is {endpoint.budget_usd:g}, but without {name}.price no cost is known"
+            f"{role}.budget_usd is {endpoint.budget_usd:g}, but without {role}.price no cost is known"
         )
+    steps = _steps_of(role)
+    if unread := sorted(set(endpoint.sampling) - steps):
+        raise ValueError(f"{role}.sampling.{unread[0]}: it has no such step, but {', '.join(sorted(steps))}")
+    if role == "teacher":
+        return
+    if endpoint.transport == "batch" or "batch" in endpoint.model_fields_set:
+        raise ValueError(f"{role}: batches are for the teacher alone; leave transport and batch out")
+    if role.startswith("evaluation.endpoints.") and "answer" in endpoint.sampling:
+        if "max_tokens" in endpoint.sampling["answer"].model_fields_set:
+            raise ValueError(f"{role}.sampling.answer.max_tokens: evaluation.max_new_tokens says it for all")
 
 
-def _check_judge(judge: EndpointConfig) -> None:
-    if judge.transport == "batch" or judge.budget_usd:
-        raise ValueError('judge: transport = "batch" and budget_usd are for the teacher alone')
-    for name in ("max_retry_seconds", "max_outage_seconds", "batch"):
-        if name in judge.model_fields_set:
-            raise ValueError(f"judge.{name} is for the teacher alone: the evaluation waits without end")
+def _steps_of(role: str) -> set[str]:
+    if role == "teacher":
+        return {"note", "question", "answer"}
+    return {"answer"} if role.startswith("evaluation.endpoints.") else {"judge"}
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:

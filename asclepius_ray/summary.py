@@ -19,6 +19,7 @@ from asclepius_ray.synthesis.status import STATUS_NAME, describe, format_seconds
 from asclepius_ray.training.config import TINY
 
 if TYPE_CHECKING:
+    from asclepius_ray.evaluation.estimate import RoleEstimate
     from asclepius_ray.synthesis.estimate import Estimate
 
 
@@ -61,6 +62,27 @@ def print_estimate(console: Console, run: Run, estimate: "Estimate") -> None:
         verdict = "is enough" if estimate.cost_usd <= budget else "is not enough: the run would stop at it"
         lines.append(f"budget  {budget:,.2f} USD {verdict}")
     for line in lines:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def print_evaluation_estimate(console: Console, run: Run, roles: "list[RoleEstimate]") -> None:
+    """Prints what the evaluation will need at most: a line for each model that is asked and each judge."""
+    table = Table("evaluation", "calls", "prompt tokens", "completion tokens", "cost", "time", box=None)
+    for role in roles:
+        table.add_row(
+            role.role,
+            f"{role.calls:,}",
+            f"{role.prompt_tokens:,}",
+            f"{role.completion_tokens:,}",
+            "unknown" if role.cost_usd is None else f"{role.cost_usd:,.2f} USD",
+            "as fast as it answers" if role.hours is None else f"{role.hours:,.1f} hours",
+        )
+    console.print(table)
+    known = [role.cost_usd for role in roles if role.cost_usd is not None]
+    if known:
+        unknown = len(roles) - len(known)
+        rest = f", and {unknown} without a price" if unknown else ""
+        line = f"evaluation at most {sum(known):,.2f} USD{rest}; what its journals have is not paid again"
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 

@@ -40,7 +40,7 @@ def test_the_papers_settings_stand_in_its_run_files() -> None:
         ("seed", "not of the form section.key=value"),
         ("name.first=x", "name is not a section"),
         ("training.zero_stage=4", "training.zero_stage"),
-        ("judge.sampling.note.temperature=1", "judge.sampling.note: the judge has no such step"),
+        ("judge.sampling.note.temperature=1", "judge.sampling.note: it has no such step, but judge"),
         ("evaluation.max_new_tokens=600", "evaluation.max_new_tokens is 600, more than half"),
     ],
 )

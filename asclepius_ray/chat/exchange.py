@@ -25,6 +25,8 @@ class Request:
     """A reply that ends at max_tokens is an answer, as in an evaluation with a fixed length."""
     accept_empty: bool = False
     """No text at all is an answer too, as an untrained model may give it."""
+    repeat: int = 0
+    """How often the same was asked before, where another answer is wanted: each is bought and kept."""
     is_urgent: bool = False
     """Others wait for this answer, so it is asked for first; no part of the key."""
 
@@ -78,5 +80,7 @@ def request_key(model: str, extra_body: Mapping[str, object], request: Request) 
         "accept": [request.accept_truncated, request.accept_empty],
         "extra_body": dict(extra_body),
     }
+    if request.repeat:
+        content["repeat"] = request.repeat
     encoded = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(encoded.encode()).digest()

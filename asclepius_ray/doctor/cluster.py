@@ -24,7 +24,7 @@ def check_resources(run: Run, nodes: Sequence[Node]) -> Finding:
             f"{said}; {fewest} training workers need a {kind} each and would wait without end",
             "lower training.workers, or start more nodes",
         )
-    models = len(run.evaluation.models)
+    models = len(run.evaluation.served_models)
     if serving.use_gpu and not _total(nodes, True):
         return problem(
             "resources",

@@ -7,8 +7,10 @@ from asclepius_ray.chat.config import EndpointConfig
 from asclepius_ray.doctor.findings import Finding, ok, problem, warning
 from asclepius_ray.endpoints import check_endpoint_config, reach_endpoint
 from asclepius_ray.errors import ConfigError, EndpointError, InputError, ServingError
+from asclepius_ray.evaluation.config import EvaluationConfig
+from asclepius_ray.evaluation.test_set import check_test_set
 from asclepius_ray.fingerprints import EVALUATE, SYNTHESIZE
-from asclepius_ray.run import Run
+from asclepius_ray.run import Run, endpoints_of
 from asclepius_ray.synthesis.case_reports import read_case_reports
 from asclepius_ray.training.dataset_source import check_dataset
 
@@ -23,7 +25,25 @@ def check_sources(run: Run, root: Folder, has_real_notes: bool) -> Iterator[Find
     if run.training.dataset:
         yield _check_dataset(run.training.dataset)
     if EVALUATE.finished(root) is None:
-        yield _check_endpoint("judge", run.judge, has_real_notes)
+        yield from _check_evaluation(run, has_real_notes)
+
+
+def _check_evaluation(run: Run, has_real_notes: bool) -> Iterator[Finding]:
+    section = run.evaluation
+    if section.has_own_table:
+        has_real_notes = section.real_notes
+        yield _check_test_set(section)
+    for role, config in endpoints_of(run).items():
+        if role != "teacher":
+            yield _check_endpoint(role, config, has_real_notes)
+
+
+def _check_test_set(section: EvaluationConfig) -> Finding:
+    try:
+        check_test_set(section)
+    except InputError as error:
+        return problem("test set", str(error))
+    return ok("test set", f"{section.test_set} can be read, its columns are known")
 
 
 def _check_input(run: Run) -> Finding:

@@ -1,111 +1,98 @@
-"""Graded answers → figures, without side effects. What has no grade is counted and never averaged in."""
+"""Records → scores.json, without side effects. What has no grade is counted and never averaged in."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
 
-from asclepius_ray.evaluation.judging import GRADES
+import numpy as np
 
+from asclepius_ray.chat.prices import cost_usd
+from asclepius_ray.evaluation.agreement import alpha_of, weighted_kappa_of
+from asclepius_ray.evaluation.answer_loss import summarize_loss
+from asclepius_ray.evaluation.asking import Seat
+from asclepius_ray.evaluation.asking_all import Outcome
+from asclepius_ray.evaluation.config import MODEL_FOLDERS, EvaluationConfig
+from asclepius_ray.evaluation.grading import JudgeUsage
+from asclepius_ray.evaluation.records import Answer, Grade, Item, ItemKind
+from asclepius_ray.evaluation.statistics.item_scores import item_scores
+from asclepius_ray.evaluation.statistics.summary import (
+    comparison_table,
+    interval_of,
+    position_table,
+    score_table,
+    win_table,
+)
+from asclepius_ray.evaluation.test_set import TestSet
+from asclepius_ray.evaluation.text_figures import (
+    read_answers,
+    summarize_reference,
+    summarize_texts,
+    summarize_unanswerable,
+)
+from asclepius_ray.prompts.rendering import prompt_hash
 
-class Verdict(StrEnum):
-    """How one item of the test set ended."""
-
-    JUDGED = "judged"
-    ANSWER_FAILED = "answer_failed"
-    """At least one model gave no answer: the judge is asked about complete sets only, so that all
-    models are compared on the same items."""
-    JUDGE_UNREADABLE = "judge_unreadable"
-    """The judge's reply held no grades, twice."""
-    JUDGE_FAILED = "judge_failed"
-    """The judge gave no reply."""
-
-
-@dataclass(frozen=True)
-class GradedAnswer:
-    """One model's answer to one item.
-
-    failure: the reason code of an answer that did not come, else "". grade: None where there is none.
-    place: where the judge saw the answer, from 0; None where it did not.
-    """
-
-    item_id: str
-    task: str
-    model: str
-    answer: str
-    finish_reason: str
-    failure: str
-    verdict: Verdict
-    grade: int | None = None
-    place: int | None = None
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+if TYPE_CHECKING:
+    from asclepius_ray.evaluation.stage import Measured
 
 
 @dataclass(frozen=True)
-class Score:
-    """Grades of one model over a set of items; judged + unjudged + failed = items.
+class Scored:
+    """What there is to be scored."""
 
-    failed: the model itself gave no answer. unjudged: it did, and has no grade all the same.
-    """
+    config: EvaluationConfig
+    items: Sequence[Item]
+    outcome: Outcome
+    seed: int
 
-    items: int
-    judged: int
-    unjudged: int
-    failed: int
-    mean: float | None
-    shares: dict[str, float] = field(default_factory=dict)
+    @cached_property
+    def test_items(self) -> list[Item]:
+        return [item for item in self.items if item.kind == ItemKind.TEST.value]
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "mean": self.mean,
-            "grade_shares": self.shares,
-            "items": self.items,
-            "judged": self.judged,
-            "unjudged": self.unjudged,
-            "failed": self.failed,
-        }
+    @cached_property
+    def test_grades(self) -> list[Grade]:
+        ids = {item.item_id for item in self.test_items}
+        return [grade for grade in self.outcome.grades if grade.item_id in ids]
 
+    def answers_of(self, model: str) -> list[Answer]:
+        return [answer for answer in self.outcome.answers if answer.model == model]
 
-def score_answers(answers: Sequence[GradedAnswer]) -> Score:
-    """The figures of one model's answers; the mean is None where nothing was judged."""
-    grades = [answer.grade for answer in answers if answer.grade is not None]
-    failed = sum(1 for answer in answers if answer.failure)
-    shares = Counter(grades)
-    return Score(
-        items=len(answers),
-        judged=len(grades),
-        unjudged=len(answers) - len(grades) - failed,
-        failed=failed,
-        mean=sum(grades) / len(grades) if grades else None,
-        shares={str(grade): shares[grade] / len(grades) for grade in GRADES} if grades else {},
-    )
+    def tokens_of(self, model: str) -> tuple[int, int]:
+        answers = self.answers_of(model)
+        return sum(one.prompt_tokens for one in answers), sum(one.completion_tokens for one in answers)
 
 
-def score_models(answers: Sequence[GradedAnswer]) -> dict[str, dict[str, Any]]:
-    """Per model: over all, per task, the reasons of failed answers, and how many hit the token limit."""
-    models = sorted({answer.model for answer in answers})
-    return {model: _score_model([answer for answer in answers if answer.model == model]) for model in models}
-
-
-def count_verdicts(answers: Sequence[GradedAnswer]) -> dict[str, int]:
-    """Items by the way they ended; every verdict is named, also one that did not occur."""
-    verdicts = Counter(dict.fromkeys(Verdict, 0))
-    verdicts.update({answer.item_id: answer.verdict for answer in answers}.values())
-    return {verdict.value: verdicts[verdict] for verdict in Verdict}
-
-
-def _score_model(answers: Sequence[GradedAnswer]) -> dict[str, Any]:
-    tasks = sorted({answer.task for answer in answers})
+def score(
+    scored: Scored,
+    models: Mapping[str, Seat],
+    judges: Mapping[str, Seat],
+    test_set: TestSet,
+    measured: "Measured",
+) -> dict[str, Any]:
+    """All figures of an evaluation; the shape is that of scores.json."""
+    config = scored.config
+    tables = {judge: _judge_tables(scored, judge) for judge in judges}
     return {
-        "over_all": score_answers(answers).to_json(),
-        "tasks": {
-            task: score_answers([answer for answer in answers if answer.task == task]).to_json()
-            for task in tasks
+        "seed": scored.seed,
+        "test_set": _test_set(scored, test_set),
+        "protocol": {
+            "kind": config.protocol,
+            "orders": config.num_orders,
+            "reasons": config.reasons,
+            "max_new_tokens": config.max_new_tokens,
         },
-        "failures": dict(sorted(Counter(answer.failure for answer in answers if answer.failure).items())),
-        "cut_at_token_limit": sum(1 for answer in answers if answer.finish_reason == "length"),
-        "prompt_tokens": sum(answer.prompt_tokens for answer in answers),
-        "completion_tokens": sum(answer.completion_tokens for answer in answers),
+        "prompts": {name: prompt_hash(name) for name in ("instruction", "judge")},
+        "judges": {name: _judge(seat, scored.outcome.usage[name]) for name, seat in judges.items()},
+        "models": {
+            model: _model(scored, model, models.get(model)) | _grades(tables, model)
+            for model in config.models
+        },
+        "comparisons": {judge: table["comparisons"] for judge, table in tables.items()},
+        "wins": {judge: table["wins"] for judge, table in tables.items()},
+        "positions": {judge: table["positions"] for judge, table in tables.items()},
+        "judges_compared": _compare_judges(scored, list(judges)),
+        "answer_loss": summarize_loss(measured.losses, scored.seed) if measured.losses else None,
+        "realism": measured.realism,
     }

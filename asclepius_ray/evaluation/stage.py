@@ -1,152 +1,147 @@
-"""Reads root/dataset, root/model, root/base_model → writes root/evaluation (scores.json, answers.parquet).
+"""Reads a test set and root/model, root/base_model → writes root/evaluation: its records and scores.json.
 
-The models and the judge are addresses that somebody else has opened: a stage starts no endpoint.
+The models and the judges are addresses that somebody else has opened: a stage starts no endpoint.
 """
 
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
-
 from asclepius_ray.artifacts import Folder, Manifest, write_manifest
-from asclepius_ray.chat.endpoint import Endpoint
-from asclepius_ray.chat.prices import cost_usd
 from asclepius_ray.errors import EvaluationError
-from asclepius_ray.evaluation.answer_loss import RowLoss, measure_answer_loss, summarize_loss
-from asclepius_ray.evaluation.answering import GradingSettings, JudgeUsage, grade_items
+from asclepius_ray.evaluation.answer_loss import RowLoss, measure_answer_loss
+from asclepius_ray.evaluation.asking import Seat
+from asclepius_ray.evaluation.asking_all import Exam, Outcome, hold
 from asclepius_ray.evaluation.config import MODEL_FOLDERS, EvaluationConfig
-from asclepius_ray.evaluation.scores import GradedAnswer, count_verdicts, score_models
-from asclepius_ray.evaluation.test_set import Item, fit_notes, read_items
-from asclepius_ray.progress import Progress
-from asclepius_ray.prompts.rendering import prompt_hash
-from asclepius_ray.tokens.tokenizer import load_tokenizer
-
-ANSWERS_SCHEMA = pyarrow.schema(
-    [
-        ("item_id", pyarrow.string()),
-        ("task", pyarrow.string()),
-        ("model", pyarrow.string()),
-        ("answer", pyarrow.string()),
-        ("finish_reason", pyarrow.string()),
-        ("failure", pyarrow.string()),
-        ("verdict", pyarrow.string()),
-        ("grade", pyarrow.int8()),
-        ("place", pyarrow.int8()),
-        ("prompt_tokens", pyarrow.int64()),
-        ("completion_tokens", pyarrow.int64()),
-        ("answer_loss_nats", pyarrow.float64()),
-    ]
+from asclepius_ray.evaluation.records import (
+    ANSWERS_NAME,
+    GRADES_NAME,
+    ITEMS_NAME,
+    Answer,
+    Grade,
+    Item,
+    Verdict,
+    write_records,
 )
+from asclepius_ray.evaluation.scores import Scored, score
+from asclepius_ray.evaluation.test_set import TestSet, fit_notes
+from asclepius_ray.evaluation.unanswerable import pair_unanswerable
+from asclepius_ray.progress import Progress
+from asclepius_ray.tokens.tokenizer import load_tokenizer
 
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """Who is evaluated, by whom and how. The models' names are those of `config.models`."""
+    """Who is evaluated, by whom and how.
 
+    models: those that are asked, by their names in `config.models`. sequence_length: positions of the
+    training rows, as the answer loss is computed on the very same ids.
+    """
+
+    run_name: str
     config: EvaluationConfig
-    models: Mapping[str, Endpoint]
-    judge: Endpoint
+    models: Mapping[str, Seat]
+    judges: Mapping[str, Seat]
     seed: int
     sequence_length: int
-    """Positions of the training rows: the answer loss is computed on the very same ids."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What needs no endpoint: the answer loss of the run's own models, and perplexities, if asked for."""
+
+    losses: Mapping[str, Sequence[RowLoss]]
+    realism: Mapping[str, Any] | None = None
 
 
 def measure_losses(
-    root: Folder, config: EvaluationConfig, sequence_length: int, progress: Progress
+    root: Folder, config: EvaluationConfig, test_set: TestSet, sequence_length: int, progress: Progress
 ) -> dict[str, list[RowLoss]]:
-    """The answer loss of each model on each held-out row, for `evaluate`.
+    """The loss of the reference answers, in the order of the items that have one; {} without own models.
 
     To be called before the models are served: replicas hold the CPUs, or the GPU, that this waits for.
     """
-    items = read_items(root.child("dataset"), config.limit)
+    items = with_reference(test_set.items)
+    if not config.own_models or not items:
+        return {}
     progress.begin(f"evaluate: the loss of {len(items)} reference answers")
-    return measure_answer_loss(root, sorted(config.models), items, sequence_length, config.use_gpu)
+    return measure_answer_loss(root, sorted(config.own_models), items, sequence_length, config.use_gpu)
+
+
+def with_reference(items: Sequence[Item]) -> list[Item]:
+    return [item for item in items if item.reference]
 
 
 def evaluate(
     root: Folder,
     plan: EvaluationPlan,
-    losses: Mapping[str, Sequence[RowLoss]],
+    test_set: TestSet,
+    measured: Measured,
     made_from: dict[str, Any],
     progress: Progress,
 ) -> Manifest:
-    """Scores the models on the held-out rows; an EvaluationError if no item could be judged.
+    """Asks, judges and scores; what was bought before is not asked again.
 
-    `losses`: what `measure_losses` found on the same rows.
+    Raises an EvaluationError if nothing could be judged, and an EndpointError, a BudgetError or an OSError
+    where it cannot go on: a rerun goes on from there.
     """
     started = time.monotonic()
-    names = sorted(plan.models)
-    items = fit_notes(
-        read_items(root.child("dataset"), plan.config.limit),
-        load_tokenizer(root.child(MODEL_FOLDERS[names[0]])),
-        plan.sequence_length - plan.config.max_new_tokens,
-    )
+    items = _items(root, plan, test_set)
     progress.begin("evaluate: answers and grades", total=len(items))
-    settings = GradingSettings(plan.seed, plan.config.max_new_tokens, plan.config.max_in_flight)
-    answers, usage = grade_items(items, plan.models, plan.judge, settings, progress.update)
-    _require_judged(answers, usage)
+    exam = Exam(items, plan.models, test_set.given, plan.judges, plan.config, plan.seed)
+    outcome = hold(exam, root, progress.update)
+    _require_judged(outcome)
+    progress.begin("evaluate: figures")
+    scores = {
+        "run": plan.run_name,
+        "written_unix": time.time(),
+        **score(Scored(plan.config, items, outcome, plan.seed), plan.models, plan.judges, test_set, measured),
+        "seconds": round(time.monotonic() - started, 1),
+    }
     folder = root.child("evaluation")
     folder.clear()
     folder.make()
-    _write_answers(folder, answers, losses, items)
-    scores = {
-        **_summarize(plan, answers, usage),
-        "shortened_notes": sum(1 for item in items if item.asked_note != item.note),
-        "answer_loss": summarize_loss(losses, plan.seed),
-    }
-    folder.write_bytes("scores.json", (json.dumps(scores, indent=2) + "\n").encode())
-    counts = {"input": len(items), **scores["counts"]}
-    details = {"judge": scores["judge"], "seconds": round(time.monotonic() - started, 1)}
-    return write_manifest(folder, "evaluation", counts, made_from, details)
+    write_records(folder, ITEMS_NAME, items, Item)
+    write_records(folder, ANSWERS_NAME, outcome.answers, Answer)
+    write_records(folder, GRADES_NAME, outcome.grades, Grade)
+    folder.write_bytes("scores.json", (json.dumps(scores, indent=2, allow_nan=False) + "\n").encode())
+    details = {"judges": scores["judges"], "seconds": scores["seconds"]}
+    return write_manifest(folder, "evaluation", _counts(test_set, outcome), made_from, details)
 
 
-def _summarize(plan: EvaluationPlan, answers: Sequence[GradedAnswer], usage: JudgeUsage) -> dict[str, Any]:
+def _items(root: Folder, plan: EvaluationPlan, test_set: TestSet) -> list[Item]:
+    """The test set and what was made of it, with notes that fit the run's own models."""
+    items = [*test_set.items, *pair_unanswerable(test_set.items, plan.config.unanswerable, plan.seed)]
+    if not plan.config.own_models:
+        return items
+    tokenizer = load_tokenizer(root.child(MODEL_FOLDERS[plan.config.own_models[0]]))
+    return fit_notes(items, tokenizer, plan.sequence_length - plan.config.max_new_tokens)
+
+
+def _counts(test_set: TestSet, outcome: Outcome) -> dict[str, Any]:
+    """items + Σ left_out = rows of the test set; each grade in exactly one verdict."""
+    verdicts = dict.fromkeys((verdict.value for verdict in Verdict), 0)
+    for grade in outcome.grades:
+        verdicts[grade.verdict] += 1
     return {
-        "judge": {
-            "model": plan.judge.model,
-            "is_offline": plan.judge.is_offline,
-            "kind": "rules, not a language model" if plan.judge.is_offline else "language model",
-            "usage": asdict(usage),
-            "cost_usd": cost_usd(plan.judge.price, usage.prompt_tokens, usage.completion_tokens),
-        },
-        "protocol": "all models' answers to an item in one prompt, order shuffled by seed, grades 1-4",
-        "prompts": {name: prompt_hash(name) for name in ("instruction", "judge")},
-        "seed": plan.seed,
-        "test_set": plan.config.test_set,
-        "max_new_tokens": plan.config.max_new_tokens,
-        "counts": count_verdicts(answers),
-        "models": score_models(answers),
+        "input": len(test_set.items) + sum(test_set.left_out.values()),
+        "left_out": dict(test_set.left_out),
+        "answers": len(outcome.answers),
+        "failed_answers": sum(bool(answer.failure) for answer in outcome.answers),
+        **verdicts,
     }
 
 
-def _require_judged(answers: Sequence[GradedAnswer], usage: JudgeUsage) -> None:
-    counts = count_verdicts(answers)
-    if counts["judged"]:
+def _require_judged(outcome: Outcome) -> None:
+    if any(grade.verdict == Verdict.JUDGED for grade in outcome.grades):
         return
-    reasons = {f"{answer.model}: {answer.failure}" for answer in answers if answer.failure}
-    reasons |= {f"judge: {reason}" for reason in usage.failures}
-    ended = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    reasons = {f"{answer.model}: {answer.failure}" for answer in outcome.answers if answer.failure}
+    reasons |= {f"{judge}: {reason}" for judge, usage in outcome.usage.items() for reason in usage.failures}
+    reasons |= {f"{judge}: unreadable" for judge, usage in outcome.usage.items() if usage.unreadable_replies}
     because = f" (reasons: {', '.join(sorted(reasons))})" if reasons else ""
     raise EvaluationError(
-        f"none of the items could be judged: {ended}{because}; check that the models answer and that "
-        "the judge replies with grades alone"
+        f"none of the answers could be judged{because}; check that the models answer and that the judge "
+        "replies with grades alone"
     )
-
-
-def _write_answers(
-    folder: Folder,
-    answers: Sequence[GradedAnswer],
-    losses: Mapping[str, Sequence[RowLoss]],
-    items: Sequence[Item],
-) -> None:
-    places = {item.item_id: place for place, item in enumerate(items)}
-    rows = [
-        {**asdict(answer), "answer_loss_nats": losses[answer.model][places[answer.item_id]].mean_nats}
-        for answer in answers
-    ]
-    with folder.open_output("answers.parquet") as stream:
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=ANSWERS_SCHEMA), stream)

@@ -11,7 +11,7 @@ from pathlib import Path
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.config import EndpointConfig
 from asclepius_ray.errors import SubmitError
-from asclepius_ray.run import Run
+from asclepius_ray.run import Run, endpoints_of
 from asclepius_ray.training.config import TINY
 
 STAGES_OF_JOB = {
@@ -61,8 +61,9 @@ def expected_variables(job: str, run: Run) -> dict[str, str]:
     wanted: dict[str, str] = {}
     if "synthesis" in stages and _asks_with_key(run.teacher):
         wanted[run.teacher.api_key_env] = "the teacher's key"
-    if "evaluation" in stages and _asks_with_key(run.judge):
-        wanted.setdefault(run.judge.api_key_env, "the judge's key")
+    for role, endpoint in endpoints_of(run).items():
+        if role != "teacher" and "evaluation" in stages and _asks_with_key(endpoint):
+            wanted.setdefault(endpoint.api_key_env, f"the key of {role}")
     if "serving" in stages and run.serving.api_key_env:
         wanted[run.serving.api_key_env] = "the key that clients of the served model must send"
     if "training" in stages and run.training.base_model != TINY:
@@ -76,6 +77,8 @@ def _places(job: str, run: Run) -> list[Place]:
         places.append(Place("input.path", run.input.path))
     if "training" in STAGES_OF_JOB[job] and run.training.dataset:
         places.append(Place("training.dataset", run.training.dataset))
+    if "evaluation" in STAGES_OF_JOB[job] and run.evaluation.has_own_table:
+        places.append(Place("evaluation.test_set", run.evaluation.test_set))
     # A name that is no folder here is one of the Hugging Face hub, or a folder of the cluster's image.
     if "training" in STAGES_OF_JOB[job] and run.training.base_model_folder:
         places.append(Place("training.base_model", run.training.base_model))

@@ -33,7 +33,7 @@ from asclepius_ray.launch.remote import (
     own_versions,
     read_versions,
 )
-from asclepius_ray.run import Run, load_run
+from asclepius_ray.run import Run, endpoints_of, load_run
 
 Say = Callable[[str], None]
 
@@ -170,7 +170,7 @@ def _send(client: JobSubmissionClient, entrypoint: str, package: Package) -> str
 def _say_secrets(job: str, run: Run, say: Say) -> None:
     for variable, purpose in expected_variables(job, run).items():
         say(f"{variable} is read from the environment of the cluster's nodes ({purpose}); no key is sent")
-    for name, endpoint in (("teacher", run.teacher), ("judge", run.judge)):
+    for name, endpoint in endpoints_of(run).items():
         if endpoint.headers:
             names = ", ".join(sorted(endpoint.headers))
             say(f"the headers of [{name}] are sent within the run file: {names}")

@@ -54,11 +54,14 @@ def render_instruction(note: str, question: str) -> str:
 
 
 def render_judge_prompt(
-    note: str, question: str, labelled_answers: Sequence[tuple[str, str]]
+    note: str, question: str, labelled_answers: Sequence[tuple[str, str]], reasons: bool = False
 ) -> list[Message]:
-    """The request for grades: all models' answers as (label, answer), in the order of their labels."""
+    """The request for grades: the models' answers as (label, answer), in the order of their labels.
+
+    `reasons`: the judge is to say why, below the line of grades.
+    """
     answers = [(label, _quote(answer)) for label, answer in labelled_answers]
-    text = _render("judge", note=_quote(note), question=_quote(question), answers=answers)
+    text = _render("judge", note=_quote(note), question=_quote(question), answers=answers, reasons=reasons)
     return [Message("user", text)]
 
 

@@ -16,11 +16,12 @@ from asclepius_ray.chat.client import check_endpoint
 from asclepius_ray.chat.config import PriceConfig
 from asclepius_ray.chat.desk_snapshot import DeskSnapshot
 from asclepius_ray.chat.prices import cost_usd
+from asclepius_ray.chat.run_trouble import trouble_as_error
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.progress import Progress
 from asclepius_ray.synthesis.desk_actor import open_desk
 from asclepius_ray.synthesis.reports import load_reports
-from asclepius_ray.synthesis.stage import JOURNAL_NAME, Order, trouble_as_error
+from asclepius_ray.synthesis.stage import JOURNAL_NAME, Order
 from asclepius_ray.synthesis.steps import STEPS, Demands
 from asclepius_ray.synthesis.walk import RowResult, StepUsage, Walk
 from asclepius_ray.synthesis.workers import Crew, read_rows, walk_reports
@@ -61,6 +62,9 @@ class Estimate:
     hours: float | None
     """At the present limits, the run file's or those that the endpoint has told; None where there is none."""
     spreads: tuple[Spread, ...]
+    note_characters: float
+    """The mean over the sampled rows that came through; 0 where none did."""
+    question_characters: float
 
 
 def estimate(
@@ -119,7 +123,13 @@ def reckon(
         cost_usd=None if cost is None else cost * scale,
         hours=max(minutes) / 60 if minutes else None,
         spreads=tuple(spread for step in STEPS if (spread := _spread_of(step, results)) is not None),
+        note_characters=_mean_length([result.note for result in results if result.state == "ok"]),
+        question_characters=_mean_length([result.question for result in results if result.state == "ok"]),
     )
+
+
+def _mean_length(texts: Sequence[str]) -> float:
+    return sum(map(len, texts)) / len(texts) if texts else 0.0
 
 
 def _spread_of(step: str, results: Sequence[RowResult]) -> Spread | None:

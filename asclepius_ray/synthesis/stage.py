@@ -18,11 +18,10 @@ import ray
 
 from asclepius_ray.artifacts import Folder, Manifest, write_manifest
 from asclepius_ray.chat.client import check_endpoint
-from asclepius_ray.chat.desk_link import RunTrouble
-from asclepius_ray.chat.desk_messages import Trouble
 from asclepius_ray.chat.desk_snapshot import DeskSnapshot
 from asclepius_ray.chat.endpoint import Endpoint
-from asclepius_ray.errors import BudgetError, EndpointError, SynthesisError
+from asclepius_ray.chat.run_trouble import trouble_as_error
+from asclepius_ray.errors import SynthesisError
 from asclepius_ray.progress import Progress
 from asclepius_ray.prompts.rendering import prompt_hash
 from asclepius_ray.quality.checks import Reason
@@ -177,22 +176,6 @@ def _watch(
                 write_pool(root, build_pool(questions), order.made_from)
                 is_frozen = True
         yield block
-
-
-@contextmanager
-def trouble_as_error() -> Iterator[None]:
-    """Tells a user of trouble that ends the whole run."""
-    try:
-        yield
-    except RunTrouble as stop:
-        raise _error_of(stop.trouble) from None
-
-
-def _error_of(trouble: Trouble) -> Exception:
-    if trouble.kind == "storage":
-        # Without a number, as one of a bucket: the command tells it as trouble with storage of any kind.
-        return OSError(trouble.message)
-    return BudgetError(trouble.message) if trouble.kind == "budget" else EndpointError(trouble.message)
 
 
 def _spent(bought: DeskSnapshot) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from transformers.generation.continuous_batching.model_runner import ModelRunner
 from transformers.generation.continuous_batching.requests import GenerationOutput, RequestStatus
 
 from asclepius_ray.serving.engines.engine import EngineError, GenerationRequest, TokenLogprob, ended_error
+from asclepius_ray.serving.engines.request_attention import attend_by_request
 from asclepius_ray.serving.engines.sampling import Draw, choose_tokens, token_logprobs, uniform_number
 from asclepius_ray.serving.engines.token_buffer import TokenBuffer
 
@@ -182,6 +183,9 @@ class _Manager(ContinuousBatchingManager):  # type: ignore[misc]
         self._asked = asked
 
     def _create_batch_processor(self) -> Any:
+        if self.model.device.type == "cpu":
+            # Now that the manager has looked at the model's own way, which it would refuse otherwise.
+            attend_by_request(self.model)
         processor = super()._create_batch_processor()
         processor.model_runner.__class__ = _Runner
         processor.model_runner.asked = self._asked

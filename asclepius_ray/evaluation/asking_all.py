@@ -1,0 +1,136 @@
+"""All items, models and judges of an evaluation → every answer and every grade."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+from asclepius_ray.artifacts import Folder
+from asclepius_ray.chat.run_trouble import trouble_as_error
+from asclepius_ray.evaluation.answering import ask_model, given_answers
+from asclepius_ray.evaluation.asking import Asker, Seat, open_asker
+from asclepius_ray.evaluation.config import EvaluationConfig
+from asclepius_ray.evaluation.grading import Judge, JudgeUsage, grade_single, grade_together
+from asclepius_ray.evaluation.judging import draw_orders
+from asclepius_ray.evaluation.records import Answer, Grade, Item, ItemKind
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What is asked, and of whom.
+
+    seats: the models that are asked, by name. given: the answers of the others, as their table has them.
+    """
+
+    items: Sequence[Item]
+    seats: Mapping[str, Seat]
+    given: Mapping[str, Sequence[str | None]]
+    judges: Mapping[str, Seat]
+    config: EvaluationConfig
+    seed: int
+
+
+@dataclass
+class Outcome:
+    """Every answer and grade, in the order of the items, models, judges, orders and places."""
+
+    answers: list[Answer] = field(default_factory=list)
+    grades: list[Grade] = field(default_factory=list)
+    usage: dict[str, JudgeUsage] = field(default_factory=dict)
+
+
+def hold(exam: Exam, root: Folder, report_done: Callable[[int], None]) -> Outcome:
+    """Asks and judges everything that the journals do not have; what is bought stays, whatever happens.
+
+    Raises an EndpointError, a BudgetError or an OSError where it cannot go on.
+    """
+    with trouble_as_error():
+        return asyncio.run(_Session(exam, report_done).run(root))
+
+
+class _Session:
+    def __init__(self, exam: Exam, report_done: Callable[[int], None]) -> None:
+        self._exam = exam
+        self._report_done = report_done
+        self._usage = {name: JudgeUsage() for name in exam.judges}
+        test_items = [item for item in exam.items if item.kind == ItemKind.TEST.value]
+        self._given = {
+            model: {answer.item_id: answer for answer in given_answers(test_items, model, texts)}
+            for model, texts in exam.given.items()
+        }
+        self._num_done = 0
+
+    async def run(self, root: Folder) -> Outcome:
+        exam = self._exam
+        async with AsyncExitStack() as stack:
+            askers = {
+                model: await stack.enter_async_context(open_asker(root, seat))
+                for model, seat in exam.seats.items()
+            }
+            judges = [
+                Judge(
+                    name,
+                    await stack.enter_async_context(open_asker(root, seat)),
+                    exam.config.reasons,
+                    self._usage[name],
+                )
+                for name, seat in exam.judges.items()
+            ]
+            done = await self._ask_items(askers, judges)
+        outcome = Outcome(usage=self._usage)
+        for answers, grades in done:
+            outcome.answers += answers
+            outcome.grades += grades
+        return outcome
+
+    async def _ask_items(
+        self, askers: Mapping[str, Asker], judges: Sequence[Judge]
+    ) -> list[tuple[list[Answer], list[Grade]]]:
+        exam = self._exam
+        ids = [item.item_id for item in exam.items]
+        orders = draw_orders(ids, exam.config.models, exam.seed, exam.config.num_orders)
+        places = asyncio.Semaphore(exam.config.max_in_flight)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._ask_item(item, its_orders, askers, judges, places))
+                    for item, its_orders in zip(exam.items, orders, strict=True)
+                ]
+        except ExceptionGroup as errors:
+            # What ends a run ends every request at once; the first of these equal errors says it all.
+            raise errors.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+    async def _ask_item(
+        self,
+        item: Item,
+        orders: Sequence[tuple[str, ...]],
+        askers: Mapping[str, Asker],
+        judges: Sequence[Judge],
+        places: asyncio.Semaphore,
+    ) -> tuple[list[Answer], list[Grade]]:
+        async with places:
+            answers = await self._answers(item, askers)
+            graded = await asyncio.gather(*(self._grade(item, answers, orders, judge) for judge in judges))
+        self._num_done += 1
+        self._report_done(self._num_done)
+        return list(answers.values()), [grade for grades in graded for grade in grades]
+
+    async def _answers(self, item: Item, askers: Mapping[str, Asker]) -> dict[str, Answer]:
+        longest = self._exam.config.max_new_tokens
+        asked = await asyncio.gather(
+            *(ask_model(item, model, asker, longest) for model, asker in askers.items())
+        )
+        found = {answer.model: answer for answer in asked}
+        # A table has no answers to the items that were made here.
+        given = {model: answers.get(item.item_id) for model, answers in self._given.items()}
+        found |= {model: answer for model, answer in given.items() if answer is not None}
+        return {model: found[model] for model in self._exam.config.models if model in found}
+
+    async def _grade(
+        self, item: Item, answers: Mapping[str, Answer], orders: Sequence[tuple[str, ...]], judge: Judge
+    ) -> list[Grade]:
+        if self._exam.config.protocol == "single":
+            return await grade_single(item, answers, judge)
+        present = [tuple(model for model in order if model in answers) for order in orders]
+        return await grade_together(item, answers, present, judge)
