@@ -116,7 +116,9 @@ class EvaluationConfig(Section):
         if self.against and self.against not in self.models:
             raise ValueError(f"against is {self.against!r}, which is none of models")
         if JUDGE in self.judges:
-            raise ValueError(f"the judge {JUDGE!r} is that of the section [judge]; give this one another name")
+            raise ValueError(
+                f"the judge {JUDGE!r} is that of the section [judge]; give this one another name"
+            )
         return self
 
     @model_validator(mode="after")

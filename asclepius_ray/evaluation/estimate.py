@@ -63,9 +63,7 @@ def estimate_evaluation(
 
 def mean_texts(notes: Sequence[str], questions: Sequence[str], num_items: float) -> AskedTexts:
     """The means of a sample, for so many items."""
-    return AskedTexts(
-        num_items, sum(map(len, notes)) / len(notes), sum(map(len, questions)) / len(questions)
-    )
+    return AskedTexts(num_items, sum(map(len, notes)) / len(notes), sum(map(len, questions)) / len(questions))
 
 
 def _judge_role(

@@ -199,7 +199,10 @@ def test_each_answer_alone_is_judged_whatever_became_of_the_others(
     plan = _plan(models, serve_chat(_judge_by_text), protocol="single")
     _, scores = _evaluate(run_root, plan)
     assert (_score(scores, "trained")["mean"], _score(scores, "trained")["judged"]) == (4.0, NUM_ITEMS)
-    assert (_score(scores, "untrained")["mean"], _score(scores, "untrained")["judged"]) == (2.0, NUM_ITEMS - 1)
+    assert (_score(scores, "untrained")["mean"], _score(scores, "untrained")["judged"]) == (
+        2.0,
+        NUM_ITEMS - 1,
+    )
     assert scores["protocol"]["orders"] == 1
 
 
