@@ -101,7 +101,7 @@ def count_wins(scores: ItemScores, against: str) -> dict[str, Wins]:
 
 
 def adjust_by_holm(p_values: Sequence[float]) -> list[float]:
-    """The p values after Holm's step-down adjustment, in their order: 5 % is the risk of all together then."""
+    """The p values after Holm's step-down adjustment, in their order: the whole table risks 5 %, not each."""
     if not p_values:
         return []
     return [float(p) for p in multipletests(p_values, method="holm")[1]]

@@ -1,4 +1,4 @@
-"""Scores as a judge gives them, drawn from a known truth: grades 1-4, several items of a note, a note effect."""
+"""Scores as a judge gives them, drawn from a known truth: grades 1-4, several items to a note."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ MOST_ITEMS = 6
 
 @dataclass(frozen=True)
 class Study:
-    """How grades come about: the level, how far a note moves all of its items, how far an item moves alone."""
+    """How grades come about: the level, how far a note moves all of its items, how far an item moves."""
 
     level: float
     note_spread: float = 0.7

@@ -54,8 +54,8 @@ def test_two_equal_models_differ_in_5_of_100_tables_and_more_often_when_notes_ar
 def test_few_notes_are_wrong_no_more_often_than_they_say() -> None:
     rng = np.random.default_rng(12)
     p_values = np.array([_p_of_two_equal_models(9, rng, seed)[0] for seed in range(SIMULATIONS)])
-    assert (p_values < 0.05).mean() <= 0.07
-    assert (p_values < 0.5).mean() == pytest.approx(0.5, abs=0.05)
+    assert 0.02 <= (p_values < 0.05).mean() <= 0.07  # equal sums tie, so a small p is a little rarer
+    assert 0.4 <= (p_values < 0.5).mean() <= 0.55
 
 
 def test_a_published_exact_p_value_is_reproduced() -> None:
