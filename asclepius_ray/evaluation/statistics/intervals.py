@@ -5,7 +5,8 @@ notes, grades in the middle of the scale and crowded at its top) the plain perce
 with 20 notes (90-93 %), the studentized one is wide without limit when most grades are the same. Taken is BCa
 (Efron 1987) at levels widened for few notes as Hesterberg does for the percentile (The American
 Statistician 69:371, 2015): 93-96 % with 20-60 notes, and no limit outside of what was observed. It cannot go
-beyond the notes it has, which is too little below about eight of them; there a t interval takes its place.
+beyond the notes it has, which is too little below about eight of them; there a t interval takes its place
+(90-94 % with 3-7 notes).
 """
 
 from collections.abc import Sequence

@@ -87,7 +87,10 @@ def _score(scores: ItemScores, column: int, failed: Collection[tuple[str, str]],
     interval = interval_of_mean(values, scores.note_ids, seed, bounds=_SCALE)
     num_failed = sum((item_id, scores.models[column]) in failed for item_id in scores.item_ids)
     counts = scores.counts_IMG[:, column].sum(axis=0)
-    shares = {str(grade): float(count / counts.sum()) for grade, count in zip(GRADES, counts, strict=True)}
+    num_grades = int(counts.sum())
+    shares = {
+        str(grade): int(count) / num_grades for grade, count in zip(GRADES, counts, strict=True) if num_grades
+    }
     return {
         "mean": interval.value,
         "low": interval.low,
@@ -96,5 +99,5 @@ def _score(scores: ItemScores, column: int, failed: Collection[tuple[str, str]],
         "judged": interval.n,
         "unjudged": len(values) - interval.n - num_failed,
         "failed": num_failed,
-        "grade_shares": shares if counts.any() else {},
+        "grade_shares": shares,
     }

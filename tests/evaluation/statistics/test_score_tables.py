@@ -79,13 +79,11 @@ def test_counts_add_up_over_all_and_on_each_task() -> None:
 
 
 def test_an_item_without_a_grade_is_never_averaged_in() -> None:
-    grades = _judge_all(lambda item_id, model, place: 4)
+    verdicts = {ITEMS[0].item_id: Verdict.JUDGE_UNREADABLE, ITEMS[1].item_id: Verdict.JUDGE_FAILED}
     gaps = [
-        replace(grade, grade=None, verdict=verdict) if grade.item_id == item.item_id else grade
-        for item, verdict in zip(ITEMS, (Verdict.JUDGE_UNREADABLE, Verdict.JUDGE_FAILED), strict=False)
-        for grade in grades
-        if grade.item_id == item.item_id
-    ] + [grade for grade in grades if grade.item_id not in {item.item_id for item in ITEMS[:2]}]
+        replace(grade, grade=None, verdict=verdicts[grade.item_id]) if grade.item_id in verdicts else grade
+        for grade in _judge_all(lambda item_id, model, place: 4)
+    ]
     score = score_table(gaps, ANSWERS, ITEMS, "judge", MODELS, SEED)["large"]["over_all"]
     assert (score["mean"], score["low"], score["high"]) == (4.0, 4.0, 4.0)
     assert (score["judged"], score["unjudged"]) == (118, 2)
