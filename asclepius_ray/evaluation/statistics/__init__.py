@@ -1,0 +1,1 @@
+"""Grades → means, intervals over notes, paired comparisons and position bias. Pure: no Ray, no file."""
