@@ -56,7 +56,7 @@ def _describe(written: "Written", folder: str) -> list[str]:
         lines.append(f"{model}: no answer came to {count} of the items, which show the other models' alone")
     if written.num_long_notes:
         lines.append(
-            f"{written.num_long_notes} notes are longer than a cell of a spreadsheet holds: grade them on the page"
+            f"{written.num_long_notes} notes are longer than a cell of a spreadsheet: grade them on the page"
         )
     lines.append("key.json tells which answer is whose: keep it from the raters until all have graded")
     return lines

@@ -42,7 +42,9 @@ def _read(file: Path) -> bytes:
 
 def _notes_of(evaluation: Folder, key: Key) -> dict[str, str]:
     if not evaluation.exists(ITEMS_NAME):
-        raise InputError(f"{evaluation.uri} has no {ITEMS_NAME}; give the run for which the sheets were drawn")
+        raise InputError(
+            f"{evaluation.uri} has no {ITEMS_NAME}; give the run for which the sheets were drawn"
+        )
     note_of = {item.item_id: item.note_id for item in read_records(evaluation, ITEMS_NAME, Item)}
     drawn = {item.item_id for items in key.assignment.values() for item in items}
     if unknown := drawn - note_of.keys():

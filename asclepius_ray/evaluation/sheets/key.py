@@ -52,7 +52,7 @@ class Key:
 
 
 def make_key(assignment: Assignment, seed: int, texts: Mapping[str, str]) -> Key:
-    """A key whose id stands for all that the sheets hold; `texts`: item id → its note, question and answers."""
+    """A key whose id stands for all that the sheets hold; `texts`: item id → all texts of the item."""
     rows = [
         [rater, item.code, item.item_id, item.models, texts[item.item_id]]
         for rater, items in assignment.items()
@@ -78,5 +78,5 @@ def read_key(content: bytes, name: str) -> Key:
         return Key(values["sheet"], values["seed"], assignment)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(
-            f"{name} is not a key: give the {KEY_NAME} that `asclepius evaluate sheet` wrote beside the sheets"
+            f"{name} is not a key: give the {KEY_NAME} that `asclepius evaluate sheet` wrote with the sheets"
         ) from None

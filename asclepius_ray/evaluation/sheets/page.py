@@ -20,8 +20,8 @@ def render_page(sheet: Sheet) -> bytes:
         sheet=sheet,
         scale=SCALE,
         # Ours, and the same in every sheet.
-        script=Markup(script),  # noqa: S704
-        style=Markup(style),  # noqa: S704
+        script=Markup(script),
+        style=Markup(style),
         script_hash=_hash_of(script),
         style_hash=_hash_of(style),
         num_answers=sum(len(item.answers) for item in sheet.items),

@@ -94,9 +94,7 @@ def _parse_grade(entry: Entry, name: str) -> int | None:
     # Only a number is repeated: anything else may be a piece of a note in the wrong column.
     said = str(entry.grade)
     shown = said[:12] if re.fullmatch(r"-?\d+([.,]\d+)?", said) else "something that is no number"
-    raise InputError(
-        f"{name}, {entry.where}: {shown} is no grade; write 1, 2, 3 or 4, or leave it empty"
-    )
+    raise InputError(f"{name}, {entry.where}: {shown} is no grade; write 1, 2, 3 or 4, or leave it empty")
 
 
 def _entries_of_page(content: bytes, name: str) -> Iterable[Entry]:
@@ -128,8 +126,8 @@ def _entries_of_table(content: bytes, name: str) -> Iterable[Entry]:
             continue
         # A row that is cut short has nothing in its last columns.
         row = dict(zip(heading, [*cells, *[""] * len(heading)], strict=False))
-        places = (row[column].strip() for column in _NEEDED_COLUMNS)
-        yield Entry(*places, where=f"line {lines.line_num}")
+        sheet, rater, code, label, grade = (row[column].strip() for column in _NEEDED_COLUMNS)
+        yield Entry(sheet, rater, code, label, grade, f"line {lines.line_num}")
 
 
 def _decode(content: bytes) -> str:

@@ -33,7 +33,7 @@ def render_latex(figures: Mapping[str, Any]) -> str:
     scores = [(model, figure) for model, figure in figures["models"].items()]
     return "\n".join(
         [
-            f"% asclepius evaluate agreement, sheet {figures['sheet']}; intervals: 95 %, bootstrap over notes",
+            f"% asclepius evaluate agreement, sheet {figures['sheet']}; intervals by resampling notes",
             *_latex_table("Model & Mean grade", scores),
             "",
             *_latex_table("Agreement & Value", list(_agreements(figures))),
@@ -57,9 +57,8 @@ def _plain(figure: Figure) -> str:
     if figure["value"] is None:
         return f"none ({figure['why_not']})"
     left_out = figure["resamples_left_out"]
-    return (
-        f"{figure['value']:.3f} {_interval(figure)}, n = {figure['n']}"
-        + (f", {left_out} resamples left out" if left_out else "")
+    return f"{figure['value']:.3f} {_interval(figure)}, n = {figure['n']}" + (
+        f", {left_out} resamples left out" if left_out else ""
     )
 
 

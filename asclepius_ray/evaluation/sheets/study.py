@@ -86,7 +86,9 @@ def _score_models(study: Study, answers: Sequence[AnswerId]) -> dict[str, Any]:
             mean_of(means, [study.note_of[item_id] for item_id, _ in own], study.key.seed)
         ) | {
             "grades": shares.total(),
-            "grade_shares": {str(grade): shares[grade] / shares.total() for grade in GRADES} if shares else {},
+            "grade_shares": {str(grade): shares[grade] / shares.total() for grade in GRADES}
+            if shares
+            else {},
         }
     return scores
 

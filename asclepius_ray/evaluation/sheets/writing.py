@@ -116,13 +116,17 @@ def _candidates(
 
 
 def _check_drawing(drawing: Drawing, num_candidates: int) -> None:
+    if not drawing.raters:
+        raise ConfigError("--raters names nobody; write the names with commas between them: anna,ben")
     if wrong := [name for name in drawing.raters if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,39}", name)]:
         raise ConfigError(
             f"--raters {','.join(wrong)}: a rater's name is part of a file's; write letters, digits, - or _, "
             "a letter first, with commas between the names"
         )
     if len({name.casefold() for name in drawing.raters}) != len(drawing.raters):
-        raise ConfigError(f"--raters {','.join(drawing.raters)}: a name stands there twice; give each its own")
+        raise ConfigError(
+            f"--raters {','.join(drawing.raters)}: a name stands there twice; give each its own"
+        )
     if drawing.num_items > num_candidates:
         raise ConfigError(
             f"--items {drawing.num_items}: only {num_candidates} items have an answer that can be graded; "
