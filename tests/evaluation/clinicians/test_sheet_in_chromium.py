@@ -129,7 +129,7 @@ def test_a_grade_by_mouse_is_changed_and_the_next_open_answer_is_found(
         ("A", "3 Satisfactory"),
     ):
         first.get_by_role("group", name=f"Grade of answer {label}").get_by_text(grade).click()
-    page.get_by_role("button", name="Next without a grade").click()
+    page.get_by_role("button", name="Next ungraded").click()
     expect(page.locator(f"#{key.assignment['anna'][1].code}")).to_be_visible()
     expect(first).to_be_hidden()
     page.get_by_role("button", name="Previous").click()
