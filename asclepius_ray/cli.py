@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec
 import typer
 from rich.console import Console
 
-from asclepius_ray import key_commands
+from asclepius_ray import evaluate_commands, key_commands
 from asclepius_ray.errors import AsclepiusError, ConfigError, Interrupted
 
 if TYPE_CHECKING:
@@ -367,6 +367,14 @@ keys = typer.Typer(
 app.add_typer(keys, name="keys")
 for _name, _command in key_commands.COMMANDS.items():
     keys.command(_name)(guarded(_command))
+
+evaluate = typer.Typer(
+    help="Sheets for clinicians, and what the filled ones say; the evaluation itself is `run evaluate`.",
+    no_args_is_help=True,
+)
+app.add_typer(evaluate, name="evaluate")
+for _name, _command in evaluate_commands.COMMANDS.items():
+    evaluate.command(_name)(guarded(_command))
 
 
 def _say(line: str) -> None:

@@ -1,0 +1,1 @@
+"""Blinded sheets for clinicians: who grades what, the pages and tables, and reading them back."""
