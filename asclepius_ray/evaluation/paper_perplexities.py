@@ -10,6 +10,6 @@ PAPER_PERPLEXITIES: tuple[dict[str, str | float], ...] = (
 
 PAPER_PERPLEXITIES_SOURCE = (
     "Asclepius, arXiv 2309.00237, as a third-party data card quotes it: LLaMA fine-tuned on 57k discharge "
-    "summaries of MIMIC-III. The other rows of that table, the unit of the perplexity and the windows are not "
-    "in that card. Figures of another model or tokenizer compare in order, not in size."
+    "summaries of MIMIC-III. The other rows of that table, the unit of the perplexity and the windows are "
+    "not in that card. Figures of another model or tokenizer compare in order, not in size."
 )

@@ -61,23 +61,23 @@ class Reader:
 def choose_window(context_tokens: int, stride_tokens: int, longest: int | None) -> tuple[int, int]:
     """Context and stride in tokens where 0 stands for the model's own context and for half of it.
 
-    `longest`: the positions that the model has, None where it names none. A ConfigError where they do not fit.
+    `longest`: the positions that the model has, None where it names none. A ConfigError if they do not fit.
     """
     if longest is not None and context_tokens > longest:
         raise ConfigError(
-            f"evaluation.realism.context_tokens {context_tokens} is longer than the {longest} positions of the "
-            "model; lower it"
+            f"evaluation.realism.context_tokens {context_tokens} is longer than the {longest} positions of "
+            "the model; lower it"
         )
     context = context_tokens or longest
     if context is None:
         raise ConfigError(
-            "evaluation.realism.context_tokens is 0, but the model names no longest text; set how many tokens "
-            "it is to read at once"
+            "evaluation.realism.context_tokens is 0, but the model names no longest text; set how many "
+            "tokens it is to read at once"
         )
     if stride_tokens > context:
         raise ConfigError(
-            f"evaluation.realism.stride_tokens {stride_tokens} is more than the {context} tokens that the model "
-            "reads at once; lower it"
+            f"evaluation.realism.stride_tokens {stride_tokens} is more than the {context} tokens that the "
+            "model reads at once; lower it"
         )
     return context, stride_tokens or max(1, context // 2)
 
@@ -122,7 +122,7 @@ def _encode(reader: Reader, texts: Sequence[str]) -> list[list[int]]:
 
 
 def _most_tokens(reader: Reader) -> int:
-    vocabulary = reader.model.config.get_text_config().vocab_size
+    vocabulary: int = reader.model.config.get_text_config().vocab_size
     return min(_MOST_BATCH_TOKENS, _MOST_LOGITS // vocabulary)
 
 

@@ -43,7 +43,8 @@ class RealismConfig(Section):
     """How surprised a causal language model is by each set of texts."""
 
     model: Annotated[str, ModelName(), Field(min_length=1)] = "trained"
-    """"trained" or "untrained" (the run's own), a Hugging Face folder that every node sees, its URI or an id."""
+    """"trained" or "untrained" (the run's own), or a Hugging Face folder that every node
+    sees, its URI or an id."""
     context_tokens: int = Field(default=0, ge=0)
     """Tokens that the model reads at once; 0 = as many as it can."""
     stride_tokens: int = Field(default=0, ge=0)

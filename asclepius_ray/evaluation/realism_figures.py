@@ -15,14 +15,12 @@ _VALUES_AT_ONCE = 2_000_000
 Numbers = NDArray[np.float64]
 
 
-def summarize_texts(
-    name: str, kind: str, scores: Numbers, num_unreadable: int, seed: int
-) -> dict[str, Any]:
+def summarize_texts(name: str, kind: str, scores: Numbers, num_unreadable: int, seed: int) -> dict[str, Any]:
     """One entry of "texts" in the evaluation's "realism".
 
-    `scores`: a row a text of nats, scored tokens and words. A text without a token to score is skipped, as are
-    the `num_unreadable` that were empty or not readable; "texts" counts the others. An EvaluationError where
-    nats are not numbers.
+    `scores`: a row a text of nats, scored tokens and words. A text without a token to score is skipped, as
+    are the `num_unreadable` that were empty or not readable; "texts" counts the others. An EvaluationError
+    where nats are not numbers.
     """
     measured = scores[scores[:, 1] > 0]
     nats, tokens, words = measured.T
