@@ -1,14 +1,15 @@
 """What each stage's artefact is made from, and whether a finished one still fits the run file."""
 
 from dataclasses import dataclass
-from typing import Any
-
 from hashlib import sha256
+from typing import Any
 
 from asclepius_ray.artifacts import MANIFEST_NAME, Folder, Manifest, is_finished, read_manifest
 from asclepius_ray.chat.config import EndpointConfig
 from asclepius_ray.config import shown_name
 from asclepius_ray.errors import ArtifactError, StageChangedError
+from asclepius_ray.evaluation.realism_config import OWN_INPUT
+from asclepius_ray.evaluation.realism_origin import realism_made_from
 from asclepius_ray.evaluation.test_set import test_set_identity
 from asclepius_ray.prompts.rendering import prompt_hash
 from asclepius_ray.run import Run
@@ -113,7 +114,9 @@ def _evaluate(run: Run, root: Folder) -> dict[str, Any]:
     if section.own_models:
         found["model"] = require_artifact(root, "model", "train").identity
     if section.realism is not None:
-        found["realism_content"] = realism_identity(section.realism)
+        own_input = OWN_INPUT in {texts.path for texts in section.realism.texts.values()}
+        identity = input_identity(run.input) if own_input else ""
+        found["realism"] = realism_made_from(root, section.realism, identity)
     return found
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ from asclepius_ray.fingerprints import (
 from asclepius_ray.lease import LEASE_NAME, acquire, follow, make_root
 from asclepius_ray.progress import Progress
 from asclepius_ray.ray_session import check_root_is_shared, is_submitted_job, ray_session
+from asclepius_ray.records import Rejection
 from asclepius_ray.run import Run, endpoints_of, read_secret, resolved_json
 from asclepius_ray.synthesis.case_reports import read_case_reports
 from asclepius_ray.synthesis.question_pool import FOLDER_NAME as QUESTIONS_NAME
@@ -122,7 +124,7 @@ def serve(run: Run, progress: Progress) -> None:
     if not run.serving.model:
         require_artifact(run.folder, "model", "train")
     serving = run.serving.model_copy(update={"keys": run.serving.keys or run.folder.child("keys.json").uri})
-    with ray_session(progress):
+    with ray_session(progress, serves=True):
         serve_until_stopped({run.name: model}, serving, read_secret(serving.api_key_env), progress)
 
 
@@ -177,14 +179,11 @@ def _check_settings(work: Work, stages: tuple[Stage, ...], redone: tuple[Stage, 
             check_unchanged(stage, finished, made_from(stage, work.run, work.root))
     unfinished = [stage for stage in stages if stage in redone or stage.finished(work.root) is None]
     endpoints = _endpoints_of(work.run, unfinished)
-    real_notes = _holds_real_notes(work, redone)
-    section = work.run.evaluation
     for role, config in endpoints.items():
-        is_evaluation = role != "teacher"
-        of_table = is_evaluation and section.has_own_table
-        check_endpoint_config(config, role, section.real_notes if of_table else real_notes)
+        real_notes = _holds_real_notes(work, redone) if role == "teacher" else _asks_real_notes(work, redone)
+        check_endpoint_config(config, role, real_notes)
     if EVALUATE in unfinished:
-        _check_what_is_asked(section)
+        _check_what_is_asked(work.run.evaluation)
     if SYNTHESIZE in unfinished:
         # Path, format and columns are looked at here; a record is read only when one is asked for.
         read_case_reports(work.run.input)
@@ -201,6 +200,12 @@ def _holds_real_notes(work: Work, redone: tuple[Stage, ...]) -> bool:
     return "notes" in kinds
 
 
+def _asks_real_notes(work: Work, redone: tuple[Stage, ...] = ()) -> bool:
+    """Whether the evaluation sends real notes."""
+    section = work.run.evaluation
+    return section.real_notes if section.has_own_table else _holds_real_notes(work, redone)
+
+
 def _endpoints_of(run: Run, stages: list[Stage]) -> dict[str, EndpointConfig]:
     """Those that these stages ask, under the paths of their sections."""
     return {
@@ -211,9 +216,12 @@ def _endpoints_of(run: Run, stages: list[Stage]) -> dict[str, EndpointConfig]:
 
 
 def _check_what_is_asked(section: EvaluationConfig) -> None:
+    from asclepius_ray.evaluation.realism_origin import check_realism
     from asclepius_ray.evaluation.test_set import check_test_set
 
     check_test_set(section)
+    if section.realism is not None:
+        check_realism(section.realism, read_secret("HF_TOKEN"))
 
 
 def _check_what_is_trained(run: Run) -> None:
@@ -308,14 +316,30 @@ def _evaluate(work: Work, expected: dict[str, Any]) -> Manifest:
     losses = measure_losses(work.root, section, test_set, run.tokens.sequence_length, work.progress)
     realism = None
     if section.realism is not None:
-        realism = measure_realism(work.root, section.realism, run.seed, work.progress)
+        realism = measure_realism(
+            work.root, section.realism, run.seed, work.progress, partial(_input_texts, run)
+        )
     with _opened(work) as (models, judges):
-        plan = EvaluationPlan(run.name, section, models, judges, run.seed, run.tokens.sequence_length)
+        plan = EvaluationPlan(
+            run.name,
+            section,
+            models,
+            judges,
+            run.seed,
+            run.tokens.sequence_length,
+            _asks_real_notes(work),
+        )
         measured = Measured(losses, realism)
         manifest = evaluate(work.root, plan, test_set, measured, expected, work.progress)
         if "trained" in models:
             _ask(work, models["trained"].endpoint)
     return manifest
+
+
+def _input_texts(run: Run) -> Iterator[str | None]:
+    """The run's own input as texts; None for a row that is none."""
+    for record in read_case_reports(run.input):
+        yield None if isinstance(record, Rejection) else record.text
 
 
 @contextmanager

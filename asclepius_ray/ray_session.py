@@ -18,6 +18,9 @@ from asclepius_ray.progress import Progress
 # A laptop with two cores still has to hold two training workers and a data task at once; they
 # share its cores in time, which Ray's accounting of whole CPUs would forbid.
 LOCAL_MIN_LOGICAL_CPUS = 4
+# Ray gives its workers the least of a busy machine. A replica is what the machine is there for: every other
+# process would be served before its next token.
+WORKER_NICENESS = {"RAY_worker_niceness": "0"}
 CONNECT_SECONDS = 10.0
 READING_THREADS = ("Prefetcher", "iter_threaded")
 LONGEST_READING_SECONDS = 2.0
@@ -33,8 +36,11 @@ def is_submitted_job() -> bool:
 
 
 @contextlib.contextmanager
-def ray_session(progress: Progress) -> Iterator[None]:
-    """Connects to Ray and disconnects; started at most once a job, and only if a stage has work."""
+def ray_session(progress: Progress, serves: bool = False) -> Iterator[None]:
+    """Connects to Ray and disconnects; started at most once a job, and only if a stage has work.
+
+    `serves`: a local cluster is there for replicas alone.
+    """
     on_sigterm = signal.getsignal(signal.SIGTERM)
     import ray
 
@@ -45,6 +51,8 @@ def ray_session(progress: Progress) -> Iterator[None]:
     if address or is_submitted_job():
         _connect(address or "auto")
     else:
+        if serves:
+            os.environ.update({name: os.environ.get(name, value) for name, value in WORKER_NICENESS.items()})
         ray.init(
             address="local",
             num_cpus=max(LOCAL_MIN_LOGICAL_CPUS, os.cpu_count() or 1),

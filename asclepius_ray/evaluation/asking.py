@@ -46,7 +46,7 @@ class Asker:
         self._buyer = buyer
 
     async def ask(self, request: Request) -> Completion | Failure:
-        """The answer, bought now or before; raises RunTrouble where the endpoint as a whole cannot be used."""
+        """The answer, bought now or before; RunTrouble where the endpoint as a whole cannot be used."""
         return await self._buyer.complete(request, Patience(self.seat.endpoint.max_retry_seconds))
 
     async def snapshot(self) -> DeskSnapshot:

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from asclepius_ray.chat.config import EndpointConfig
 from asclepius_ray.config import Operational, Section
+from asclepius_ray.evaluation.realism_config import RealismConfig
 
 MODEL_FOLDERS = {"trained": "model", "untrained": "base_model"}
 """A run's own model under its name in `evaluation.models` → its folder in the run."""
@@ -19,8 +20,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 def _check_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(
-            "a model's or judge's name here has letters, digits, dots, hyphens and underscores, 64 at most, and "
-            "begins with a letter or a digit"
+            "a model's or judge's name here has letters, digits, dots, hyphens and underscores, 64 at most, "
+            "and begins with a letter or a digit"
         )
     return name
 
@@ -29,7 +30,7 @@ Name = Annotated[str, AfterValidator(_check_name)]
 
 
 class TestColumnsConfig(Section):
-    """`[evaluation.columns]`: the columns of a table of one's own; an optional one is "" where there is none."""
+    """`[evaluation.columns]`: the columns of a table of one's own; "" = there is none."""
 
     note: str = "note"
     question: str = "question"
@@ -78,11 +79,19 @@ class EvaluationConfig(Section):
     """The longest wait for one answer of a served model; on a CPU it shares the time with all others."""
     use_gpu: Annotated[bool, Operational()] = False
     """Whether the answer loss is computed on a GPU."""
+    realism: RealismConfig | None = None
+    """`[evaluation.realism]`: how surprised a model is by sets of texts; none unless it is there."""
 
     @property
     def own_models(self) -> tuple[str, ...]:
         """Those of the run itself."""
         return tuple(name for name in self.models if name in MODEL_FOLDERS)
+
+    def source_of(self, model: str) -> str:
+        """ "endpoint", "folder" or "file"."""
+        if model in self.answer_columns:
+            return "file"
+        return "folder" if model in self.served_models else "endpoint"
 
     @property
     def served_models(self) -> tuple[str, ...]:
@@ -126,8 +135,8 @@ class EvaluationConfig(Section):
         most = most_orders(len(self.models)) if self.protocol == "together" else 1
         if "orders" in self.model_fields_set and self.orders > most:
             raise ValueError(
-                f"orders is {self.orders}, but {len(self.models)} answer(s), judged {self.protocol}, can stand "
-                f"in {most} order(s) here; a further one would be a prompt that was judged already"
+                f"orders is {self.orders}, but {len(self.models)} answer(s), judged {self.protocol}, can "
+                f"stand in {most} order(s) here; a further one would be a prompt that was judged already"
             )
         return self
 

@@ -45,7 +45,7 @@ def label_of(place: int) -> str:
 
 
 def parse_reply(reply: str, num_answers: int, with_reasons: bool) -> JudgeReply | None:
-    """What a judge's reply says; None unless it is, or with reasons begins with, a line of so many digits 1-4.
+    """What a judge's reply says; None unless it is, or with reasons begins with, a line of digits 1-4.
 
     Nothing is guessed: a line with one grade too few, a 5, a 3.5 or a word in it is unreadable.
     """

@@ -14,7 +14,7 @@ from asclepius_ray.evaluation.agreement import alpha_of, weighted_kappa_of
 from asclepius_ray.evaluation.answer_loss import summarize_loss
 from asclepius_ray.evaluation.asking import Seat
 from asclepius_ray.evaluation.asking_all import Outcome
-from asclepius_ray.evaluation.config import MODEL_FOLDERS, EvaluationConfig
+from asclepius_ray.evaluation.config import EvaluationConfig
 from asclepius_ray.evaluation.grading import JudgeUsage
 from asclepius_ray.evaluation.records import Answer, Grade, Item, ItemKind
 from asclepius_ray.evaluation.statistics.item_scores import item_scores
@@ -26,12 +26,6 @@ from asclepius_ray.evaluation.statistics.summary import (
     win_table,
 )
 from asclepius_ray.evaluation.test_set import TestSet
-from asclepius_ray.evaluation.text_figures import (
-    read_answers,
-    summarize_reference,
-    summarize_texts,
-    summarize_unanswerable,
-)
 from asclepius_ray.prompts.rendering import prompt_hash
 
 if TYPE_CHECKING:
@@ -46,6 +40,7 @@ class Scored:
     items: Sequence[Item]
     outcome: Outcome
     seed: int
+    has_real_notes: bool
 
     @cached_property
     def test_items(self) -> list[Item]:
@@ -58,10 +53,6 @@ class Scored:
 
     def answers_of(self, model: str) -> list[Answer]:
         return [answer for answer in self.outcome.answers if answer.model == model]
-
-    def tokens_of(self, model: str) -> tuple[int, int]:
-        answers = self.answers_of(model)
-        return sum(one.prompt_tokens for one in answers), sum(one.completion_tokens for one in answers)
 
 
 def score(
@@ -95,4 +86,95 @@ def score(
         "judges_compared": _compare_judges(scored, list(judges)),
         "answer_loss": summarize_loss(measured.losses, scored.seed) if measured.losses else None,
         "realism": measured.realism,
+    }
+
+
+def _judge_tables(scored: Scored, judge: str) -> dict[str, Any]:
+    config, seed, items, grades = scored.config, scored.seed, scored.test_items, scored.test_grades
+    answers = scored.outcome.answers
+    return {
+        "scores": score_table(grades, answers, items, judge, config.models, seed),
+        "comparisons": comparison_table(grades, items, judge, config.models, seed),
+        "wins": win_table(grades, items, judge, config.models, config.compared_model),
+        "positions": position_table(grades, items, judge, seed),
+    }
+
+
+def _grades(tables: Mapping[str, Any], model: str) -> dict[str, Any]:
+    return {"grades": {judge: table["scores"][model] for judge, table in tables.items()}}
+
+
+def _test_set(scored: Scored, test_set: TestSet) -> dict[str, Any]:
+    items = scored.test_items
+    return {
+        "name": test_set.name,
+        "items": len(items),
+        "left_out": dict(test_set.left_out),
+        "notes": len({item.note_id for item in items}),
+        "unanswerable": len(scored.items) - len(items),
+        "tasks": dict(sorted(Counter(item.task for item in items).items())),
+        "shortened_notes": sum(item.asked_note != item.note for item in scored.items),
+        "real_notes": scored.has_real_notes,
+    }
+
+
+def _judge(seat: Seat, usage: JudgeUsage) -> dict[str, Any]:
+    endpoint = seat.endpoint
+    return {
+        "model": endpoint.model,
+        "is_offline": endpoint.is_offline,
+        "kind": "rules, not a language model" if endpoint.is_offline else "language model",
+        "requests": usage.requests,
+        "unreadable_replies": usage.unreadable_replies,
+        "failures": dict(sorted(usage.failures.items())),
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "cost_usd": cost_usd(endpoint.price, usage.prompt_tokens, usage.completion_tokens),
+    }
+
+
+def _model(scored: Scored, model: str, seat: Seat | None) -> dict[str, Any]:
+    """What is known of a model beside its grades; `seat` None: its answers stand in a table."""
+    answers = scored.answers_of(model)
+    prompt_tokens = sum(answer.prompt_tokens for answer in answers)
+    completion_tokens = sum(answer.completion_tokens for answer in answers)
+    price = None if seat is None else seat.endpoint.price
+    return {
+        "source": scored.config.source_of(model),
+        "is_offline": seat is not None and seat.endpoint.is_offline,
+        "answers": len(answers),
+        "failed": dict(sorted(Counter(answer.failure for answer in answers if answer.failure).items())),
+        "cut_at_token_limit": sum(answer.finish_reason == "length" for answer in answers),
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "cost_usd": cost_usd(price, prompt_tokens, completion_tokens),
+        **_texts(scored, answers),
+    }
+
+
+def _compare_judges(scored: Scored, judges: Sequence[str]) -> list[dict[str, Any]]:
+    """Every two judges: how far they agree on the same answers, and how much stricter one is."""
+    models = scored.config.models
+    scores = {
+        judge: item_scores(scored.test_grades, scored.test_items, judge, models).scores.ravel()
+        for judge in judges
+    }
+    ordered = sorted(scored.test_items, key=lambda item: item.item_id)
+    notes = [item.note_id for item in ordered for _ in models]
+    return [
+        _compare_two(first, second, scores, notes, scored.seed) for first, second in combinations(judges, 2)
+    ]
+
+
+def _compare_two(
+    first: str, second: str, scores: Mapping[str, Any], notes: Sequence[str], seed: int
+) -> dict[str, Any]:
+    one, other = scores[first], scores[second]
+    difference = one - other
+    return {
+        "judges": [first, second],
+        "pairs": int((~np.isnan(difference)).sum()),
+        "alpha": alpha_of(np.stack([one, other]), notes, seed).to_json(),
+        "weighted_kappa": weighted_kappa_of(one, other, notes, seed).to_json(),
+        "mean_difference": interval_of(difference, notes, seed),
     }

@@ -37,7 +37,8 @@ class EvaluationPlan:
     """Who is evaluated, by whom and how.
 
     models: those that are asked, by their names in `config.models`. sequence_length: positions of the
-    training rows, as the answer loss is computed on the very same ids.
+    training rows, as the answer loss is computed on the very same ids. has_real_notes: what the report shows
+    depends on it.
     """
 
     run_name: str
@@ -46,6 +47,7 @@ class EvaluationPlan:
     judges: Mapping[str, Seat]
     seed: int
     sequence_length: int
+    has_real_notes: bool = True
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,13 @@ def evaluate(
     scores = {
         "run": plan.run_name,
         "written_unix": time.time(),
-        **score(Scored(plan.config, items, outcome, plan.seed), plan.models, plan.judges, test_set, measured),
+        **score(
+            Scored(plan.config, items, outcome, plan.seed, plan.has_real_notes),
+            plan.models,
+            plan.judges,
+            test_set,
+            measured,
+        ),
         "seconds": round(time.monotonic() - started, 1),
     }
     folder = root.child("evaluation")

@@ -1,4 +1,4 @@
-"""An evaluation of real answers on real notes is killed and resumed: the same figures, nothing bought twice."""
+"""An evaluation of real answers to real notes is killed and goes on: same figures, nothing bought twice."""
 
 import json
 import os
@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 from benchmarks.teacher_process import teacher_process
 from synthesis_runs import counted_by
 

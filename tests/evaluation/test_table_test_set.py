@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from asclepius_ray.artifacts import Folder
-from asclepius_ray.errors import ConfigError, EvaluationError, InputError
 from asclepius_ray.config import parse_section
+from asclepius_ray.errors import ConfigError, EvaluationError, InputError
 from asclepius_ray.evaluation.config import EvaluationConfig
 from asclepius_ray.evaluation.test_set import NO_TASK, check_test_set, read_test_set
 

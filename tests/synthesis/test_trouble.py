@@ -7,8 +7,8 @@ import typer
 
 from asclepius_ray.chat.desk_link import RunTrouble
 from asclepius_ray.chat.desk_messages import Trouble
-from asclepius_ray.cli import guarded
 from asclepius_ray.chat.run_trouble import trouble_as_error
+from asclepius_ray.cli import guarded
 
 
 @pytest.mark.parametrize(

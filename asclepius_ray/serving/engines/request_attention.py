@@ -1,4 +1,4 @@
-"""The attention of a step of continuous batching on a CPU: each request over its own cache, or a few together.
+"""The attention of a step of continuous batching on a CPU: each request over its own cache, or a few at once.
 
 transformers' own way there is one attention of all queries over the caches of all requests, with a mask over
 what is not theirs: its cost grows with the square of the requests, and a prompt that comes in between holds
@@ -98,7 +98,7 @@ class _Attention(threading.local):
         scaling: float | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, None]:
-        """query (1, heads, queries, size), key, value (1, key heads, queries, size) → (1, queries, heads, size).
+        """query (1, heads, queries, size), keys and values likewise → (1, queries, heads, size).
 
         A ValueError for what a model asks of its attention beyond that.
         """

@@ -19,7 +19,7 @@ Progress = tuple[Choice, Piece]
 MOST_PIECES_PER_SECOND = 500.0
 """Of all answers of a replica together: a small model makes more tokens, and to send each by itself would
 take the time that the engine needs for the next ones. Then several tokens make a piece."""
-LONGEST_PAUSE_SECONDS = 0.02
+LONGEST_PAUSE_SECONDS = 0.05
 """Between two pieces of one answer; a model that takes longer for a token is never waited for."""
 
 

@@ -1,4 +1,4 @@
-"""Attention request by request: the same numbers as one attention with a mask over what is not a request's."""
+"""Attention request by request: the same numbers as one attention with a mask over the others."""
 
 import asyncio
 from itertools import accumulate
