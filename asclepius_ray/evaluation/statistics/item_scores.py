@@ -13,7 +13,7 @@ from asclepius_ray.evaluation.statistics.notes import Floats
 
 @dataclass(frozen=True)
 class ItemScores:
-    """What one judge gave to each model's answer to each item; the items stand in the order of their ids.
+    """What one judge gave to each model's answer to each item.
 
     counts_IMG: items × models × grades, how often each grade was given over the orders; all 0 = unjudged.
     """
@@ -52,8 +52,7 @@ def item_scores(
     grades: Sequence[Grade], items: Sequence[Item], judge: str, models: Sequence[str]
 ) -> ItemScores:
     """The matrix of one judge. Grades of other judges, items or models are left out."""
-    ordered = sorted(items, key=lambda item: item.item_id)
-    rows = {item.item_id: row for row, item in enumerate(ordered)}
+    rows = {item.item_id: row for row, item in enumerate(items)}
     columns = {model: column for column, model in enumerate(models)}
     counts = np.zeros((len(rows), len(columns), len(GRADES)), dtype=np.int64)
     for grade in grades:
@@ -63,9 +62,9 @@ def item_scores(
             counts[rows[grade.item_id], columns[grade.model], GRADES.index(number)] += 1
     return ItemScores(
         models=tuple(models),
-        item_ids=tuple(item.item_id for item in ordered),
-        note_ids=tuple(item.note_id for item in ordered),
-        tasks=tuple(item.task for item in ordered),
+        item_ids=tuple(item.item_id for item in items),
+        note_ids=tuple(item.note_id for item in items),
+        tasks=tuple(item.task for item in items),
         counts_IMG=counts,
     )
 

@@ -51,12 +51,12 @@ def test_simulated_grades_have_the_mean_that_is_called_true() -> None:
 
 def test_the_order_of_the_items_changes_no_bit() -> None:
     rng = np.random.default_rng(3)
-    values = rng.uniform(0, 1, 300)
+    values = 10 ** rng.uniform(-9, 0, 300)  # so far apart that an order of adding up shows
     notes = [f"note-{note}" for note in rng.integers(0, 40, 300)]
-    shuffled = rng.permutation(300)
-    assert interval_of_mean(values[shuffled], [notes[index] for index in shuffled], 7) == interval_of_mean(
-        values, notes, 7
-    )
+    interval = interval_of_mean(values, notes, 7)
+    for _ in range(10):
+        shuffled = rng.permutation(300)
+        assert interval_of_mean(values[shuffled], [notes[index] for index in shuffled], 7) == interval
 
 
 def test_the_seed_draws_the_notes() -> None:
@@ -66,9 +66,12 @@ def test_the_seed_draws_the_notes() -> None:
 
 
 @pytest.mark.parametrize("num_notes", [2, 30])
-def test_equal_values_have_an_interval_without_width(num_notes: int) -> None:
-    notes = [str(index % num_notes) for index in range(90)]
-    assert interval_of_mean([4.0] * 90, notes, 7) == Interval(4.0, 4.0, 4.0, 90)
+@pytest.mark.parametrize("value", [4.0, 0.1, 1 / 3])
+def test_equal_values_have_an_interval_without_width(value: float, num_notes: int) -> None:
+    notes = [str(index % num_notes) for index in range(91)]
+    interval = interval_of_mean([value] * 91, notes, 7)
+    assert interval == Interval(interval.value, interval.value, interval.value, 91)
+    assert interval.value == pytest.approx(value)
 
 
 def test_one_note_has_a_mean_and_no_interval() -> None:

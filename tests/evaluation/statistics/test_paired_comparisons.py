@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from simulated_scores import draw_notes, names_of
 
 from asclepius_ray.errors import EvaluationError
@@ -33,33 +34,45 @@ def _scores(grades_IM: list[list[int | None]], notes: list[str] | None = None) -
     return ItemScores(models, ids, tuple(notes or ids), ("task",) * len(ids), counts)
 
 
-def _p_of_two_equal_models(num_notes: int, rng: np.random.Generator, seed: int) -> tuple[float, float]:
-    """The p over notes, and the one that takes every item for a note of its own."""
+def _differences_of_equal_models(
+    num_notes: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The differences of the items, and their sums by note."""
     notes = draw_notes(num_notes, rng)
     moved = rng.normal(0, 0.8, (2, num_notes))[:, notes] + rng.normal(0, 0.6, (2, len(notes)))
     grades = np.clip(np.rint(2.8 + moved), 1, 4)
     differences = grades[0] - grades[1]
-    by_note = sum_by_note(differences, names_of(notes))
-    return sign_flip_p(by_note.sums, seed), sign_flip_p(differences, seed)
+    return differences, sum_by_note(differences, names_of(notes)).sums
 
 
 def test_two_equal_models_differ_in_5_of_100_tables_and_more_often_when_notes_are_ignored() -> None:
     rng = np.random.default_rng(11)
-    p_values = np.array([_p_of_two_equal_models(25, rng, seed) for seed in range(SIMULATIONS)])
-    by_note, by_item = (p_values < 0.05).mean(axis=0)
-    assert 0.03 <= by_note <= 0.07
-    assert by_item > 0.12
+    studies = [_differences_of_equal_models(25, rng) for _ in range(SIMULATIONS)]
+    wrong = np.mean([sign_flip_p(by_note, seed) < 0.05 for seed, (_, by_note) in enumerate(studies)])
+    assert 0.03 <= wrong <= 0.07
+    ignored = np.mean([sign_flip_p(by_item, seed) < 0.05 for seed, (by_item, _) in enumerate(studies[:300])])
+    assert ignored > 0.12
 
 
 def test_few_notes_are_wrong_no_more_often_than_they_say() -> None:
     rng = np.random.default_rng(12)
-    p_values = np.array([_p_of_two_equal_models(9, rng, seed)[0] for seed in range(SIMULATIONS)])
+    p_values = np.array(
+        [sign_flip_p(_differences_of_equal_models(9, rng)[1], seed) for seed in range(SIMULATIONS)]
+    )
     assert 0.02 <= (p_values < 0.05).mean() <= 0.07  # equal sums tie, so a small p is a little rarer
     assert 0.4 <= (p_values < 0.5).mean() <= 0.55
 
 
 def test_a_published_exact_p_value_is_reproduced() -> None:
     assert sign_flip_p(np.array(DARWIN, dtype=float), seed=7) == 1726 / 2**15
+
+
+def test_sums_that_tie_count_as_ties_also_where_floats_cannot_write_them() -> None:
+    rng = np.random.default_rng(16)
+    for num_notes in (8, 12, 30):
+        wholes = rng.integers(-4, 5, num_notes).astype(float)
+        assert sign_flip_p(wholes / 3, seed=7) == sign_flip_p(wholes, seed=7)
+        assert sign_flip_p(wholes * 0.1, seed=7) == sign_flip_p(wholes, seed=7)
 
 
 def test_drawn_signs_come_near_all_signs() -> None:

@@ -90,6 +90,18 @@ def test_an_item_without_a_grade_is_never_averaged_in() -> None:
     assert score["grade_shares"] == {"1": 0.0, "2": 0.0, "3": 0.0, "4": 1.0}
 
 
+def test_a_failed_answer_has_no_score_whatever_a_judge_says_of_it() -> None:
+    failing = replace(ANSWERS[0], text="", failure="timeout")
+    grades = [
+        replace(grade, grade=1) if (grade.item_id, grade.model) == (failing.item_id, failing.model) else grade
+        for grade in _judge_all(lambda item_id, model, place: 4)
+    ]
+    score = score_table(grades, [failing, *ANSWERS[1:]], ITEMS, "judge", MODELS, SEED)[failing.model][
+        "over_all"
+    ]
+    assert (score["mean"], score["judged"], score["unjudged"], score["failed"]) == (4.0, 119, 0, 1)
+
+
 def test_a_number_beside_another_verdict_is_no_grade() -> None:
     grades = [
         replace(grade, verdict=Verdict.JUDGE_UNREADABLE)
