@@ -1,4 +1,4 @@
-"""Tiny models that read at most 48 tokens: one with random weights, one that knows some texts well."""
+"""Tiny models that read at most 48 tokens: one of random weights, one that has read some texts often."""
 
 from collections.abc import Sequence
 from pathlib import Path
