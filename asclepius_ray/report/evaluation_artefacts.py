@@ -6,7 +6,7 @@ The columns are those of the evaluation's records. A real note, and what was sai
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,7 @@ def read_scores(evaluation: Folder) -> dict[str, Any]:
     return scores
 
 
-def has_real_notes(scores: dict[str, Any]) -> bool:
+def has_real_notes(scores: Mapping[str, Any]) -> bool:
     """Whether the test set holds real notes; one that does not say so counts as if it did."""
     return scores["test_set"].get("real_notes") is not False
 
@@ -78,7 +78,9 @@ def draw_examples(evaluation: Folder, scores: dict[str, Any]) -> list[GradedExam
         evaluation, "grades.parquet", ("item_id", "model", "judge", "order", "place", "grade", "reason")
     )
     drawn = [
-        row for grade in (4, 3, 2, 1) for row in _draw([row for row in grades if row["grade"] == grade], scores)
+        row
+        for grade in (4, 3, 2, 1)
+        for row in _draw([row for row in grades if row["grade"] == grade], scores)
     ]
     items = {
         row["item_id"]: row

@@ -84,9 +84,7 @@ def _judge_sentence(scores: Values, judge: str, cautions: Sequence[Caution]) -> 
         return f"Nothing can be said by {name}: not one answer has a grade."
     if is_flat(scores, judge):
         grade, share = max(pooled_shares(scores, judge).items(), key=lambda entry: entry[1])
-        return (
-            f"Who is ahead cannot be said by {name}: {format_percent(share)} of the grades are the same, {grade}."
-        )
+        return f"Who is ahead cannot be said by {name}: {format_percent(share)} of the grades are {grade}."
     if len(ranked) == 1:
         score = scores_by(scores, judge)[ranked[0]]
         return (

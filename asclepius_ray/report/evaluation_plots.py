@@ -1,4 +1,4 @@
-"""The evaluation's plots: points with intervals, and bars of grades; each model has its colour and its mark."""
+"""The evaluation's plots: points with intervals, and bars of grades; each model has its colour and mark."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

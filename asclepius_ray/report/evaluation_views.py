@@ -73,7 +73,8 @@ def task_scores(scores: Values, judge: str) -> list[TaskScores]:
     tasks = sorted({task for score in graded.values() for task in score["tasks"]})
     rows = [
         TaskScores(
-            task or NO_TASK, {model: score["tasks"][task] for model, score in graded.items() if task in score["tasks"]}
+            task or NO_TASK,
+            {model: score["tasks"][task] for model, score in graded.items() if task in score["tasks"]},
         )
         for task in tasks
     ]
@@ -82,7 +83,9 @@ def task_scores(scores: Values, judge: str) -> list[TaskScores]:
 
 def unfaithful_kinds(scores: Values) -> list[str]:
     """The kinds of what answers say and their notes do not, in the order in which they are counted."""
-    return list(dict.fromkeys(kind for model in scores["models"].values() for kind in model["texts"]["unfaithful"]))
+    return list(
+        dict.fromkeys(kind for model in scores["models"].values() for kind in model["texts"]["unfaithful"])
+    )
 
 
 def _describe_judge(scores: Values, judge: str, number: int, places: Mapping[str, Counter[int]]) -> JudgeView:
@@ -142,10 +145,13 @@ def _tell_shares(shares: Mapping[str, Mapping[str, float]], judge: str) -> str:
 def _draw_pairs(pairs: Sequence[Values], number: int, judge: str) -> Markup:
     points = [Point(_pair_label(pair), pair["difference"], pair["low"], pair["high"]) for pair in pairs]
     told = "; ".join(
-        f"{pair['a']} minus {pair['b']} {format_figure(pair['difference'])}, 95 % interval {format_interval(pair)}"
+        f"{pair['a']} minus {pair['b']} {format_figure(pair['difference'])}, "
+        f"95 % interval {format_interval(pair)}"
         for pair in pairs
     )
-    return draw_differences(f"pairs-{number}", points, f"Paired differences of the grades by {judge}: {told}.")
+    return draw_differences(
+        f"pairs-{number}", points, f"Paired differences of the grades by {judge}: {told}."
+    )
 
 
 def _pair_label(pair: Values) -> str:

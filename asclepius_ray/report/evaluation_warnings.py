@@ -130,7 +130,7 @@ def _about_position(scores: Values, judge: str, places: Mapping[str, Counter[int
     if protocol["kind"] == "together" and protocol["orders"] == 1 and len(scores["models"]) > 1:
         yield Caution(
             WarningKind.ONE_ORDER,
-            f"{judge} saw each item in one order alone: a liking for a place cannot be told apart from chance.",
+            f"{judge} saw each item in one order alone: a liking for a place cannot be told from chance.",
             judge,
         )
     bias = ((scores["positions"] or {}).get(judge) or {}).get("first_minus_last")
@@ -146,7 +146,7 @@ def _about_position(scores: Values, judge: str, places: Mapping[str, Counter[int
     if left is not None and not _is_cancelled(bias["value"], left):
         yield Caution(
             WarningKind.BIAS_LEFT,
-            f"The orders in which {judge} saw the answers are not balanced: its ranking may be the order's doing.",
+            f"The orders that {judge} saw are not balanced: its ranking may be the order's doing.",
             judge,
         )
 
@@ -172,7 +172,9 @@ def _is_cancelled(bias: float, left: float) -> bool:
 
 def _say_left(bias: float, left: float | None) -> str:
     if left is None:
-        return "Whether the orders are balanced, so that it cancels, is not known: the table of grades is gone."
+        return (
+            "Whether the orders are balanced, so that it cancels, is not known: the table of grades is gone."
+        )
     if _is_cancelled(bias, left):
         return (
             "The orders are balanced, each model stood in each place about equally often, so that it cancels in "

@@ -26,8 +26,10 @@ def escape_latex(text: str) -> str:
 
 
 def write_latex(scores: Values) -> str:
-    """One table a judge: a model a row, a task a column, over all as the last; the interval below the mean."""
-    head = f"% Mean grades (1 to 4) of the run {escape_latex(str(scores['run']))}, 95 % intervals below them.\n"
+    """One table a judge: a model a row, a task a column, over all last; the interval below the mean."""
+    head = (
+        f"% Mean grades (1 to 4) of the run {escape_latex(str(scores['run']))}, 95 % intervals below them.\n"
+    )
     head += "% \\usepackage{booktabs}\n"
     return head + "".join(_table(scores, judge) for judge in scores["judges"])
 

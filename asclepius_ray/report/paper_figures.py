@@ -14,7 +14,9 @@ class PublishedPerplexity:
 
 PERPLEXITY_SOURCE = "Asclepius (arXiv 2309.00237), as a data card by others quotes it"
 PUBLISHED_PERPLEXITIES = (
-    PublishedPerplexity("MIMIC-III discharge summaries", "real notes, those of the fine-tuning's source", 2.186),
+    PublishedPerplexity(
+        "MIMIC-III discharge summaries", "real notes, those of the fine-tuning's source", 2.186
+    ),
     PublishedPerplexity("i2b2", "real notes of other hospitals", 5.178),
     PublishedPerplexity("PMC-Patients", "case reports", 71.719),
     PublishedPerplexity("Asclepius", "synthetic notes", 4.816),

@@ -1,4 +1,4 @@
-"""The figures of an evaluation → a long table: one figure a row, for a statistics program or a spreadsheet."""
+"""The figures of an evaluation → a long table: one figure a row, for statistics or a spreadsheet."""
 
 import csv
 import io
@@ -39,7 +39,7 @@ def write_csv(scores: Values) -> str:
 
 
 def _cell(value: str | float | None) -> str | float | None:
-    """A figure as it is; a text without line breaks, and behind an apostrophe where it looks like a formula."""
+    """A figure as it is; a text without line breaks, behind an apostrophe where it looks like a formula."""
     if not isinstance(value, str):
         return value
     text = " ".join(value.split())
@@ -57,7 +57,9 @@ def _rows(scores: Values) -> Iterator[Row]:
 
 
 def _score_rows(judge: str, model: str, task: str, score: Values) -> Iterator[Row]:
-    yield Row(judge, model, "", task, "mean_grade", score["mean"], score["low"], score["high"], score["judged"])
+    yield Row(
+        judge, model, "", task, "mean_grade", score["mean"], score["low"], score["high"], score["judged"]
+    )
     for grade in "1234":
         share = (score["grade_shares"] or {}).get(grade, 0.0) if score["judged"] else None
         yield Row(judge, model, "", task, f"share_of_grade_{grade}", share, n=score["judged"])
@@ -87,7 +89,9 @@ def _pair_rows(scores: Values, judge: str) -> Iterator[Row]:
 
 def _text_rows(model: str, values: Values) -> Iterator[Row]:
     texts, number = values["texts"], values["texts"]["answers"]
-    shares = {name: texts[name] for name in ("declined_share", "refusal_share", "empty_share", "unfaithful_any")}
+    shares = {
+        name: texts[name] for name in ("declined_share", "refusal_share", "empty_share", "unfaithful_any")
+    }
     shares |= {f"unfaithful_{kind}": share for kind, share in texts["unfaithful"].items()}
     shares |= {f"words_{name}": words for name, words in texts["words"].items()}
     for measure, value in shares.items():
