@@ -108,17 +108,17 @@ def _lead(scores: Values, judge: str, ranked: Sequence[str]) -> str:
     nearest = _describe(against[(open_ or shown)[0]], (open_ or shown)[0])
     if not open_:
         return (
-            f"{leader} is ahead with a mean grade of {mean} of 4: its difference to {_names(shown)} stays clear "
-            f"of zero {corrected}; {nearest}."
+            f"{leader} is ahead with a mean grade of {mean} of 4: its difference to {_names(shown)} stays "
+            f"clear of zero {corrected}; {nearest}."
         )
     if shown:
         return (
-            f"{leader} has the highest mean grade, {mean} of 4, and is ahead of {_names(shown)}; that it is ahead "
-            f"of {_names(open_)} is not shown, as {corrected} the difference may be zero; {nearest}."
+            f"{leader} has the highest mean grade, {mean} of 4, and is ahead of {_names(shown)}; that it is "
+            f"ahead of {_names(open_)} is not shown, as {corrected} the difference may be zero; {nearest}."
         )
     return (
-        f"{leader} has the highest mean grade, {mean} of 4, but that it is ahead is not shown: {corrected} its "
-        f"difference to {_names(open_)} may be zero; {nearest}."
+        f"{leader} has the highest mean grade, {mean} of 4, but that it is ahead is not shown: {corrected} "
+        f"its difference to {_names(open_)} may be zero; {nearest}."
     )
 
 
@@ -130,8 +130,8 @@ def _describe(pair: Values | None, other: str) -> str:
     if pair is None or pair["p_adjusted"] is None:
         return f"against {other}, nothing could be tested"
     return (
-        f"against {other}, {format_figure(pair['difference'])} grades (95 % interval {format_interval(pair)}, "
-        f"corrected p {_equals(pair['p_adjusted'])})"
+        f"against {other}, {format_figure(pair['difference'])} grades (95 % interval "
+        f"{format_interval(pair)}, corrected p {_equals(pair['p_adjusted'])})"
     )
 
 
@@ -147,10 +147,10 @@ def _names(models: Sequence[str]) -> str:
 def _limits(scores: Values) -> str:
     if all(judge["is_offline"] for judge in scores["judges"].values()):
         return (
-            "Not said by any of this: how good the answers are for a clinician. The grades come from rules that "
-            "compare words."
+            "Not said by any of this: how good the answers are for a clinician. The grades come from rules "
+            "that compare words."
         )
     return (
-        "Not said by any of this: how clinicians would grade. A model's grades stand in for theirs only as far as "
-        "the two have been found to agree."
+        "Not said by any of this: how clinicians would grade. A model's grades stand in for theirs only as "
+        "far as the two have been found to agree."
     )

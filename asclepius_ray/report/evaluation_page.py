@@ -25,8 +25,8 @@ from asclepius_ray.report.views import GRADE_NAMES, loss_sentence
 
 PAGE_NAME, LATEX_NAME, CSV_NAME = "report.html", "scores.tex", "scores.csv"
 _PROTOCOLS = {
-    "together": "the answers of all models to one question in one prompt, under letters, in an order drawn by the "
-    "seed",
+    "together": "the answers of all models to one question in one prompt, under letters, in an order drawn "
+    "by the seed",
     "single": "one answer at a time, without seeing the others",
 }
 
