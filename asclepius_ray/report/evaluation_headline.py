@@ -24,10 +24,10 @@ def write_headline(scores: Values, cautions: Sequence[Caution]) -> list[str]:
         warnings = "1 warning stands" if number == 1 else f"{number} warnings stand"
         sentences.append(f"{warnings} below: read {'it' if number == 1 else 'them'} before the figures.")
     sentences += [_judge_sentence(scores, judge, cautions) for judge in scores["judges"]]
-    if len(leaders := _leaders(scores)) > 1:
+    leaders = _leaders(scores)
+    if len(set(leaders.values())) > 1:
         said = ", ".join(f"{leader} by {judge}" for judge, leader in leaders.items())
-        if len(set(leaders.values())) > 1:
-            sentences.append(f"The judges differ on whose mean is the highest: {said}.")
+        sentences.append(f"The judges differ on whose mean is the highest: {said}.")
     return [*sentences, _limits(scores)]
 
 
@@ -68,12 +68,20 @@ def _ranked(scores: Values, judge: str) -> list[str]:
     return sorted((model for model in means if means[model] is not None), key=lambda model: -means[model])
 
 
+def _first(scores: Values, judge: str) -> list[str]:
+    """The models with the highest mean: one, unless some share it."""
+    ranked, by_model = _ranked(scores, judge), scores_by(scores, judge)
+    return [model for model in ranked if by_model[model]["mean"] == by_model[ranked[0]]["mean"]]
+
+
 def _leaders(scores: Values) -> dict[str, str]:
-    """Judge → the model with its highest mean, of the judges whose grades rank anything."""
+    """Judge → the one model with its highest mean, of the judges whose grades rank anything."""
     return {
-        judge: ranked[0]
+        judge: first[0]
         for judge in scores["judges"]
-        if len(ranked := _ranked(scores, judge)) > 1 and not is_flat(scores, judge)
+        if len(_ranked(scores, judge)) > 1
+        and len(first := _first(scores, judge)) == 1
+        and not is_flat(scores, judge)
     }
 
 
@@ -91,6 +99,8 @@ def _judge_sentence(scores: Values, judge: str, cautions: Sequence[Caution]) -> 
             f"By {name}, {ranked[0]} has a mean grade of {format_figure(score['mean'])} of 4 (95 % interval "
             f"{format_interval(score)}); with one model there is nothing to compare."
         )
+    if len(first := _first(scores, judge)) > 1:
+        return f"By {name}, nobody is ahead: {_names(first)} have the same highest mean grade."
     sentence = f"By {name}, {_lead(scores, judge, ranked)}"
     if any(caution.kind is WarningKind.BIAS_LEFT and caution.judge == judge for caution in cautions):
         sentence += " This may be the doing of the order in which the answers were shown."
@@ -101,11 +111,17 @@ def _lead(scores: Values, judge: str, ranked: Sequence[str]) -> str:
     leader, *others = ranked
     pairs = over_all_pairs(scores, judge)
     against = {other: difference_of(pairs, leader, other) for other in others}
-    shown = [other for other, pair in against.items() if pair is not None and is_ahead(pair)]
+    shown = [other for other, pair in against.items() if pair is not None and _is_ahead(pair)]
     open_ = [other for other in others if other not in shown]
+    beaten_by = [other for other, pair in against.items() if pair is not None and _is_behind(pair)]
     mean = format_figure(scores_by(scores, judge)[leader]["mean"])
-    corrected = f"after correction for {len(pairs)} comparison{'s' if len(pairs) != 1 else ''}"
+    corrected = "after correction for the number of comparisons"
     nearest = _describe(against[(open_ or shown)[0]], (open_ or shown)[0])
+    if beaten_by:
+        return (
+            f"{leader} has the highest mean grade, {mean} of 4, and yet {_names(beaten_by)} is ahead of it on "
+            "the items that both have a score for: the means are of different items."
+        )
     if not open_:
         return (
             f"{leader} is ahead with a mean grade of {mean} of 4: its difference to {_names(shown)} stays "
@@ -122,8 +138,12 @@ def _lead(scores: Values, judge: str, ranked: Sequence[str]) -> str:
     )
 
 
-def is_ahead(pair: Values) -> bool:
+def _is_ahead(pair: Values) -> bool:
     return is_shown(pair) and pair["difference"] is not None and pair["difference"] > 0
+
+
+def _is_behind(pair: Values) -> bool:
+    return is_shown(pair) and pair["difference"] is not None and pair["difference"] < 0
 
 
 def _describe(pair: Values | None, other: str) -> str:
@@ -145,6 +165,8 @@ def _names(models: Sequence[str]) -> str:
 
 
 def _limits(scores: Values) -> str:
+    if not scores["judges"]:
+        return "Nobody graded the answers: what is below was found by counting."
     if all(judge["is_offline"] for judge in scores["judges"].values()):
         return (
             "Not said by any of this: how good the answers are for a clinician. The grades come from rules "

@@ -12,8 +12,9 @@ from asclepius_ray.report.plots import GRADE_FILLS, GRADE_LETTERS, INK, SERIES, 
 
 _MARKS = ("o", "s", "^", "D", "v", "P", "X")
 """One more than colours, so that a pair of both comes again only after 42 models."""
-_WIDTH_INCHES, _FRAME_INCHES, _ROW_INCHES = 4.2, 0.62, 0.27
-_MOST_LETTERS = 24
+_NARROW_INCHES, _WIDE_INCHES = 3.2, 4.2
+_FRAME_INCHES, _ROW_INCHES = 0.62, 0.27
+_MOST_LETTERS = 22
 _NARROWEST_NAMED_SHARE = 0.05
 """A narrower part of a bar has no room for its number."""
 
@@ -32,7 +33,7 @@ class Point:
 def draw_grades(name: str, points: Sequence[Point], description: str) -> Markup:
     """Mean grades over the whole scale, so that all plots of a page can be compared by eye."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = new_figure(_size(len(points)))
+        figure, axes = new_figure(_size(_NARROW_INCHES, len(points)))
         axes.set_xlim(0.9, 4.1)
         axes.set_xticks([1, 2, 3, 4])
         axes.set_xlabel("mean grade, 1 to 4")
@@ -43,7 +44,7 @@ def draw_grades(name: str, points: Sequence[Point], description: str) -> Markup:
 def draw_differences(name: str, points: Sequence[Point], description: str) -> Markup:
     """Paired differences beside the line of no difference."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = new_figure(_size(len(points)))
+        figure, axes = new_figure(_size(_WIDE_INCHES, len(points)))
         axes.axvline(0, color=INK, linewidth=1)
         axes.set_xlabel("difference of the mean grades")
         _draw_points(axes, points, 0.0)
@@ -53,7 +54,7 @@ def draw_differences(name: str, points: Sequence[Point], description: str) -> Ma
 def draw_shares(name: str, rows: Mapping[str, Mapping[str, float]], description: str) -> Markup:
     """One bar a model, from the best grade on the left to the worst; the numbers in it are the grades."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = new_figure(_size(len(rows)))
+        figure, axes = new_figure(_size(_WIDE_INCHES, len(rows)))
         for place, shares in enumerate(rows.values()):
             left = 0.0
             for grade in sorted(GRADE_FILLS, reverse=True):
@@ -97,5 +98,5 @@ def _shorten(label: str) -> str:
     return label if len(label) <= _MOST_LETTERS else label[: _MOST_LETTERS - 1] + "…"
 
 
-def _size(num_rows: int) -> tuple[float, float]:
-    return _WIDTH_INCHES, _FRAME_INCHES + _ROW_INCHES * num_rows
+def _size(width_inches: float, num_rows: int) -> tuple[float, float]:
+    return width_inches, _FRAME_INCHES + _ROW_INCHES * num_rows

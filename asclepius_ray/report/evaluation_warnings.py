@@ -82,8 +82,8 @@ def _about_test_set(scores: Values) -> Iterator[Caution]:
     if notes < FEWEST_NOTES:
         yield Caution(
             WarningKind.FEW_NOTES,
-            f"Only {notes} note{'s were' if notes != 1 else ' was'} asked about. With fewer than {FEWEST_NOTES} "
-            "an interval drawn from them is too narrow more often than its 95 % promise.",
+            f"Only {notes} note{'s were' if notes != 1 else ' was'} asked about. With fewer than "
+            f"{FEWEST_NOTES}, an interval drawn from them misses the truth more often than its 95 % promise.",
         )
 
 
@@ -92,8 +92,8 @@ def _about_judge(scores: Values, judge: str) -> Iterator[Caution]:
     if facts["is_offline"]:
         yield Caution(
             WarningKind.RULES,
-            f"{judge} is a set of rules and no language model: it compares words with the note. Its grades show "
-            "that every part works, and say nothing about clinical quality.",
+            f"{judge} is a set of rules and no language model: it compares words with the note. Its grades "
+            "show that every part works, and say nothing about clinical quality.",
             judge,
         )
     if not any(score["judged"] for score in by_model.values()):
@@ -110,9 +110,9 @@ def _about_judge(scores: Values, judge: str) -> Iterator[Caution]:
         if score["items"] and score["unjudged"] / score["items"] > LOST_SHARE:
             yield Caution(
                 WarningKind.UNJUDGED,
-                f"{judge} left {score['unjudged']} of the {score['items']} items of {model} without a grade "
-                f"({format_percent(score['unjudged'] / score['items'])}). They are in no mean, and need not be "
-                "like those that are.",
+                f"{judge} left {score['unjudged']} of the {score['items']} items of {model} without a "
+                f"grade ({format_percent(score['unjudged'] / score['items'])}). They are in no mean, and need not "
+                "be like those that are.",
                 judge,
             )
     unreadable, requests = facts["unreadable_replies"], facts["requests"]
@@ -120,7 +120,7 @@ def _about_judge(scores: Values, judge: str) -> Iterator[Caution]:
         yield Caution(
             WarningKind.UNREADABLE,
             f"Of {requests} replies of {judge}, {unreadable} held no grades that can be read "
-            f"({format_percent(unreadable / requests)}). Each was asked for again, and never counted as a grade.",
+            f"({format_percent(unreadable / requests)}). Each was asked for again, never counted.",
             judge,
         )
 
@@ -158,10 +158,11 @@ def bias_left(place_scores: list[Values], places: Mapping[str, Counter[int]]) ->
     models get the same. None where it is not known how often a model stood where.
     """
     means = {entry["place"]: entry["mean"] for entry in place_scores if entry["mean"] is not None}
+    known = [{place: counts[place] for place in counts if place in means} for counts in places.values()]
     expected = [
-        sum(means.get(place, 0.0) * number for place, number in counts.items()) / counts.total()
-        for counts in places.values()
-        if counts.total()
+        sum(means[place] * number for place, number in counts.items()) / sum(counts.values())
+        for counts in known
+        if counts
     ]
     return max(expected) - min(expected) if expected else None
 
@@ -177,8 +178,8 @@ def _say_left(bias: float, left: float | None) -> str:
         )
     if _is_cancelled(bias, left):
         return (
-            "The orders are balanced, each model stood in each place about equally often, so that it cancels in "
-            f"the means: at most {format_figure(left, 3)} grades of it are left between two models."
+            "The orders are balanced, each model stood in each place about equally often, so that it cancels "
+            f"in the means: at most {format_figure(left, 3)} grades of it are left between two models."
         )
     return (
         "The orders are not balanced, some models stood more often in the better places: "

@@ -65,7 +65,7 @@ def _table(scores: Values, judge: str) -> str:
 def _heading(task: str) -> str:
     """The words of a task on top of each other: eight tasks would be wider than a page otherwise."""
     words = [f"{{{escape_latex(word)}}}" for word in task.split()]
-    return words[0] if len(words) == 1 else "\\shortstack[r]{" + r"\\".join(words) + "}"
+    return "".join(words) if len(words) < 2 else "\\shortstack[r]{" + r"\\".join(words) + "}"
 
 
 def _model_lines(model: str, rows: Sequence[TaskScores]) -> list[str]:
