@@ -119,8 +119,8 @@ def _lead(scores: Values, judge: str, ranked: Sequence[str]) -> str:
     nearest = _describe(against[(open_ or shown)[0]], (open_ or shown)[0])
     if beaten_by:
         return (
-            f"{leader} has the highest mean grade, {mean} of 4, and yet {_names(beaten_by)} is ahead of it on "
-            "the items that both have a score for: the means are of different items."
+            f"{leader} has the highest mean grade, {mean} of 4, and yet {_names(beaten_by)} is ahead of it "
+            "on the items that both have a score for: the means are of different items."
         )
     if not open_:
         return (

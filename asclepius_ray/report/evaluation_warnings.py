@@ -111,8 +111,8 @@ def _about_judge(scores: Values, judge: str) -> Iterator[Caution]:
             yield Caution(
                 WarningKind.UNJUDGED,
                 f"{judge} left {score['unjudged']} of the {score['items']} items of {model} without a "
-                f"grade ({format_percent(score['unjudged'] / score['items'])}). They are in no mean, and need not "
-                "be like those that are.",
+                f"grade ({format_percent(score['unjudged'] / score['items'])}). They are in "
+                "no mean, and need not be like those that are.",
                 judge,
             )
     unreadable, requests = facts["unreadable_replies"], facts["requests"]

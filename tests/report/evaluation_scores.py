@@ -1,4 +1,4 @@
-"""scores.json of an evaluation that never was, in the form that evaluations write, and the tables beside it."""
+"""scores.json of an evaluation that never was, in the form that evaluations write, and its tables."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -71,7 +71,7 @@ def model(means: dict[str, float | None], tasks: Sequence[str] = TASKS) -> Score
         "unanswerable": {
             "items": 11,
             "declined_by_phrases": 0.636,
-            "declined_by_judge": {judge: 0.727 for judge in means},
+            "declined_by_judge": dict.fromkeys(means, 0.727),
         },
     }
 
@@ -150,7 +150,7 @@ def full_scores() -> Scores:
     pairs = [pair("alpha", "beta", 0.5, 0.004), pair("alpha", "gamma", 0.75, 0.003)]
     pairs.append(pair("beta", "gamma", 0.25, 0.06))
     scores["comparisons"] |= {
-        "one": {"over_all": pairs, "tasks": {task: pairs[:1] for task in TASKS}},
+        "one": {"over_all": pairs, "tasks": dict.fromkeys(TASKS, pairs[:1])},
         "two": {"over_all": [pair("alpha", "beta", -0.2, 0.2)], "tasks": {}},
     }
     scores["positions"] = {"one": positions(num_places=3), "two": positions(0.4, num_places=3)}
