@@ -95,7 +95,8 @@ def _name_rows(axes: Axes, labels: Sequence[str]) -> None:
 
 def _shorten(label: str) -> str:
     """Names that fill a plot leave no room for what it shows; the table beside it has them whole."""
-    return label if len(label) <= _MOST_LETTERS else label[: _MOST_LETTERS - 1] + "…"
+    name = " ".join(label.split())
+    return name if len(name) <= _MOST_LETTERS else name[: _MOST_LETTERS - 1] + "…"
 
 
 def _size(width_inches: float, num_rows: int) -> tuple[float, float]:

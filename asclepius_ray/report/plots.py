@@ -6,6 +6,7 @@ and the dark page. The markup holds no address: neither a namespace nor a font i
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -120,7 +121,10 @@ def _thin(steps: Sequence[float], values: Sequence[float]) -> Iterator[tuple[flo
 def to_markup(figure: Figure, name: str, description: str) -> Markup:
     """The drawing as markup for the page; `name` is its own there, `description` says what it shows."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    with warnings.catch_warnings():
+        # The browser has its own fonts: a letter that matplotlib's lacks is written all the same.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
