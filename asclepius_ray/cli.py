@@ -227,7 +227,7 @@ def status(root: Annotated[str, typer.Argument(metavar="ROOT", help="The run's f
 @app.command()
 @guarded
 def report(root: Annotated[str, typer.Argument(metavar="ROOT", help="The run's folder or URI.")]) -> None:
-    """Writes report.html anew from the run's artefacts."""
+    """Writes report.html anew from the run's artefacts, and evaluation/report.html where there are scores."""
     from asclepius_ray.artifacts import Folder
     from asclepius_ray.report.page import write_report
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from asclepius_ray.artifacts import Folder
@@ -32,6 +33,9 @@ def print_summary(console: Console, run: Run, job: str, run_file: str) -> None:
         _print_scores(console, root)
         _print_asked(console, run, root)
     console.print(f"report  {root.child('report.html').uri}", highlight=False, soft_wrap=True)
+    if root.child("evaluation").exists("report.html"):
+        said = f"        {root.child('evaluation').child('report.html').uri}"
+        console.print(said, highlight=False, soft_wrap=True)
     if job == "pipeline" and not is_submitted_job():
         _print_next_steps(console, run, run_file)
 
@@ -136,16 +140,24 @@ def _print_rows(console: Console, root: Folder) -> None:
 
 
 def _print_scores(console: Console, root: Folder) -> None:
+    """Prints each judge's mean of each model with its interval, and the loss where it was measured."""
     scores = json.loads(root.child("evaluation").read_bytes("scores.json"))
-    judge = scores["judge"]
-    table = Table("model", "mean grade (1-4)", "judged", "unjudged", "failed", box=None)
-    for name, model in scores["models"].items():
-        total = model["over_all"]
-        mean = "-" if total["mean"] is None else f"{total['mean']:.2f}"
-        table.add_row(name, mean, str(total["judged"]), str(total["unjudged"]), str(total["failed"]))
-    console.print(f"scores  by {judge['model']} ({judge['kind']})", highlight=False, soft_wrap=True)
-    console.print(table)
-    _print_loss(console, scores["answer_loss"])
+    for name, judge in scores["judges"].items():
+        table = Table("model", "mean grade (1-4)", "95 % interval", "judged", "unjudged", "failed", box=None)
+        for model, values in scores["models"].items():
+            if name in (values["grades"] or {}):
+                table.add_row(escape(model), *_score_cells(values["grades"][name]["over_all"]))
+        said = f"scores  by {name}, {judge['model']} ({judge['kind']})"
+        console.print(said, highlight=False, soft_wrap=True, markup=False)
+        console.print(table)
+    if scores["answer_loss"]:
+        _print_loss(console, scores["answer_loss"])
+
+
+def _score_cells(score: dict[str, Any]) -> list[str]:
+    mean = "-" if score["mean"] is None else f"{score['mean']:.2f}"
+    interval = "-" if score["low"] is None else f"{score['low']:.2f} to {score['high']:.2f}"
+    return [mean, interval, str(score["judged"]), str(score["unjudged"]), str(score["failed"])]
 
 
 def _print_loss(console: Console, loss: dict[str, Any]) -> None:

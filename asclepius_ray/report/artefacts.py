@@ -13,6 +13,7 @@ import pyarrow.parquet
 from asclepius_ray.artifacts import Folder, Manifest, is_finished, read_manifest
 from asclepius_ray.errors import ArtifactError
 from asclepius_ray.metric_log import read_metrics
+from asclepius_ray.report.evaluation_artefacts import read_scores
 
 ARTIFACTS = ("dataset", "tokens", "training", "base_model", "model", "evaluation")
 TEXT_COLUMNS = ("note", "question", "answer")
@@ -41,9 +42,7 @@ def read_artefacts(root: Folder) -> Artefacts:
         manifests=manifests,
         lengths_words=_read_lengths(root.child("dataset")) if "dataset" in manifests else {},
         metrics=_read_metrics(root.child("training")),
-        scores=(_read_json(root.child("evaluation"), "scores.json") or {})
-        if "evaluation" in manifests
-        else {},
+        scores=read_scores(root.child("evaluation")) if "evaluation" in manifests else {},
         examples=_read_json(root.child("notes"), "examples.json") or [],
     )
 

@@ -1,22 +1,24 @@
-"""Reads every artefact of a run → writes root/report.html: one page that fetches nothing."""
+"""Reads every artefact of a run → writes root/report.html: one page that fetches nothing.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+What was evaluated has a page of its own in root/evaluation, which is written with it.
+"""
+
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
-from importlib.resources import files
 from typing import Any
-
-from jinja2 import Environment, StrictUndefined
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.report.artefacts import Artefacts, read_artefacts
+from asclepius_ray.report.evaluation_page import write_evaluation_page
+from asclepius_ray.report.rendering import render
 from asclepius_ray.report.training_views import describe_phases, describe_progressions
 from asclepius_ray.report.views import (
     describe_lengths,
     funnel_bars,
-    grade_bars,
     loss_sentence,
+    mean_grades,
+    offline_judges,
     task_bars,
 )
 
@@ -30,51 +32,56 @@ STAGES = {
 
 
 def write_report(root: Folder) -> str:
-    """Writes the page over the stages that are finished and returns where it is."""
-    page = render_page(read_artefacts(root), root.uri, datetime.now(UTC))
-    root.write_bytes(REPORT_NAME, page.encode())
+    """Writes the page over the stages that are finished, and the evaluation's; returns where the first is."""
+    artefacts = read_artefacts(root)
+    if artefacts.scores:
+        write_evaluation_page(root)
+    root.write_bytes(REPORT_NAME, render_page(artefacts, root.uri, datetime.now(UTC)).encode())
     return root.child(REPORT_NAME).uri
 
 
 def render_page(artefacts: Artefacts, root_uri: str, now: datetime) -> str:
-    """The page as text; every value is escaped, as notes and answers may hold anything."""
-    template = files(__package__).joinpath("page.html.jinja").read_text(encoding="utf-8")
+    """The page as text."""
     dataset = artefacts.manifests.get("dataset")
     details = dataset.details if dataset else {}
     scores = artefacts.scores
     of_notes = dataset is not None and dataset.made_from.get("input", {}).get("kind") == "notes"
     source = "notes" if of_notes else "case reports"
-    return (
-        _environment()
-        .from_string(template)
-        .render(
-            root=root_uri,
-            run=artefacts.run,
-            written_at=now.strftime("%Y-%m-%d %H:%M UTC"),
-            program_version=version("asclepius-ray"),
-            packages=_packages(artefacts),
-            missing=[job for job in dict.fromkeys(STAGES.values()) if not _is_done(job, artefacts)],
-            rules=_rule_based(details, scores),
-            dataset=dataset,
-            details=details,
-            # All that the journal has paid for: also what this dataset does not hold.
-            spent=details.get("spent", {}),
-            funnel=funnel_bars(dataset.counts, source) if dataset else [],
-            tasks=task_bars(details.get("tasks", {})),
-            lengths=describe_lengths(artefacts.lengths_words),
-            phases=describe_phases(artefacts.metrics),
-            progressions=describe_progressions(artefacts.metrics),
-            scores=scores,
-            score_tasks=_score_tasks(scores),
-            grades={name: _grades(model) for name, model in scores.get("models", {}).items()},
-            loss_sentence=loss_sentence(scores["answer_loss"]["difference"]) if scores else "",
-            of_notes=of_notes,
-            source=source,
-            # A real note stays where it is: the page is made to be passed on.
-            examples=artefacts.examples if dataset and not of_notes else [],
-            manifests=artefacts.manifests,
-        )
-    )
+    values = {
+        "root": root_uri,
+        "run": artefacts.run,
+        "written_at": now.strftime("%Y-%m-%d %H:%M UTC"),
+        "program_version": version("asclepius-ray"),
+        "packages": _packages(artefacts),
+        "missing": [job for job in dict.fromkeys(STAGES.values()) if not _is_done(job, artefacts)],
+        "rules": _rule_based(details, scores),
+        "dataset": dataset,
+        "details": details,
+        # All that the journal has paid for: also what this dataset does not hold.
+        "spent": details.get("spent", {}),
+        "funnel": funnel_bars(dataset.counts, source) if dataset else [],
+        "tasks": task_bars(details.get("tasks", {})),
+        "lengths": describe_lengths(artefacts.lengths_words),
+        "phases": describe_phases(artefacts.metrics),
+        "progressions": describe_progressions(artefacts.metrics),
+        **_evaluation(scores),
+        "of_notes": of_notes,
+        "source": source,
+        # A real note stays where it is: the page is made to be passed on.
+        "examples": artefacts.examples if dataset and not of_notes else [],
+        "manifests": artefacts.manifests,
+    }
+    return render("page.html.jinja", values)
+
+
+def _evaluation(scores: Mapping[str, Any]) -> dict[str, Any]:
+    loss = scores.get("answer_loss")
+    return {
+        "scores": scores,
+        "means": mean_grades(scores),
+        "offline_judges": offline_judges(scores),
+        "loss_sentence": loss_sentence(loss["difference"]) if loss else "",
+    }
 
 
 def _is_done(job: str, artefacts: Artefacts) -> bool:
@@ -89,65 +96,6 @@ def _packages(artefacts: Artefacts) -> dict[str, str]:
 
 
 def _rule_based(details: Mapping[str, Any], scores: Mapping[str, Any]) -> list[str]:
-    """Which of teacher and judge were the offline rules."""
-    parts = (("teacher", details.get("teacher", {})), ("judge", scores.get("judge", {})))
-    return [name for name, endpoint in parts if endpoint.get("is_offline")]
-
-
-def _score_tasks(scores: Mapping[str, Any]) -> list[str]:
-    models = scores.get("models", {}).values()
-    return sorted({task for model in models for task in model["tasks"]})
-
-
-def _grades(model: Mapping[str, Any]) -> list[dict[str, Any]]:
-    over_all = model["over_all"]
-    return [asdict(bar) for bar in grade_bars(over_all["grade_shares"], over_all["judged"])]
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(
-        count=_format_count,
-        figure=_format_figure,
-        percent=_format_percent,
-        usd=_format_usd,
-        duration=_format_duration,
-        reasons=_format_reasons,
-    )
-    return environment
-
-
-def _format_count(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:,.0f}"
-
-
-def _format_figure(value: float | None, digits: int = 2) -> str:
-    return "not available" if value is None else f"{value:.{digits}f}".replace("-", "\u2212")
-
-
-def _format_percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _format_usd(value: float | None) -> str:
-    """Unknown is not nothing: a run without a price list says so."""
-    if value is None:
-        return "unknown"
-    return f"USD {value:,.2f}" if value >= 1 else f"USD {value:.4f}"
-
-
-def _format_duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "unknown"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
-
-
-def _format_reasons(reasons: Mapping[str, int]) -> str:
-    parts: Sequence[str] = [f"{reason.replace('_', ' ')} {count}" for reason, count in reasons.items()]
-    return ", ".join(parts) or "none"
+    """Which of teacher and judge were the offline rules; with several judges, whether any was."""
+    teacher = ["teacher"] if details.get("teacher", {}).get("is_offline") else []
+    return teacher + (["judge"] if offline_judges(scores) else [])

@@ -6,6 +6,7 @@ and the dark page. The markup holds no address: neither a namespace nor a font i
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,20 +17,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-_INK, _MUTED, _LINE = "#0a0b01", "#0a0b02", "#0a0b03"
-SERIES = ("#0a0b11", "#0a0b12")
+INK, _MUTED, _LINE = "#0a0b01", "#0a0b02", "#0a0b03"
+SERIES = ("#0a0b11", "#0a0b12", "#0a0b13", "#0a0b14", "#0a0b15", "#0a0b16")
+GRADE_FILLS = {"1": "#0a0b21", "2": "#0a0b22", "3": "#0a0b23", "4": "#0a0b24"}
+GRADE_LETTERS = {"1": "#0a0b31", "2": "#0a0b32", "3": "#0a0b33", "4": "#0a0b34"}
+"""What is written upon a grade's colour."""
 _CSS_COLORS = {
-    _INK: "currentColor",
+    INK: "currentColor",
     _MUTED: "var(--muted)",
     _LINE: "var(--line)",
-    SERIES[0]: "var(--series-1)",
-    SERIES[1]: "var(--series-2)",
+    **{color: f"var(--series-{number})" for number, color in enumerate(SERIES, 1)},
+    **{color: f"var(--grade-{grade})" for grade, color in GRADE_FILLS.items()},
+    **{color: f"var(--on-grade-{grade})" for grade, color in GRADE_LETTERS.items()},
 }
-_STYLE: Any = {
+STYLE: Any = {
+    # A model's name may hold a dollar sign, which is no formula.
+    "text.parse_math": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "asclepius-ray",
     "font.size": 9,
-    "text.color": _INK,
+    "text.color": INK,
     "axes.labelcolor": _MUTED,
     "axes.edgecolor": _LINE,
     "axes.spines.top": False,
@@ -66,8 +73,8 @@ def draw_curves(
     size_inches: tuple[float, float] = LARGE,
 ) -> Markup:
     """Lines over steps; a long one is thinned to the means of at most MAX_POINTS neighbourhoods."""
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _new_figure(size_inches)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_figure(size_inches)
         for color, curve in zip(SERIES, curves, strict=False):
             steps, values = zip(*_thin(curve.steps, curve.values), strict=True)
             style: Any = {"marker": "o", "markersize": 5, "linestyle": "--"} if curve.marked else {}
@@ -78,13 +85,13 @@ def draw_curves(
         axes.set_ylabel(axis_labels[1])
         if len(curves) > 1:
             axes.legend(loc="best")
-        return _to_markup(figure, name, description)
+        return to_markup(figure, name, description)
 
 
 def draw_histogram(name: str, values: Sequence[int], axis_label: str, description: str) -> Markup:
     """How often which length occurs."""
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _new_figure(SMALL)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_figure(SMALL)
         num_bins = min(24, max(1, max(values) - min(values) + 1))
         axes.hist(values, bins=num_bins, color=SERIES[0], rwidth=0.92)
         axes.grid(visible=False, axis="x")
@@ -92,10 +99,11 @@ def draw_histogram(name: str, values: Sequence[int], axis_label: str, descriptio
         axes.yaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         axes.set_xlabel(axis_label)
         axes.set_ylabel("rows")
-        return _to_markup(figure, name, description)
+        return to_markup(figure, name, description)
 
 
-def _new_figure(size_inches: tuple[float, float]) -> tuple[Figure, Axes]:
+def new_figure(size_inches: tuple[float, float]) -> tuple[Figure, Axes]:
+    """An empty drawing that lets the page's own colour through."""
     figure = Figure(figsize=size_inches, layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
@@ -110,9 +118,13 @@ def _thin(steps: Sequence[float], values: Sequence[float]) -> Iterator[tuple[flo
         yield sum(steps[part]) / len(steps[part]), sum(values[part]) / len(values[part])
 
 
-def _to_markup(figure: Figure, name: str, description: str) -> Markup:
+def to_markup(figure: Figure, name: str, description: str) -> Markup:
+    """The drawing as markup for the page; `name` is its own there, `description` says what it shows."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    with warnings.catch_warnings():
+        # The browser has its own fonts: a letter that matplotlib's lacks is written all the same.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)

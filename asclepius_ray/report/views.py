@@ -23,6 +23,15 @@ class Bar:
 
 
 @dataclass(frozen=True)
+class MeanGrade:
+    """One model's score over all by one judge."""
+
+    model: str
+    judge: str
+    score: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Lengths:
     """How long one column's texts are, in words."""
 
@@ -57,17 +66,19 @@ def describe_lengths(lengths_words: Mapping[str, Sequence[int]]) -> list[Lengths
     return [_lengths(column, sorted(words)) for column, words in lengths_words.items() if words]
 
 
-def grade_bars(shares: Mapping[str, float], judged: int) -> list[Bar]:
-    """The shares of the grades, best first."""
+def mean_grades(scores: Mapping[str, Any]) -> list[MeanGrade]:
+    """Every model by every judge that was to grade it; [] where nothing has been evaluated."""
     return [
-        Bar(
-            f"{grade} {GRADE_NAMES[grade]}",
-            round(shares.get(grade, 0.0) * judged),
-            shares.get(grade, 0.0),
-            grade,
-        )
-        for grade in sorted(GRADE_NAMES, reverse=True)
+        MeanGrade(model, judge, values["grades"][judge]["over_all"])
+        for judge in scores.get("judges", {})
+        for model, values in scores["models"].items()
+        if judge in (values["grades"] or {})
     ]
+
+
+def offline_judges(scores: Mapping[str, Any]) -> list[str]:
+    """The judges that are rules and no language model."""
+    return [name for name, judge in scores.get("judges", {}).items() if judge["is_offline"]]
 
 
 def loss_sentence(difference: Mapping[str, Any] | None) -> str:

@@ -3,13 +3,14 @@
 import json
 import math
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+from evaluation_scores import judge, sound_scores, write_evaluation
+from read_page import ReadPage
 
 from asclepius_ray.artifacts import Folder, write_manifest
 from asclepius_ray.errors import ArtifactError
@@ -21,75 +22,18 @@ COUNTS = {
     "rejected": {"note.too_short": 2, "duplicate": 1},
     "failed": {"timeout": 2},
 }
-SCORE = {"mean": 3.25, "grade_shares": {"1": 0.0, "2": 0.25, "3": 0.25, "4": 0.5}, "items": 5, "judged": 4}
-MODEL = {
-    "over_all": {**SCORE, "unjudged": 1, "failed": 0},
-    "tasks": {"Summarization": {**SCORE, "unjudged": 1, "failed": 0}},
-    "failures": {},
-    "cut_at_token_limit": 2,
-    "prompt_tokens": 1000,
-    "completion_tokens": 100,
-}
-SCORES: dict[str, Any] = {
-    "judge": {
-        "model": "a-judge",
-        "is_offline": False,
-        "kind": "language model",
-        "usage": {"requests": 6, "unreadable_replies": 2, "prompt_tokens": 900, "completion_tokens": 12},
-        "cost_usd": 0.25,
+LOSS = {
+    "unit": "nats",
+    "models": {
+        "trained": {"mean": 2.0, "rows": 5, "rows_too_long": 0},
+        "untrained": {"mean": 7.0, "rows": 5, "rows_too_long": 0},
     },
-    "prompts": {"judge": "f" * 64},
-    "seed": 7,
-    "max_new_tokens": 64,
-    "counts": {"judged": 4, "answer_failed": 0, "judge_unreadable": 1, "judge_failed": 0},
-    "models": {"trained": MODEL, "untrained": MODEL},
-    "shortened_notes": 0,
-    "answer_loss": {
-        "unit": "nats",
-        "models": {
-            "trained": {"mean": 2.0, "rows": 5, "rows_too_long": 0},
-            "untrained": {"mean": 7.0, "rows": 5, "rows_too_long": 0},
-        },
-        "difference": {"mean": -5.0, "low": -5.5, "high": -4.5, "n": 5},
-    },
+    "difference": {"mean": -5.0, "low": -5.5, "high": -4.5, "n": 5},
 }
-VOID = {"meta", "path", "use", "rect", "br", "img", "link", "hr", "input"}
+SCORES = {**sound_scores(), "answer_loss": LOSS}
 
 
-class _Page(HTMLParser):
-    """Reads a page strictly enough to notice a tag that is not closed, and what it would fetch."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.ids: list[str] = []
-        self.references: list[str] = []
-        self.words: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        for name, value in attrs:
-            if name in {"src", "href", "srcset", "action", "data", "xlink:href", "poster"}:
-                self.references.append(value or "")
-            if name == "id":
-                self.ids.append(value or "")
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag, f"</{tag}> closes another tag"
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return re.sub(r"\s+", " ", " ".join(self.words))
+EVALUATION = "evaluation/report.html"
 
 
 def spent(cost_usd: float | None = None, unsettled_usd: float | None = None) -> dict[str, Any]:
@@ -172,15 +116,13 @@ def _write_later_stages(root: Folder, scores: dict[str, Any]) -> None:
     for name in ("training", "base_model", "model"):
         root.child(name).make()
         write_manifest(root.child(name), name, {}, {})
-    evaluation = root.child("evaluation")
-    evaluation.make()
-    evaluation.write_bytes("scores.json", json.dumps(scores).encode())
-    write_manifest(evaluation, "evaluation", {}, {})
+    write_evaluation(root, scores)
+    write_manifest(root.child("evaluation"), "evaluation", {}, {})
 
 
-def _page(root: Folder) -> tuple[str, _Page]:
+def _page(root: Folder) -> tuple[str, ReadPage]:
     text = Path(write_report(root)).read_text(encoding="utf-8")
-    return text, _Page(text)
+    return text, ReadPage(text)
 
 
 @pytest.fixture
@@ -194,7 +136,7 @@ def test_the_page_fetches_nothing_and_runs_no_script(root: Folder) -> None:
     text, page = _page(root)
     assert page.tags.count("svg") == 3 + 2 + 2
     assert page.references
-    assert all(reference.startswith("#") for reference in page.references)
+    assert all(reference.startswith("#") for reference in page.references if reference != EVALUATION)
     assert not re.search(r"https?://|@import|url\((?!#)", text)
     assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
     assert page.open == []
@@ -205,7 +147,8 @@ def test_every_link_of_the_page_leads_to_one_place(root: Folder) -> None:
     _write_later_stages(root, SCORES)
     _, page = _page(root)
     assert len(page.ids) == len(set(page.ids))
-    assert {reference.removeprefix("#") for reference in page.references} <= set(page.ids)
+    assert {reference.removeprefix("#") for reference in page.references} - set(page.ids) == {EVALUATION}
+    assert root.exists(EVALUATION)
 
 
 def test_a_note_cannot_put_markup_into_the_page(root: Folder) -> None:
@@ -296,7 +239,7 @@ def test_a_run_by_rules_says_at_the_top_that_it_shows_nothing_clinical(
     root: Folder, teacher_is_offline: bool, judge_is_offline: bool, shown: str
 ) -> None:
     _write_dataset(root, teacher={"model": "m", "is_offline": teacher_is_offline})
-    _write_later_stages(root, {**SCORES, "judge": {**SCORES["judge"], "is_offline": judge_is_offline}})
+    _write_later_stages(root, {**SCORES, "judges": {"one": judge(judge_is_offline)}})
     _, page = _page(root)
     assert shown in page.text
     assert page.text.index(shown) < page.text.index("Rows in the dataset")
@@ -325,18 +268,36 @@ def test_scores_loss_and_counts_stand_on_the_page(root: Folder) -> None:
     _, page = _page(root)
     assert "Not finished" not in page.text
     for shown in (
-        "Summarization 3.25 4 3.25 4",
-        "Over all 3.25 4 3.25 4",
-        "trained 5 4 1 0 none 2",
-        "trained − untrained, paired −5.000 −5.500 to −4.500 5",
+        "alpha one 3.25 3.08 to 3.44 40 40",
+        "beta one 2.75 2.58 to 2.94 40 40",
+        "trained 2.000, untrained 7.000.",
+        "trained − untrained is −5.000, 95 % interval −5.500 to −4.500, over 5 rows.",
         "training lowered the loss",
         "notes 20 200 20.0 s 8.900 7.000 not measured",
         "instructions 40 400 40.0 s 6.900 3.000 4.000",
-        "judge ( a-judge ) 6 900 12 USD 0.2500",
+        "evaluation, alpha 40 40,123 4,567 unknown",
+        "judge one ( grader-1 ) 80 91,234 321 USD 1.75",
     ):
         assert shown in page.text, shown
     assert "e" * 64 in page.text
     assert "f" * 64 in page.text
+
+
+def test_scores_that_another_version_wrote_are_refused_with_what_to_do(root: Folder) -> None:
+    _write_dataset(root)
+    _write_later_stages(root, SCORES)
+    old = {"judge": {"model": "a-judge"}, "models": {}, "seed": 7}
+    root.child("evaluation").write_bytes("scores.json", json.dumps(old).encode())
+    with pytest.raises(ArtifactError, match=r"has no judges, protocol, test_set.*--redo evaluate"):
+        write_report(root)
+
+
+def test_an_evaluation_without_an_answer_loss_has_none_on_the_page(root: Folder) -> None:
+    _write_dataset(root)
+    _write_later_stages(root, sound_scores())
+    _, page = _page(root)
+    assert "alpha one 3.25" in page.text
+    assert "Loss on held-out answers" not in page.text
 
 
 def test_plots_tell_their_figures_to_those_who_cannot_see_them(root: Folder) -> None:
