@@ -27,7 +27,7 @@ _SAME_SUBJECT = (
 )
 _TELL = (
     r"(?:mention|provide|specify|state|say|tell|indicate|document|describe|discuss|include|contain|give|list"
-    r"|report|record|disclose|clarify|explain|elaborate|address|name|offer|allow|permit|support|detail|make"
+    r"|report|record|reveal|disclose|clarify|explain|elaborate|address|name|offer|allow|permit|support|detail|make"
     r"|answer|refer|cover|hold|touch|go into|identify)"
 )
 _KINDS_OF_TELLING = (
@@ -64,14 +64,18 @@ _DECLINES = re.compile(
             rf"\b{_NOTE} {_SAME_SUBJECT}(?:mention|state|specifie|provide|indicate|say|contain)s no\b",
             rf"\b{_NOTE} {_SAME_SUBJECT}(?:gives|makes|offers|has|holds|includes) (?:no|little|few) "
             rf"(?:\w+ )?{_KINDS_OF_TELLING}",
-            rf"\b{_NOTE} {_SAME_SUBJECT}(?:is silent|is not (?:explicit|clear|specific)|lacks?\b|omits?\b"
-            rf"|leaves? (?:\w+ )?(?:open|unstated|unclear))",
+            rf"\b{_NOTE} {_SAME_SUBJECT}(?:is silent|is not (?:explicit|clear|specific)|lacks?\b|omits?\b)",
+            rf"\b{_NOTE} {_SAME_SUBJECT}leaves? (?:\w+ )?(?:open|unstated|unclear)\b",
+            rf"\b{_NOTE}\b[^.;]{{0,80}}\b(?:but|and) (?:does not|never) {_HOW}{_TELL}",
+            r"\bit gives no (?:\w+ )?\w+",
             rf"\b{_NOTE} {_SAME_SUBJECT}(?:is|are) (?:insufficient|inadequate|not (?:sufficient|enough))\b",
-            rf"\bit (?:does not|never) {_HOW}(?:mention|specify|state|say|disclose|name)\b",
+            rf"\bit (?:does not|never) {_HOW}(?:mention|specify|state|say|disclose|name|tell)\b",
+            rf"\bit is not {_HOW}{_SAID_OR_DONE} (?:whether|if|when|who|how|why|which|what|where)\b",
+            r"\bnothing is (?:said|stated|written|reported|documented)\b",
             rf"\bneither\b[^.;]{{0,60}}\b(?:{_SAID}|{_SAID_OR_DONE})\b[^.;]{{0,40}}{_IN_NOTE}",
             # What was asked as what is not told.
             rf"\b(?<!information )not {_HOW}{_SAID}\b",
-            rf"\b(?:(?:is|are) not|(?:has|have) not been) {_HOW}(?:provided|documented|given|recorded|listed|known)"
+            rf"\b(?:(?:is|are) not|(?:has|have) not been) {_HOW}(?:provided|documented|given|recorded|listed|reported|known)"
             r"(?=\s*(?:[.;,]|$|in |but |so ))",
             rf"\bnot (?:explicitly|specifically|clearly|directly) {_SAID_OR_DONE}\b",
             rf"^\W*not {_SAID_OR_DONE}\W*$",
@@ -117,7 +121,8 @@ _DECLINES = re.compile(
 # Most sentences hold none of these words, and are done ten times as quickly.
 _HINT = re.compile(
     r"\b(?:no|not|never|none|nothing|neither|cannot|fails|silent|lacks?|omits?|leaves?|missing|absent|omitted"
-    r"|lacking|left|un\w+|insufficient|inadequate|little|few|without|more|further|additional|impossible|difficult|hard)\b"
+    r"|lacking|left|un\w+|insufficient|inadequate|little|few|without|more|further|additional|impossible"
+    r"|difficult|hard)\b"
 )
 _BRACKETS = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 _SENTENCE = re.compile(r"(?<=[.!?;:])\s+|\n+")
