@@ -83,11 +83,16 @@ def find_answer_fault(answer: str, note: str) -> Reason | None:
     return fault
 
 
+def is_refusal(text: str) -> bool:
+    """Whether a language model speaks of itself, or declines to help, in the place of an answer."""
+    # Models write curly apostrophes as often as straight ones.
+    return _REFUSAL.search(text.replace("\u2019", "'")) is not None
+
+
 def _find_fault(text: str) -> Reason | None:
     if not text.strip():
         return Reason.EMPTY
-    # Teachers write curly apostrophes as often as straight ones.
-    if _REFUSAL.search(text.replace("\u2019", "'")):
+    if is_refusal(text):
         return Reason.REFUSAL
     if _PROMPT_TAG.search(text):
         return Reason.PROMPT_ECHO

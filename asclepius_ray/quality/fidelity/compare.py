@@ -1,4 +1,4 @@
-"""A note beside its case report → what the note says that the report does not."""
+"""A note beside its case report, or an answer beside its note → what it says that the other does not."""
 
 import re
 from collections.abc import Callable, Set
@@ -43,8 +43,11 @@ _TREATED = re.compile(r"\b(?:medication|drugs|therapy with|treated with|antibiot
 
 
 @dataclass
-class _Text:
-    """One text; each reading of it is made when a check first asks for it."""
+class ReadText:
+    """One text; each reading of it is made when a check first asks for it, and then kept.
+
+    Where many texts are held against one source, one ReadText of the source saves most of the time.
+    """
 
     raw: str
 
@@ -99,52 +102,56 @@ def find_unfaithful(
     Rules on words: they know names, numbers, negations and sides, and understand nothing. Measured on
     seeded corruptions of real case reports by tests/quality/test_fidelity.py.
     """
-    text, source = _Text(note), _Text(report)
+    text, source = ReadText(note), ReadText(report)
     return next((kind for kind, check in _CHECKS.items() if kind in kinds and check(text, source)), None)
 
 
 def find_all_unfaithful(note: str, report: str) -> set[Unfaithful]:
     """Every kind of which the note is guilty."""
-    text, source = _Text(note), _Text(report)
-    return {kind for kind, check in _CHECKS.items() if check(text, source)}
+    return find_kinds(ReadText(note), ReadText(report), frozenset(Unfaithful))
 
 
-def _has_unsupported_number(text: _Text, source: _Text) -> bool:
+def find_kinds(text: ReadText, source: ReadText, kinds: Set[Unfaithful]) -> set[Unfaithful]:
+    """Those of `kinds` of which the text is guilty towards its source."""
+    return {kind for kind, check in _CHECKS.items() if kind in kinds and check(text, source)}
+
+
+def _has_unsupported_number(text: ReadText, source: ReadText) -> bool:
     return bool(find_unsupported(text.quantities, text.spelt, source.quantities, source.bare_numbers))
 
 
-def _has_unsupported_dose(text: _Text, source: _Text) -> bool:
+def _has_unsupported_dose(text: ReadText, source: ReadText) -> bool:
     return bool(find_unsupported_doses(text.medication, source.medication))
 
 
-def _has_unsupported_drug(text: _Text, source: _Text) -> bool:
+def _has_unsupported_drug(text: ReadText, source: ReadText) -> bool:
     return bool(find_unsupported_drugs(text.medication, source.medication, set(source.words)))
 
 
-def _has_added_finding(text: _Text, source: _Text) -> bool:
+def _has_added_finding(text: ReadText, source: ReadText) -> bool:
     return bool(find_added(text.findings, source.findings, finding_lexicon()))
 
 
-def _has_unsupported_negation(text: _Text, source: _Text) -> bool:
+def _has_unsupported_negation(text: ReadText, source: ReadText) -> bool:
     return bool(find_unsupported_negations(text.findings, source.findings, finding_lexicon()))
 
 
-def _has_contradiction(text: _Text, source: _Text) -> bool:
+def _has_contradiction(text: ReadText, source: ReadText) -> bool:
     return bool(find_contradicted(text.findings, source.findings))
 
 
-def _denies_fact(text: _Text, source: _Text) -> bool:
+def _denies_fact(text: ReadText, source: ReadText) -> bool:
     if find_denied(text.findings, source.findings):
         return True
     denies_medication = _NO_MEDICATION.search(text.normalized) is not None
     return denies_medication and bool(source.medication.drugs or _TREATED.search(source.normalized))
 
 
-def _has_wrong_side(text: _Text, source: _Text) -> bool:
+def _has_wrong_side(text: ReadText, source: ReadText) -> bool:
     return bool(find_wrong_sides(text.sides, source.sides))
 
 
-def _has_unsupported_date(text: _Text, source: _Text) -> bool:
+def _has_unsupported_date(text: ReadText, source: ReadText) -> bool:
     if any(not any(date.agrees_with(other) for other in source.dates) for date in text.dates):
         return True
     days = find_counted_days(text.normalized)
@@ -153,7 +160,7 @@ def _has_unsupported_date(text: _Text, source: _Text) -> bool:
     return not days <= find_counted_days(source.normalized) | find_durations(source.spelt)
 
 
-_CHECKS: dict[Unfaithful, Callable[[_Text, _Text], bool]] = {
+_CHECKS: dict[Unfaithful, Callable[[ReadText, ReadText], bool]] = {
     Unfaithful.DOSE: _has_unsupported_dose,
     Unfaithful.DRUG: _has_unsupported_drug,
     Unfaithful.DENIAL: _denies_fact,
