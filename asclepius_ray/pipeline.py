@@ -178,10 +178,7 @@ def _check_settings(work: Work, stages: tuple[Stage, ...], redone: tuple[Stage, 
         if stage in stages:
             check_unchanged(stage, finished, made_from(stage, work.run, work.root))
     unfinished = [stage for stage in stages if stage in redone or stage.finished(work.root) is None]
-    endpoints = _endpoints_of(work.run, unfinished)
-    for role, config in endpoints.items():
-        real_notes = _holds_real_notes(work, redone) if role == "teacher" else _asks_real_notes(work, redone)
-        check_endpoint_config(config, role, real_notes)
+    _check_endpoints(work, unfinished, redone)
     if EVALUATE in unfinished:
         _check_what_is_asked(work.run.evaluation)
     if SYNTHESIZE in unfinished:
@@ -189,8 +186,14 @@ def _check_settings(work: Work, stages: tuple[Stage, ...], redone: tuple[Stage, 
         read_case_reports(work.run.input)
     if TRAIN in unfinished:
         _check_what_is_trained(work.run)
-    for config in endpoints.values():
+    for config in _endpoints_of(work.run, unfinished).values():
         reach_endpoint(config)
+
+
+def _check_endpoints(work: Work, unfinished: list[Stage], redone: tuple[Stage, ...]) -> None:
+    for role, config in _endpoints_of(work.run, unfinished).items():
+        real_notes = _holds_real_notes(work, redone) if role == "teacher" else _asks_real_notes(work, redone)
+        check_endpoint_config(config, role, real_notes)
 
 
 def _holds_real_notes(work: Work, redone: tuple[Stage, ...]) -> bool:

@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import EvaluationError
 from asclepius_ray.evaluation.config import MODEL_FOLDERS
-from asclepius_ray.evaluation.test_set import Item
+from asclepius_ray.evaluation.records import Item
 from asclepius_ray.tokens.rendering import TokenizedExample, render_example
 
 CONFIDENCE = 0.95

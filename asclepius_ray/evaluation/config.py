@@ -108,7 +108,7 @@ class EvaluationConfig(Section):
 
     @model_validator(mode="after")
     def _check_models(self) -> "EvaluationConfig":
-        places = [MODEL_FOLDERS, self.endpoints, self.answer_columns]
+        places = [set(MODEL_FOLDERS), set(self.endpoints), set(self.answer_columns)]
         for name in self.models:
             found = sum(name in place for place in places)
             if not found:

@@ -26,10 +26,18 @@ from asclepius_ray.evaluation.statistics.summary import (
     win_table,
 )
 from asclepius_ray.evaluation.test_set import TestSet
+from asclepius_ray.evaluation.text_figures import (
+    TextFigures,
+    summarize_reference,
+    summarize_texts,
+    summarize_unanswerable,
+)
 from asclepius_ray.prompts.rendering import prompt_hash
 
 if TYPE_CHECKING:
     from asclepius_ray.evaluation.stage import Measured
+
+SHARE = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,8 @@ class Scored:
     config: EvaluationConfig
     items: Sequence[Item]
     outcome: Outcome
+    figures: Sequence[TextFigures]
+    """Of every answer that came, in any order."""
     seed: int
     has_real_notes: bool
 
@@ -148,7 +158,20 @@ def _model(scored: Scored, model: str, seat: Seat | None) -> dict[str, Any]:
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,
         "cost_usd": cost_usd(price, prompt_tokens, completion_tokens),
-        **_texts(scored, answers),
+        **_texts(scored, model),
+    }
+
+
+def _texts(scored: Scored, model: str) -> dict[str, Any]:
+    own = [figures for figures in scored.figures if figures.model == model]
+
+    def interval(values: Sequence[float], notes: Sequence[str]) -> dict[str, Any]:
+        return interval_of(values, notes, scored.seed, SHARE)
+
+    return {
+        "texts": summarize_texts(own),
+        "reference": summarize_reference(own, interval),
+        "unanswerable": summarize_unanswerable(own, scored.outcome.grades),
     }
 
 

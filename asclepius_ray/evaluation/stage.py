@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import ray
+
 from asclepius_ray.artifacts import Folder, Manifest, write_manifest
 from asclepius_ray.errors import EvaluationError
 from asclepius_ray.evaluation.answer_loss import RowLoss, measure_answer_loss
@@ -27,9 +29,14 @@ from asclepius_ray.evaluation.records import (
 )
 from asclepius_ray.evaluation.scores import Scored, score
 from asclepius_ray.evaluation.test_set import TestSet, fit_notes
+from asclepius_ray.evaluation.text_figures import TextFigures, group_by_note, measure_group
 from asclepius_ray.evaluation.unanswerable import pair_unanswerable
 from asclepius_ray.progress import Progress
 from asclepius_ray.tokens.tokenizer import load_tokenizer
+
+FEW_ANSWERS = 400
+"""So many are read in the time that a task takes to load the dictionaries."""
+TEXT_TASKS = 8
 
 
 @dataclass(frozen=True)
@@ -95,12 +102,15 @@ def evaluate(
     exam = Exam(items, plan.models, test_set.given, plan.judges, plan.config, plan.seed)
     outcome = hold(exam, root, progress.update)
     _require_judged(outcome)
-    progress.begin("evaluate: figures")
+    progress.begin("evaluate: figures of the texts")
+    figures = measure_texts(group_by_note(items, outcome.answers))
+    scored = Scored(plan.config, items, outcome, figures, plan.seed, plan.has_real_notes)
+    progress.begin("evaluate: statistics")
     scores = {
         "run": plan.run_name,
         "written_unix": time.time(),
         **score(
-            Scored(plan.config, items, outcome, plan.seed, plan.has_real_notes),
+            scored,
             plan.models,
             plan.judges,
             test_set,
@@ -117,6 +127,19 @@ def evaluate(
     folder.write_bytes("scores.json", (json.dumps(scores, indent=2, allow_nan=False) + "\n").encode())
     details = {"judges": scores["judges"], "seconds": scores["seconds"]}
     return write_manifest(folder, "evaluation", _counts(test_set, outcome), made_from, details)
+
+
+def measure_texts(groups: Sequence[Sequence[tuple[Item, Answer]]]) -> list[TextFigures]:
+    """The figures of all answers, by Ray tasks side by side where there are many."""
+    if sum(map(len, groups)) < FEW_ANSWERS:
+        return _measure_groups(groups)
+    measure = ray.remote(num_cpus=1)(_measure_groups)
+    pending = [measure.remote(groups[start::TEXT_TASKS]) for start in range(TEXT_TASKS)]
+    return [figures for found in ray.get(pending) for figures in found]
+
+
+def _measure_groups(groups: Sequence[Sequence[tuple[Item, Answer]]]) -> list[TextFigures]:
+    return [figures for group in groups for figures in measure_group(group)]
 
 
 def _items(root: Folder, plan: EvaluationPlan, test_set: TestSet) -> list[Item]:

@@ -92,7 +92,8 @@ def _lay_out(
     labelled: dict[str, tuple[str, ...]] = {}
     for models in sorted({item.models for item in items}):
         ids = [item.item_id for item in ordered if item.models == models]
-        labelled.update(zip(ids, draw_orders(ids, models, own_seed), strict=True))
+        orders = draw_orders(ids, models, own_seed)
+        labelled |= {item_id: order for item_id, (order,) in zip(ids, orders, strict=True)}
     return tuple(SheetItem(codes[item.item_id], item.item_id, labelled[item.item_id]) for item in ordered)
 
 

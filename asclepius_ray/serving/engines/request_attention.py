@@ -104,9 +104,10 @@ class _Attention(threading.local):
         """
         cache = kwargs.get("cache")
         if cache is None:  # a forward pass outside of the batch
-            return sdpa_attention_forward(
+            found, _ = sdpa_attention_forward(
                 module, query, key, value, attention_mask, scaling=scaling, **kwargs
             )
+            return found, None
         for name in ("softcap", "position_bias"):
             if kwargs.get(name) is not None:
                 raise ValueError(f"this model's attention needs {name}, which is not supported here")
