@@ -13,9 +13,10 @@ import torch
 
 from asclepius_ray.errors import ConfigError
 
-# Logits of one pass: 1 GiB in 32 bits. Beyond so many tokens a larger pass is no faster.
+# Logits of one pass: 1 GiB in 32 bits.
 _MOST_LOGITS = 1 << 28
-_MOST_BATCH_TOKENS = 4096
+# On one core 4,096 tokens a pass were 15 % slower than 1,024: what a layer hands on leaves its caches.
+_MOST_BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _encode(reader: Reader, texts: Sequence[str]) -> list[list[int]]:
 
 def _most_tokens(reader: Reader) -> int:
     vocabulary: int = reader.model.config.get_text_config().vocab_size
-    return min(_MOST_BATCH_TOKENS, _MOST_LOGITS // vocabulary)
+    return min(_MOST_BATCH_TOKENS[reader.model.device.type], _MOST_LOGITS // vocabulary)
 
 
 def _batches(work: Sequence[tuple[int, Window]], most_tokens: int) -> Iterator[list[tuple[int, Window]]]:
