@@ -105,4 +105,4 @@ def _read_word(word: str) -> frozenset[str]:
 
 def beginnings(words: frozenset[str]) -> frozenset[str]:
     """What the words begin with: "diabetes" and "diabetic", "stenosis" and "stenotic" begin alike."""
-    return frozenset(word[:_BEGINNING_LETTERS] for word in words)
+    return frozenset(word[:_BEGINNING_LETTERS] if word.isalpha() else word for word in words)

@@ -2,9 +2,9 @@
 
 A question fits a note only if it shares no content word with it and asks about something that its own note
 names. Never used are questions that a right "no" answers, and those that can be answered without a note (a
-sentence to rephrase, an abbreviation or a term to explain). Of 30 pairs made from the real questions of camel_eval_500.jsonl and read
-one by one, none could be answered from its note, and one (what a drug has to do with the disease it is
-given for) could from general knowledge.
+sentence to rephrase, an abbreviation or a term to explain). Of 30 pairs made from the real questions of
+camel_eval_500.jsonl and read one by one, none could be answered from its note, and one (what a drug has to
+do with the disease it is given for) could from general knowledge.
 """
 
 import hashlib
@@ -19,14 +19,15 @@ from asclepius_ray.evaluation.records import Item, ItemKind
 # A note that does not have what is asked about may well be answered with a right "no".
 _YES_OR_NO = (
     r"^\W*(?:was|were|is|are|did|does|do|has|have|had)\b|\b(?:whether|if)\b"
-    r"|\b(?:yes|true)\s*(?:/|or)\s*(?:no|false)\b|^\W*(?:can|could) (?:you|we)\b[^?]*\b(?:any|possible)\b"
+    r"|\b(?:yes|true)\s*(?:/|or)\s*(?:no|false)\b"
+    r"|^\W*(?:can|could) (?:you|we)\b[^?]*\b(?:any|possible)\b"
 )
 # Answerable from general knowledge, or from what the question itself brings along.
 _NEEDS_NO_NOTE = (
-    r"\b(?:stands? for|expand\w*|abbreviat\w+|acronyms?|full (?:form|name)|rephras\w+|paraphras\w+|re-?word\w*"
-    r"|restat\w+|rewrit\w+|simpl\w+|layman\w*|your own words|defin\w+|mean(?:s|ing|t)?|medical terms?"
-    r"|normali[sz]\w+|standardi[sz]\w+|generic name|icd|snomed|how to|examples?|generate|write|create|compose"
-    r"|draft|(?:type|kind|category|class) of)\b"
+    r"\b(?:stands? for|expand\w*|abbreviat\w+|acronyms?|full (?:form|name)|rephras\w+|paraphras\w+"
+    r"|re-?word\w*|restat\w+|rewrit\w+|simpl\w+|layman\w*|your own words|defin\w+|mean(?:s|ing|t)?"
+    r"|medical terms?|normali[sz]\w+|standardi[sz]\w+|generic name|icd|snomed|how to|examples?|generate|write"
+    r"|create|compose|draft|(?:type|kind|category|class) of)\b"
     r"|^\W*what (?:is|are) (?!(?:the|her|his|their|its|this|that|these|those)\b)"
     r"|\bbetween (?!.*\b(?:patient|baby|infant|child|mother|woman|man|her|his|their|this|these))"
     r"|[\"\u201c\u201d]"
@@ -67,8 +68,9 @@ class _Uses:
 def pair_unanswerable(items: Sequence[Item], count: int, seed: int) -> list[Item]:
     """At most `count` items of a note and a question that the note cannot answer; fewer where no more exist.
 
-    The notes take turns, each with the question that has been used least so far. The same items in any
-    order and the same seed give the same pairs, and a larger count begins with those of a smaller one.
+    The notes take turns, each with the question that has been used least so far of those that fit it: the
+    uses of two notes differ by one at most while both have questions left. The same items in any order and
+    the same seed give the same pairs, and a larger count begins with those of a smaller one.
     """
     tests = sorted((item for item in items if item.kind == ItemKind.TEST), key=lambda item: item.item_id)
     notes = _shuffled_notes(tests, seed)

@@ -1,8 +1,20 @@
-r"""Answer about a note → whether it says that the note does not hold what was asked.
+"""Answer about a note → whether it says that the note does not hold what was asked.
 
 Phrases, sentence by sentence, that speak of what a text tells: "the summary does not mention …", "is not
 specified", "it cannot be determined from the note". What was not found, given or done to a patient is an
 answer. Gaps in brackets, as in a list of names, are no decline of the question.
+
+What they are worth, as `pytest -s tests/quality/test_declining.py` shows it:
+
+    labelled answers                                 declines   precision   recall
+    real ones, even rows (the phrases' own)          25 of 110  25 of 30    25 of 25
+    real ones, odd rows (held out)                   45 of 131  44 of 47    44 of 45
+    made up, many turns and hard negatives (own)     129 of 248 127 of 129  127 of 129
+    made up after the phrases were done (held out)   30 of 60   27 of 27    27 of 30
+
+The real ones are answers of three models in camel_eval_500.jsonl: every decline that a search for negations
+found there, what is nearest to one, and some others. Most false alarms there answer a question after the
+text itself: "No, there is no mention of a family history", where it was asked whether there is one.
 """
 
 import re
@@ -75,8 +87,8 @@ _DECLINES = re.compile(
             rf"\bneither\b[^.;]{{0,60}}\b(?:{_SAID}|{_SAID_OR_DONE})\b[^.;]{{0,40}}{_IN_NOTE}",
             # What was asked as what is not told.
             rf"\b(?<!information )not {_HOW}{_SAID}\b",
-            rf"\b(?:(?:is|are) not|(?:has|have) not been) {_HOW}(?:provided|documented|given|recorded|listed|reported|known)"
-            r"(?=\s*(?:[.;,]|$|in |but |so ))",
+            rf"\b(?:(?:is|are) not|(?:has|have) not been) {_HOW}"
+            r"(?:provided|documented|given|recorded|listed|reported|known)(?=\s*(?:[.;,]|$|in |but |so ))",
             rf"\bnot (?:explicitly|specifically|clearly|directly) {_SAID_OR_DONE}\b",
             rf"^\W*not {_SAID_OR_DONE}\W*$",
             rf"\bnot {_HOW}{_SAID_OR_DONE}\b[^.;]{{0,40}}{_IN_NOTE}",
@@ -112,7 +124,8 @@ _DECLINES = re.compile(
             rf"\b(?:unclear|not clear|uncertain|unknown|not known|not stated) {_IN_NOTE}",
             r"\b(?:is|are) (?:therefore )?(?:unclear|not clear|uncertain|not known) (?:whether|if)\b",
             # There is too little of it.
-            rf"\b(?:not (?:enough|sufficient)|insufficient|inadequate|too little|lack of) (?:\w+ )?{_ENOUGH}\b",
+            r"\b(?:not (?:enough|sufficient)|insufficient|inadequate|too little|lack of) "
+            rf"(?:\w+ )?{_ENOUGH}\b",
             rf"\bwithout (?:any )?(?:further|more|additional) {_ENOUGH}\b",
             rf"\b(?:more|further|additional) {_ENOUGH} (?:is|are|would be) (?:needed|required|necessary)\b",
         )
