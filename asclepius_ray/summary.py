@@ -30,7 +30,7 @@ def print_summary(console: Console, run: Run, job: str, run_file: str) -> None:
     console.print()
     _print_rows(console, root)
     if job == "pipeline":
-        _print_scores(console, root)
+        print_scores(console, root)
         _print_asked(console, run, root)
     console.print(f"report  {root.child('report.html').uri}", highlight=False, soft_wrap=True)
     if root.child("evaluation").exists("report.html"):
@@ -139,7 +139,7 @@ def _print_rows(console: Console, root: Folder) -> None:
         console.print("teacher offline rules and no language model: for trying the system, not for use")
 
 
-def _print_scores(console: Console, root: Folder) -> None:
+def print_scores(console: Console, root: Folder) -> None:
     """Prints each judge's mean of each model with its interval, and the loss where it was measured."""
     scores = json.loads(root.child("evaluation").read_bytes("scores.json"))
     for name, judge in scores["judges"].items():

@@ -96,6 +96,7 @@ def _packages(artefacts: Artefacts) -> dict[str, str]:
 
 
 def _rule_based(details: Mapping[str, Any], scores: Mapping[str, Any]) -> list[str]:
-    """Which of teacher and judge were the offline rules; with several judges, whether any was."""
+    """Which of teacher and judges were the offline rules; judges of which one was not are not."""
     teacher = ["teacher"] if details.get("teacher", {}).get("is_offline") else []
-    return teacher + (["judge"] if offline_judges(scores) else [])
+    judges = scores.get("judges", {})
+    return teacher + (["judge"] if judges and len(offline_judges(scores)) == len(judges) else [])

@@ -10,8 +10,8 @@ from axe_playwright_python.sync_playwright import Axe
 from evaluation_scores import full_scores, model, write_evaluation
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from asclepius_ray.artifacts import Folder
-from asclepius_ray.report.evaluation_page import write_evaluation_page
+from asclepius_ray.artifacts import Folder, write_manifest
+from asclepius_ray.report.page import write_report
 
 CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 WIDE = {"viewport": {"width": 1360, "height": 860}}
@@ -37,14 +37,21 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     """Everything that can be measured, seven models, one with a name that no column is made for."""
     scores = full_scores()
     scores["models"] |= {f"model-{k}": model({"one": 3.1, "two": 2.5}) for k in range(3)}
     scores["models"]["organisation/deoxyribonucleotide" + "-instruct" * 12] = model({"one": 3.0, "two": 2.0})
     root = Folder(str(tmp_path_factory.mktemp("evaluated")))
     write_evaluation(root, scores, answer="deoxyribonucleotide" * 12 + "\n" + "A line. " * 400)
-    return Path(write_evaluation_page(root)[0]).as_uri()
+    write_manifest(root.child("evaluation"), "evaluation", {}, {})
+    write_report(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def address(evaluated: Folder) -> str:
+    return Path(evaluated.child("evaluation/report.html").uri).as_uri()
 
 
 def look(browser: Browser, address: str, options: dict[str, Any], said: list[str], asked: list[str]) -> Page:
@@ -55,12 +62,14 @@ def look(browser: Browser, address: str, options: dict[str, Any], said: list[str
     return page
 
 
+@pytest.mark.parametrize("name", ["evaluation/report.html", "report.html"])
 @pytest.mark.parametrize("options", SIGHTS.values(), ids=SIGHTS)
 def test_axe_finds_nothing_and_nothing_is_wider_than_the_window(
-    browser: Browser, address: str, options: dict[str, Any]
+    browser: Browser, evaluated: Folder, options: dict[str, Any], name: str
 ) -> None:
     said: list[str] = []
     asked: list[str] = []
+    address = Path(evaluated.child(name).uri).as_uri()
     page = look(browser, address, options, said, asked)
     results = Axe().run(page).response
     assert results["passes"]
@@ -68,6 +77,13 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_window(
     assert page.evaluate("document.documentElement.scrollWidth") <= options["viewport"]["width"]
     assert said == []
     assert asked == [address]
+    page.context.close()
+
+
+def test_one_page_leads_to_the_other(browser: Browser, evaluated: Folder, address: str) -> None:
+    page = look(browser, Path(evaluated.child("report.html").uri).as_uri(), WIDE, [], [])
+    page.get_by_role("link", name="the evaluation's own page").click()
+    assert page.url == address
     page.context.close()
 
 

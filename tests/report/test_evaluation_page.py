@@ -195,7 +195,7 @@ HEADLINES: dict[str, tuple[Change, str]] = {
     ),
     "beaten in pairs": (
         lambda scores: scores["comparisons"]["one"]["over_all"][0].update(difference=-0.5),
-        "alpha has the highest mean grade, 3.25 of 4, and yet beta is ahead of it on the items that both have",
+        "alpha has the highest mean grade, 3.25 of 4, and yet beta is ahead of it on the items",
     ),
     "flat": (_flat, "Who is ahead cannot be said by the judge one: 97.0 % of the grades are 4."),
     "same mean": (
@@ -241,9 +241,9 @@ def test_a_leader_of_three_is_said_to_be_ahead_of_those_alone_of_whom_it_is_show
 
 
 SHOWN = (
-    "alpha beta gamma Named Entity Recognition 3.25 3.08 to 3.44, n = 20 2.75 2.58 to 2.94, n = 20",
-    "Over all 3.25 3.08 to 3.44, n = 40 2.75 2.58 to 2.94, n = 40 2.50 2.33 to 2.69, n = 40",
-    "nothing judged",
+    "Model Named Entity Recognition Summarization Over all alpha 3.25 3.08 to 3.44 n = 20 3.25 3.08",
+    "beta 2.75 2.58 to 2.94 n = 20 2.75 2.58 to 2.94 n = 20 2.75 2.58 to 2.94 n = 40 gamma",
+    "gamma nothing judged nothing judged nothing judged",
     "alpha 37.5 % 25.0 % 25.0 % 12.5 %",
     "Over all alpha − beta 0.50 0.43 to 0.58 0.002 0.004 40 36 yes",
     "Over all beta − gamma 0.25 0.18 to 0.33 0.030 0.060 40 36 no",

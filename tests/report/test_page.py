@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
-from evaluation_scores import judge, sound_scores, write_evaluation
+from evaluation_scores import full_scores, judge, sound_scores, write_evaluation
 from read_page import ReadPage
 
 from asclepius_ray.artifacts import Folder, write_manifest
@@ -252,6 +252,14 @@ def test_a_run_with_language_models_carries_no_banner_of_rules(root: Folder) -> 
     _, page = _page(root)
     assert "offline rules" not in page.text
     assert "Research only." in page.text
+
+
+def test_of_two_judges_the_one_that_is_rules_is_named(root: Folder) -> None:
+    _write_dataset(root)
+    _write_later_stages(root, full_scores())
+    _, page = _page(root)
+    assert "of this run was the offline rules" not in page.text
+    assert "Judged by rules. Grades of two say nothing clinical." in page.text
 
 
 def test_the_page_of_a_dataset_alone_says_what_is_not_there_yet(root: Folder) -> None:
