@@ -63,6 +63,7 @@ class Run(Section):
             *((f"serving.adapters.{name}", adapter) for name, adapter in self.serving.adapters.items()),
             ("serving.keys", self.serving.keys),
             ("evaluation.test_set", self.evaluation.test_set),
+            *_realism_addresses(self.evaluation),
             *((f"{role}.model_path", endpoint.model_path) for role, endpoint in endpoints_of(self).items()),
         ):
             if _KEY_IN_ADDRESS.match(address):
@@ -116,6 +117,14 @@ def endpoints_of(run: Run) -> dict[str, EndpointConfig]:
 def read_secret(variable: str) -> str:
     """The value of an environment variable that holds a key, "" if it is unset or not named."""
     return os.environ.get(variable, "").strip() if variable else ""
+
+
+def _realism_addresses(section: EvaluationConfig) -> list[tuple[str, str]]:
+    if section.realism is None:
+        return []
+    path = "evaluation.realism"
+    sets = [(f"{path}.texts.{name}.path", texts.path) for name, texts in section.realism.texts.items()]
+    return [(f"{path}.model", section.realism.model), *sets]
 
 
 def _check_endpoint(role: str, endpoint: EndpointConfig) -> None:

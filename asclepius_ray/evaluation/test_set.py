@@ -127,13 +127,15 @@ def _read_table(config: EvaluationConfig) -> TestSet:
     given: dict[str, list[str | None]] = {model: [] for model in config.answer_columns}
     left_out: Counter[str] = Counter()
     seen: Counter[str] = Counter()
+    tasks: dict[str, str] = {}
     rows = (row for table in tables for row in read_rows(table, list(dict.fromkeys(wanted))))
     for index, row in enumerate(islice(rows, config.limit or None)):
         found = _item_of(row, index, config, seen)
         if isinstance(found, str):
             left_out[found] += 1
             continue
-        items.append(found)
+        # "Abbreviation Expansion" and "Abbreviation expansion" are one task.
+        items.append(replace(found, task=tasks.setdefault(found.task.casefold(), found.task)))
         assert row is not None
         for model, column in config.answer_columns.items():
             given[model].append(None if row.get(column) is None else text_of(row[column]))

@@ -47,6 +47,15 @@ def test_every_row_is_an_item_or_counted(tmp_path: Path) -> None:
     assert found.name == "table.jsonl"
 
 
+def test_tasks_that_differ_in_capitals_alone_are_one_task(tmp_path: Path) -> None:
+    rows = [
+        ROWS[0] | {"kind": kind} for kind in ("Named Entities", "named entities", "NAMED entities", "Other")
+    ]
+    table = write_table(tmp_path, [json.dumps(row) for row in rows])
+    items = read_test_set(Folder(str(tmp_path)), config_of(table)).items
+    assert [item.task for item in items] == ["Named Entities"] * 3 + ["Other"]
+
+
 def test_rows_of_one_note_are_one_cluster(tmp_path: Path) -> None:
     table = write_table(tmp_path, [json.dumps(row) for row in ROWS])
     items = read_test_set(Folder(str(tmp_path)), config_of(table)).items
