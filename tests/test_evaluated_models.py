@@ -1,0 +1,148 @@
+"""`asclepius run evaluate` on a table: models at an address, in a folder and in the table, side by side."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from command_here import run_here
+from reciting_model import save_reciting_model
+
+from asclepius_ray.artifacts import Folder
+from asclepius_ray.evaluation.records import ANSWERS_NAME, ITEMS_NAME, Answer, Item, read_records
+
+WORDS = [" The", " fever", " was", " high"]
+RUN_FILE = """
+name = "models"
+root = "{root}"
+[judge]
+base_url = "offline"
+[serving]
+max_new_tokens = 16
+[evaluation]
+models = ["served", "asked", "given"]
+test_set = "{table}"
+max_new_tokens = 16
+unanswerable = 2
+real_notes = {real_notes}
+[evaluation.endpoints.served]
+model_path = "{model}"
+[evaluation.endpoints.asked]
+base_url = "{url}"
+model = "someone"
+api_key_env = ""
+[evaluation.answer_columns]
+given = "given"
+[evaluation.columns]
+reference = "reference"
+"""
+ROWS = [
+    ("Fever of 39 degrees since Monday.", "Which temperature did she have?", "39 degrees", "39 degrees"),
+    (
+        "A fracture of the left femur after a fall.",
+        "Which bone was broken in the accident?",
+        "The femur",
+        "Femur",
+    ),
+    ("Troponin was 2.4 ng/mL; aspirin was started.", "Which laboratory value was measured?", "Troponin", ""),
+]
+
+
+@contextmanager
+def endpoint_that_counts(prompts: list[str]) -> Iterator[str]:
+    async def complete(request: web.Request) -> web.Response:
+        body = await request.json()
+        prompts.append(body["messages"][-1]["content"])
+        choice = {"index": 0, "message": {"role": "assistant", "content": "39"}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}
+        return web.json_response(
+            {"id": "x", "object": "chat.completion", "choices": [choice], "usage": usage}
+        )
+
+    async def models(_request: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [{"id": "someone", "object": "model"}]})
+
+    loop, stopping, ready = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
+    port: list[int] = []
+
+    async def serve() -> None:
+        application = web.Application()
+        application.router.add_post("/v1/chat/completions", complete)
+        application.router.add_get("/v1/models", models)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.2)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        port.append(runner.addresses[0][1])
+        ready.set()
+        await stopping.wait()
+        await runner.cleanup()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield f"http://127.0.0.1:{port[0]}/v1"
+    finally:
+        loop.call_soon_threadsafe(stopping.set)
+        thread.join(10)
+
+
+def write_run(folder: Path, url: str, real_notes: str = "false") -> Path:
+    (folder / "table.jsonl").write_text(
+        "\n".join(
+            json.dumps(dict(zip(("note", "question", "reference", "given"), row, strict=True)))
+            for row in ROWS
+        )
+    )
+    run_file = folder / "run.toml"
+    values = {"root": folder / "root", "table": folder / "table.jsonl", "model": folder / "model", "url": url}
+    run_file.write_text(RUN_FILE.format(**values, real_notes=real_notes))
+    return run_file
+
+
+def test_models_of_every_kind_answer_the_same_questions_once(ray_cluster: str, tmp_path: Path) -> None:
+    save_reciting_model(tmp_path / "model", WORDS, 2048)
+    prompts: list[str] = []
+    with endpoint_that_counts(prompts) as url:
+        run_file = write_run(tmp_path, url)
+        code, said, complaints = run_here("run", "evaluate", str(run_file))
+        assert code == 0, complaints
+        num_asked = len(prompts)
+        code, _, complaints = run_here("run", "evaluate", str(run_file), "--redo", "evaluate")
+        assert code == 0, complaints
+    evaluation = Folder(str(tmp_path / "root")).child("evaluation")
+    items = read_records(evaluation, ITEMS_NAME, Item)
+    answers = read_records(evaluation, ANSWERS_NAME, Answer)
+    assert [item.kind for item in items] == ["test"] * 3 + ["unanswerable"] * 2
+    by_model: dict[str, list[Answer]] = {}
+    for answer in answers:
+        by_model.setdefault(answer.model, []).append(answer)
+    assert {answer.text for answer in by_model["served"]} == {"".join(WORDS)}
+    assert [answer.text for answer in by_model["given"]] == [row[3] for row in ROWS]
+    assert [len(by_model[model]) for model in ("served", "asked", "given")] == [5, 5, 3]
+    # Each question once, though the evaluation was made twice.
+    assert num_asked == len(prompts) == len(set(prompts)) == 5
+    scores: dict[str, Any] = json.loads(evaluation.read_bytes("scores.json"))
+    assert {name: model["source"] for name, model in scores["models"].items()} == {
+        "served": "folder",
+        "asked": "endpoint",
+        "given": "file",
+    }
+    assert scores["models"]["given"]["reference"]["exact"]["value"] == pytest.approx(1 / 3)
+    assert scores["models"]["served"]["unanswerable"]["items"] == 2
+    assert scores["models"]["given"]["unanswerable"] is None
+    assert (tmp_path / "root" / "evaluation" / "report.html").exists()
+
+
+def test_real_notes_of_a_table_go_to_no_address_that_is_not_trusted(ray_cluster: str, tmp_path: Path) -> None:
+    save_reciting_model(tmp_path / "model", WORDS, 2048)
+    run_file = write_run(tmp_path, "https://api.example.com/v1", real_notes="true")
+    code, _, complaints = run_here("run", "evaluate", str(run_file))
+    assert code == 2
+    assert "real notes would be sent to the host api.example.com" in complaints
+    assert not (tmp_path / "root" / "evaluation").exists()
