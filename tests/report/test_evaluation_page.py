@@ -139,10 +139,10 @@ def test_a_warning_says_by_how_much_and_of_whom(root: Folder) -> None:
     _unjudged(20)(scores)
     _, page = show(root, scores)
     for said in (
-        "beta gave no answer to 3 questions (timeout 2, too long 1).",
-        "10 of 40 answers of beta (25.0 %) were cut at the limit of 400 tokens",
+        "Questions were left without an answer: beta 3 (timeout 2, too long 1). They",
+        "cut at the limit of 400 tokens and graded as they are: beta 10 of 40 (25.0 %).",
         "Of 80 replies of one, 40 held no grades that can be read (50.0 %).",
-        "one left 20 of the 400 items of alpha without a grade (5.0 %).",
+        "one left items without a grade: alpha 20 of 400 (5.0 %). They are in no mean",
         "Only 12 notes were asked about.",
         "5 warnings stand below",
     ):
@@ -386,6 +386,14 @@ def test_hostile_names_and_answers_stay_text_on_the_page(root: Folder) -> None:
     assert "</div><img src=x onerror=y>" in page.text
 
 
+def test_a_plot_takes_no_name_for_a_formula(root: Folder) -> None:
+    scores = sound_scores()
+    scores["models"][r"$\frac$"] = scores["models"].pop("alpha")
+    text, _ = show(root, scores)
+    plots = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
+    assert all(r">$\frac$</text>" in plot for plot in plots if 'aria-label="Mean grades' in plot)
+
+
 def test_a_hostile_name_is_printed_by_latex_and_not_run(root: Folder) -> None:
     scores = sound_scores()
     scores["run"] = "a\n\\input{b}"
@@ -466,6 +474,8 @@ def test_the_csv_holds_one_figure_a_row(root: Folder) -> None:
     ]
     assert find(model="beta", measure="unfaithful_dose")["value"] == "0.075"
     assert find(model="beta", measure="rouge_l")["n"] == "37"
+    assert find(model="beta", judge="two", measure="declined_unanswerable")["value"] == "0.727"
+    assert find(model="beta", judge="", measure="declined_unanswerable")["value"] == "0.636"
 
 
 def test_examples_are_a_few_at_each_grade_and_the_same_each_time(root: Folder) -> None:
@@ -493,6 +503,15 @@ def test_nothing_of_a_real_note_is_on_the_page_or_in_the_tables(root: Folder, sa
     page = ReadPage(Path(root.child("evaluation").child("report.html").uri).read_text(encoding="utf-8"))
     assert "The test set holds real notes. None is shown" in page.text
     assert "40 questions on 36 real notes" in page.text
+
+
+def test_a_real_note_is_not_even_read(root: Folder) -> None:
+    scores = sound_scores()
+    scores["test_set"]["real_notes"] = True
+    write_evaluation(root, scores)
+    for name in ("items.parquet", "answers.parquet"):
+        root.child("evaluation").write_bytes(name, b"no table")
+    assert len(write_evaluation_page(root)) == 3
 
 
 def test_a_root_without_an_evaluation_is_refused(root: Folder) -> None:
