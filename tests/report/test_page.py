@@ -125,11 +125,6 @@ def _page(root: Folder) -> tuple[str, ReadPage]:
     return text, ReadPage(text)
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Folder:
-    return Folder(str(tmp_path))
-
-
 def test_the_page_fetches_nothing_and_runs_no_script(root: Folder) -> None:
     _write_dataset(root)
     _write_later_stages(root, SCORES)
