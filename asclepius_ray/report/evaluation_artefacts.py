@@ -17,6 +17,10 @@ from asclepius_ray.errors import ArtifactError
 
 SCORES_NAME = "scores.json"
 EXAMPLES_PER_GRADE = 3
+_KEYS = {
+    *("run", "seed", "written_unix", "seconds", "test_set", "protocol", "prompts", "judges", "models"),
+    *("comparisons", "wins", "positions", "judges_compared", "answer_loss", "realism"),
+}
 Places = dict[str, dict[str, Counter[int]]]
 """Judge → model → place among the answers, from 0 → how many of its grades were given there."""
 
@@ -48,7 +52,7 @@ def read_scores(evaluation: Folder) -> dict[str, Any]:
         raise ArtifactError(
             f"{evaluation.uri}/{SCORES_NAME} is not readable JSON; redo the evaluation (--redo evaluate)"
         )
-    if missing := {"test_set", "judges", "models", "protocol"} - scores.keys():
+    if missing := _KEYS - scores.keys():
         raise ArtifactError(
             f"{evaluation.uri}/{SCORES_NAME} has no {', '.join(sorted(missing))}: another version wrote it; "
             "redo the evaluation (--redo evaluate)"

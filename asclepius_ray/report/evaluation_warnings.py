@@ -49,9 +49,7 @@ def find_cautions(scores: Values, places: Places) -> list[Caution]:
     for judge in scores["judges"]:
         found += _about_judge(scores, judge)
         found += _about_position(scores, judge, places.get(judge, {}))
-    for model, values in scores["models"].items():
-        found += _about_model(model, values, scores["protocol"])
-    return found
+    return found + list(_about_models(scores))
 
 
 def pooled_shares(scores: Values, judge: str) -> dict[str, float]:
@@ -106,15 +104,18 @@ def _about_judge(scores: Values, judge: str) -> Iterator[Caution]:
             "Its means cannot rank the models.",
             judge,
         )
-    for model, score in by_model.items():
-        if score["items"] and score["unjudged"] / score["items"] > LOST_SHARE:
-            yield Caution(
-                WarningKind.UNJUDGED,
-                f"{judge} left {score['unjudged']} of the {score['items']} items of {model} without a "
-                f"grade ({format_percent(score['unjudged'] / score['items'])}). They are in "
-                "no mean, and need not be like those that are.",
-                judge,
-            )
+    lost = [
+        f"{model} {_share_of(score['unjudged'], score['items'])}"
+        for model, score in by_model.items()
+        if score["items"] and score["unjudged"] / score["items"] > LOST_SHARE
+    ]
+    if lost:
+        yield Caution(
+            WarningKind.UNJUDGED,
+            f"{judge} left items without a grade: {', '.join(lost)}. They are in no mean, and need not be "
+            "like those that are.",
+            judge,
+        )
     unreadable, requests = facts["unreadable_replies"], facts["requests"]
     if requests and unreadable / requests > LOST_SHARE:
         yield Caution(
@@ -187,18 +188,29 @@ def _say_left(bias: float, left: float | None) -> str:
     )
 
 
-def _about_model(model: str, values: Values, protocol: Values) -> Iterator[Caution]:
-    failed, answers = sum(values["failed"].values()), values["answers"]
+def _about_models(scores: Values) -> Iterator[Caution]:
+    failed = [
+        f"{model} {sum(values['failed'].values())} ({format_reasons(values['failed'])})"
+        for model, values in scores["models"].items()
+        if values["failed"]
+    ]
     if failed:
         yield Caution(
             WarningKind.FAILED_ANSWERS,
-            f"{model} gave no answer to {failed} question{'s' if failed != 1 else ''} "
-            f"({format_reasons(values['failed'])}). They are in no mean.",
+            f"Questions were left without an answer: {', '.join(failed)}. They are in no mean.",
         )
-    if values["cut_at_token_limit"]:
-        share = f" ({format_percent(values['cut_at_token_limit'] / answers)})" if answers else ""
+    cut = [
+        f"{model} {_share_of(values['cut_at_token_limit'], values['answers'])}"
+        for model, values in scores["models"].items()
+        if values["cut_at_token_limit"]
+    ]
+    if cut:
         yield Caution(
             WarningKind.CUT_ANSWERS,
-            f"{values['cut_at_token_limit']} of {answers} answers of {model}{share} were cut at the limit of "
-            f"{protocol['max_new_tokens']} tokens, and were graded as they are.",
+            f"Answers were cut at the limit of {scores['protocol']['max_new_tokens']} tokens and graded as "
+            f"they are: {', '.join(cut)}.",
         )
+
+
+def _share_of(number: int, total: int) -> str:
+    return f"{number} of {total} ({format_percent(number / total if total else None)})"

@@ -88,17 +88,25 @@ def _pair_rows(scores: Values, judge: str) -> Iterator[Row]:
 
 
 def _text_rows(model: str, values: Values) -> Iterator[Row]:
-    texts, number = values["texts"], values["texts"]["answers"]
-    shares = {
-        name: texts[name] for name in ("declined_share", "refusal_share", "empty_share", "unfaithful_any")
-    }
-    shares |= {f"unfaithful_{kind}": share for kind, share in texts["unfaithful"].items()}
-    shares |= {f"words_{name}": words for name, words in texts["words"].items()}
-    for measure, value in shares.items():
-        yield Row("", model, "", OVER_ALL, measure, value, n=number)
+    texts = values["texts"]
+    named = ("declined_share", "refusal_share", "empty_share", "unfaithful_any")
+    figures = {name: texts[name] for name in named}
+    figures |= {f"unfaithful_{kind}": share for kind, share in texts["unfaithful"].items()}
+    figures |= {f"words_{name}": words for name, words in texts["words"].items()}
+    for measure, value in figures.items():
+        yield Row("", model, "", OVER_ALL, measure, value, n=texts["answers"])
+    yield from _declining_rows(model, values["unanswerable"])
     for measure in ("rouge_l", "token_f1", "exact"):
         if values["reference"]:
             found = values["reference"][measure]
-            yield Row(
-                "", model, "", OVER_ALL, measure, found["value"], found["low"], found["high"], found["n"]
-            )
+            interval = (found["value"], found["low"], found["high"])
+            yield Row("", model, "", OVER_ALL, measure, *interval, n=found["n"])
+
+
+def _declining_rows(model: str, unanswerable: Values | None) -> Iterator[Row]:
+    """How often the model declined what its note cannot answer; by the phrases no judge is named."""
+    if not unanswerable:
+        return
+    shares = {"": unanswerable["declined_by_phrases"], **(unanswerable["declined_by_judge"] or {})}
+    for judge, share in shares.items():
+        yield Row(judge, model, "", OVER_ALL, "declined_unanswerable", share, n=unanswerable["items"])

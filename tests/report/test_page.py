@@ -125,11 +125,6 @@ def _page(root: Folder) -> tuple[str, ReadPage]:
     return text, ReadPage(text)
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Folder:
-    return Folder(str(tmp_path))
-
-
 def test_the_page_fetches_nothing_and_runs_no_script(root: Folder) -> None:
     _write_dataset(root)
     _write_later_stages(root, SCORES)
@@ -296,7 +291,7 @@ def test_scores_that_another_version_wrote_are_refused_with_what_to_do(root: Fol
     _write_later_stages(root, SCORES)
     old = {"judge": {"model": "a-judge"}, "models": {}, "seed": 7}
     root.child("evaluation").write_bytes("scores.json", json.dumps(old).encode())
-    with pytest.raises(ArtifactError, match=r"has no judges, protocol, test_set.*--redo evaluate"):
+    with pytest.raises(ArtifactError, match=r"has no .*judges, .*test_set.*--redo evaluate"):
         write_report(root)
 
 
