@@ -8,6 +8,7 @@ list of rejected rows, which holds ids and reasons alone, and all manifests.
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.purse import MARK_NAME
 from asclepius_ray.errors import ConfigError
+from asclepius_ray.evaluation.asking import JOURNALS_NAME
 from asclepius_ray.fingerprints import SYNTHESIZE
 from asclepius_ray.lease import acquire
 from asclepius_ray.pipeline import ASKED_NAME
@@ -39,12 +40,14 @@ def purge(root: Folder) -> int:
 
 
 def _remove_texts(root: Folder) -> int:
-    journal, pool, evaluation = root.child(JOURNAL_NAME), root.child(FOLDER_NAME), root.child("evaluation")
-    # The mark of the budget holds a sum alone, and keeps a later run on this root under the cap.
-    doomed = [name for name in journal.names() if name != MARK_NAME]
-    for name in doomed:
-        journal.delete(name)
-    num_removed = len(doomed) + len(pool.names())
+    pool, evaluation = root.child(FOLDER_NAME), root.child("evaluation")
+    num_removed = len(pool.names())
+    for journal in (root.child(JOURNAL_NAME), root.child(JOURNALS_NAME)):
+        # The mark of the budget holds a sum alone, and keeps a later run on this root under the cap.
+        doomed = [name for name in journal.names() if name.rpartition("/")[2] != MARK_NAME]
+        for name in doomed:
+            journal.delete(name)
+        num_removed += len(doomed)
     pool.clear()
     if evaluation.exists(ASKED_NAME):
         evaluation.delete(ASKED_NAME)

@@ -110,7 +110,7 @@ def test_models_of_every_kind_answer_the_same_questions_once(ray_cluster: str, t
     prompts: list[str] = []
     with endpoint_that_counts(prompts) as url:
         run_file = write_run(tmp_path, url)
-        code, said, complaints = run_here("run", "evaluate", str(run_file))
+        code, _, complaints = run_here("run", "evaluate", str(run_file))
         assert code == 0, complaints
         num_asked = len(prompts)
         code, _, complaints = run_here("run", "evaluate", str(run_file), "--redo", "evaluate")

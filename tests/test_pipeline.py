@@ -187,4 +187,4 @@ def test_a_changed_setting_is_refused_and_redo_makes_that_stage_and_the_next_ane
     assert code == 0, said + complaints
     assert len(re.findall("finished already, skipped", said + complaints)) == 2
     scores = json.loads((finished.root / "evaluation" / "scores.json").read_text())
-    assert scores["models"]["trained"]["over_all"]["items"] == 1
+    assert scores["models"]["trained"]["grades"]["judge"]["over_all"]["items"] == 1

@@ -7,20 +7,23 @@ import pytest
 from asclepius_ray.artifacts import Folder, write_manifest
 from asclepius_ray.chat.purse import MARK_NAME
 from asclepius_ray.errors import ConfigError, LeaseError
+from asclepius_ray.evaluation.asking import JOURNALS_NAME
 from asclepius_ray.lease import acquire
 from asclepius_ray.purge import purge
 from asclepius_ray.synthesis.stage import JOURNAL_NAME
 
 CANARY = b"kryptonithemia"
+JOURNALS = (JOURNAL_NAME, f"{JOURNALS_NAME}/judge.judge")
 
 
 def make_run(folder: Path) -> Folder:
     root = Folder(str(folder))
     root.make()
     root.write_bytes("run.json", b'{"name": "x"}')
-    journal = root.child(JOURNAL_NAME)
-    journal.write_bytes("00000001.segment", CANARY)
-    journal.write_bytes(MARK_NAME, b"{}")
+    for name in JOURNALS:
+        journal = root.child(name)
+        journal.write_bytes("00000001.segment", CANARY)
+        journal.write_bytes(MARK_NAME, b"{}")
     root.child("questions").write_bytes("pool.json", CANARY)
     root.child("notes").write_bytes("examples.json", b'[{"note": "' + CANARY + b'"}]')
     root.child("evaluation").write_bytes("asked.json", CANARY)
@@ -41,10 +44,10 @@ def holding_the_word(root: Path) -> list[str]:
 def test_no_text_is_left_and_the_mark_of_the_budget_is(tmp_path: Path) -> None:
     root = make_run(tmp_path / "run")
     finish(root)
-    assert len(holding_the_word(tmp_path)) == 4
-    assert purge(root) == 4
+    assert len(holding_the_word(tmp_path)) == 5
+    assert purge(root) == 5
     assert holding_the_word(tmp_path) == []
-    assert root.child(JOURNAL_NAME).exists(MARK_NAME)
+    assert all(root.child(name).exists(MARK_NAME) for name in JOURNALS)
     assert purge(root) == 0
 
 
@@ -52,7 +55,7 @@ def test_a_journal_that_is_not_yet_a_dataset_is_not_thrown_away(tmp_path: Path) 
     root = make_run(tmp_path / "run")
     with pytest.raises(ConfigError, match="no finished dataset"):
         purge(root)
-    assert len(holding_the_word(tmp_path)) == 4
+    assert len(holding_the_word(tmp_path)) == 5
 
 
 def test_a_root_at_work_is_not_purged(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
-"""Judges of whom nobody should believe a word: the page says so, and the balanced orders cancel what they can."""
+"""Judges of whom nobody should believe a word: the page says so, and balanced orders cancel a liking."""
 
 import hashlib
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +29,11 @@ def items() -> list[Item]:
     ]
 
 
+def config_of() -> EvaluationConfig:
+    columns = {model: model for model in MODELS}
+    return EvaluationConfig(models=MODELS, answer_columns=columns, test_set="t.csv")
+
+
 def in_prose_half_of_the_time(prompt: str) -> str:
     is_odd = hashlib.sha256(prompt.encode()).digest()[0] % 2
     return "All three are quite good answers." if is_odd else "3 2 3"
@@ -37,9 +43,7 @@ def test_the_page_shows_what_is_wrong_with_each_judge(
     ray_cluster: str, tmp_path: Any, serve_chat: ServeChat
 ) -> None:
     root = Folder(str(tmp_path))
-    config = EvaluationConfig.model_validate(
-        {"models": MODELS, "answer_columns": {model: model for model in MODELS}, "test_set": "t.csv"}
-    )
+    config = config_of()
     judges = {
         "first": serve_chat(lambda _prompt: "4 2 1"),
         "prose": serve_chat(in_prose_half_of_the_time),
@@ -64,17 +68,8 @@ def test_the_page_shows_what_is_wrong_with_each_judge(
 def test_a_liking_for_the_first_answer_cancels_over_balanced_orders(
     ray_cluster: str, tmp_path: Any, serve_chat: ServeChat
 ) -> None:
-    import json
-
     root = Folder(str(tmp_path))
-    config = EvaluationConfig.model_validate(
-        {
-            "models": MODELS,
-            "answer_columns": {model: model for model in MODELS},
-            "test_set": "t.csv",
-            "limit": 39,
-        }
-    )
+    config = config_of()
     seat = Seat("judge.first", serve_chat(lambda _prompt: "4 2 1"))
     plan = EvaluationPlan("strange", config, {}, {"first": seat}, 7, 512, has_real_notes=False)
     given = {model: [f"{model} says 38"] * 39 for model in MODELS}
