@@ -136,13 +136,15 @@ def test_a_question_about_what_its_own_note_does_not_name_is_never_used() -> Non
 
 
 def test_the_order_of_the_items_does_not_matter_and_the_seed_does() -> None:
-    items = four_items()
-    pairs = pair_unanswerable(items, 6, seed=1)
+    # One question is asked of two notes, once as another task.
+    twin = replace(item("heart#2", *TOPICS["heart"]), note_id="twin", task="Summarization")
+    items = [*four_items(), twin]
+    pairs = pair_unanswerable(items, 10, seed=1)
     for number in range(5):
         shuffled = random.Random(number).sample(items, len(items))
-        assert pair_unanswerable(shuffled, 6, seed=1) == pairs
-    assert any(pair_unanswerable(items, 6, seed=seed) != pairs for seed in range(2, 6))
-    assert pair_unanswerable(items, 12, seed=1)[:6] == pairs
+        assert pair_unanswerable(shuffled, 10, seed=1) == pairs
+    assert any(pair_unanswerable(items, 10, seed=seed) != pairs for seed in range(2, 6))
+    assert pair_unanswerable(items, 12, seed=1)[:10] == pairs
 
 
 def test_notes_and_questions_are_used_evenly() -> None:
