@@ -1,15 +1,11 @@
 """`asclepius run evaluate` on a table: models at an address, in a folder and in the table, side by side."""
 
-import asyncio
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
+from chat_server import prompt_in, serving_chat
 from command_here import run_here
 from reciting_model import save_reciting_model
 
@@ -53,45 +49,6 @@ ROWS = [
 ]
 
 
-@contextmanager
-def endpoint_that_counts(prompts: list[str]) -> Iterator[str]:
-    async def complete(request: web.Request) -> web.Response:
-        body = await request.json()
-        prompts.append(body["messages"][-1]["content"])
-        choice = {"index": 0, "message": {"role": "assistant", "content": "39"}, "finish_reason": "stop"}
-        usage = {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}
-        return web.json_response(
-            {"id": "x", "object": "chat.completion", "choices": [choice], "usage": usage}
-        )
-
-    async def models(_request: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [{"id": "someone", "object": "model"}]})
-
-    loop, stopping, ready = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
-    port: list[int] = []
-
-    async def serve() -> None:
-        application = web.Application()
-        application.router.add_post("/v1/chat/completions", complete)
-        application.router.add_get("/v1/models", models)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.2)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        port.append(runner.addresses[0][1])
-        ready.set()
-        await stopping.wait()
-        await runner.cleanup()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
-    thread.start()
-    assert ready.wait(10)
-    try:
-        yield f"http://127.0.0.1:{port[0]}/v1"
-    finally:
-        loop.call_soon_threadsafe(stopping.set)
-        thread.join(10)
-
-
 def write_run(folder: Path, url: str, real_notes: str = "false") -> Path:
     (folder / "table.jsonl").write_text(
         "\n".join(
@@ -108,7 +65,12 @@ def write_run(folder: Path, url: str, real_notes: str = "false") -> Path:
 def test_models_of_every_kind_answer_the_same_questions_once(ray_cluster: str, tmp_path: Path) -> None:
     save_reciting_model(tmp_path / "model", WORDS, 2048)
     prompts: list[str] = []
-    with endpoint_that_counts(prompts) as url:
+
+    def answer(body: dict[str, Any]) -> str:
+        prompts.append(prompt_in(body))
+        return "39"
+
+    with serving_chat(answer, "someone") as url:
         run_file = write_run(tmp_path, url)
         code, _, complaints = run_here("run", "evaluate", str(run_file))
         assert code == 0, complaints

@@ -1,16 +1,14 @@
 """A chat endpoint that says what a test wants, over real HTTP, and a small run root with two tiny models."""
 
-import asyncio
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
-from aiohttp import web
+from chat_server import Reply, prompt_in, serving_chat
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from asclepius_ray.artifacts import Folder, write_manifest
@@ -21,61 +19,7 @@ from asclepius_ray.tokens.tokenizer import train_tokenizer
 
 SEQUENCE_LENGTH = 512
 NUM_ITEMS = 10
-# A reply is a text, a text with its finish_reason, or an HTTP status.
-Reply = str | tuple[str, str] | int
 ServeChat = Callable[[Callable[[str], Reply]], Endpoint]
-
-
-@contextmanager
-def _serve(say: Callable[[str], Reply]) -> Iterator[str]:
-    """Serves `say(text of the last turn)` as a chat endpoint in a thread; yields its base_url."""
-    loop = asyncio.new_event_loop()
-    stopping = asyncio.Event()
-    port: list[int] = []
-    listening = threading.Event()
-
-    async def complete(request: web.Request) -> web.Response:
-        body = await request.json()
-        reply = say(body["messages"][-1]["content"])
-        if isinstance(reply, int):
-            return web.json_response({"error": {"message": "as told", "code": "as_told"}}, status=reply)
-        text, finish_reason = reply if isinstance(reply, tuple) else (reply, "stop")
-        choice = {
-            "index": 0,
-            "message": {"role": "assistant", "content": text},
-            "finish_reason": finish_reason,
-        }
-        return web.json_response(
-            {
-                "id": "x",
-                "object": "chat.completion",
-                "created": 0,
-                "model": body["model"],
-                "choices": [choice],
-                "usage": {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12},
-            }
-        )
-
-    async def run() -> None:
-        application = web.Application()
-        application.router.add_post("/v1/chat/completions", complete)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.2)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        port.append(runner.addresses[0][1])
-        listening.set()
-        await stopping.wait()
-        await runner.cleanup()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(run(),), daemon=True)
-    thread.start()
-    assert listening.wait(10), "the test's server did not start"
-    try:
-        yield f"http://127.0.0.1:{port[0]}/v1"
-    finally:
-        loop.call_soon_threadsafe(stopping.set)
-        thread.join(10)
-        loop.close()
 
 
 @pytest.fixture
@@ -84,7 +28,7 @@ def serve_chat() -> Iterator[ServeChat]:
     with ExitStack() as stack:
 
         def open_endpoint(say: Callable[[str], Reply]) -> Endpoint:
-            base_url = stack.enter_context(_serve(say))
+            base_url = stack.enter_context(serving_chat(lambda body: say(prompt_in(body))))
             return Endpoint(base_url=base_url, model="test", max_attempts=1, timeout_seconds=20)
 
         yield open_endpoint
