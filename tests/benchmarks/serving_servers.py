@@ -19,7 +19,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 VLLM_PYTHON = PROJECT / ".venv-vllm" / "bin" / "python"
 START_SECONDS = 400.0
 MAX_MODEL_LEN = 1024
-CACHE_GIB = 1
+CACHE_GIB = 4
+"""Room for 64 answers at a time: how each of them queues is not compared here."""
 
 
 @dataclass(frozen=True)
