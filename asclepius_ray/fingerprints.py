@@ -12,9 +12,9 @@ from asclepius_ray.evaluation.realism_config import OWN_INPUT
 from asclepius_ray.evaluation.realism_origin import realism_made_from
 from asclepius_ray.evaluation.test_set import test_set_identity
 from asclepius_ray.prompts.rendering import prompt_hash
-from asclepius_ray.run import Run
+from asclepius_ray.run import Run, endpoints_of
 from asclepius_ray.synthesis.case_reports import input_identity
-from asclepius_ray.training.base_model_source import base_model_identity
+from asclepius_ray.training.base_model_source import WEIGHT_SUFFIXES, base_model_identity
 from asclepius_ray.training.dataset_source import dataset_identity
 
 
@@ -106,6 +106,9 @@ def _evaluate(run: Run, root: Folder) -> dict[str, Any]:
         },
         "prompts": {name: prompt_hash(name) for name in ("instruction", "judge")},
         "test_set_content": "",
+        "asked": {
+            role: seat_identity(config) for role, config in endpoints_of(run).items() if role != "teacher"
+        },
     }
     if section.has_own_table:
         found["test_set_content"] = test_set_identity(section)
@@ -113,23 +116,37 @@ def _evaluate(run: Run, root: Folder) -> dict[str, Any]:
         found["dataset"] = require_artifact(root, "dataset", "synthesize").identity
     if section.own_models:
         found["model"] = require_artifact(root, "model", "train").identity
+        found["sequence_length"] = run.tokens.sequence_length
     if section.realism is not None:
         own_input = OWN_INPUT in {texts.path for texts in section.realism.texts.values()}
-        identity = input_identity(run.input) if own_input else ""
+        identity = f"{input_identity(run.input)} {run.input.fingerprint()}" if own_input else ""
         found["realism"] = realism_made_from(root, section.realism, identity)
     return found
 
 
 def served_identity(model: str) -> str:
-    """What tells a folder's or URI's model from one that takes its place later; "" for a hub id.
+    """What tells a model from another one that is served under the same name later.
 
-    An export of ours has a manifest with the hashes of its files; of others the sizes must do.
+    An export of ours has a manifest with the hashes of its files; of other folders the sizes of the weights
+    and when they were written must do, of the hub the id.
     """
     found = base_model_identity(model)
+    if not found:
+        return sha256(model.encode()).hexdigest()
     folder = Folder(model)
-    if found and is_finished(folder):
-        found = sha256(f"{found}{folder.sha256(MANIFEST_NAME)}".encode()).hexdigest()
-    return found
+    if is_finished(folder):
+        return sha256(f"{found}{folder.sha256(MANIFEST_NAME)}".encode()).hexdigest()
+    filesystem, path = folder.filesystem()
+    weights = [name for name in folder.names() if name.endswith(WEIGHT_SUFFIXES)]
+    written = [str(filesystem.get_file_info(f"{path}/{name}").mtime_ns) for name in weights]
+    return sha256(" ".join([found, *written]).encode()).hexdigest()
+
+
+def seat_identity(config: EndpointConfig) -> str:
+    """What the answers of a section depend on beside the requests: the served model, or the address."""
+    if config.model_path:
+        return served_identity(config.model_path)
+    return sha256(config.base_url.encode()).hexdigest()
 
 
 def _endpoint(config: EndpointConfig) -> dict[str, Any]:

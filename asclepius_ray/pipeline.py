@@ -31,6 +31,7 @@ from asclepius_ray.fingerprints import (
     check_unchanged,
     made_from,
     require_artifact,
+    seat_identity,
     served_identity,
 )
 from asclepius_ray.lease import LEASE_NAME, acquire, follow, make_root
@@ -334,7 +335,7 @@ def _evaluate(work: Work, expected: dict[str, Any]) -> Manifest:
         )
         measured = Measured(losses, realism)
         manifest = evaluate(work.root, plan, test_set, measured, expected, work.progress)
-        if "trained" in models:
+        if "trained" in models and _held_out_table(work.root.child("dataset")):
             _ask(work, models["trained"].endpoint)
     return manifest
 
@@ -356,31 +357,26 @@ def _opened(work: Work) -> Iterator[tuple[dict[str, "Seat"], dict[str, "Seat"]]]
     asked = {name: config for name, config in section.endpoints.items() if name not in served}
     judges = {JUDGE: run.judge, **section.judges}
 
-    def seat(name: str, endpoint: Endpoint, model_path: str) -> Seat:
-        return Seat(name, endpoint, served_identity(model_path) if model_path else "")
-
     with ExitStack() as stack:
-        opened = {
-            f"judge.{name}": stack.enter_context(open_endpoint(config, run.serving, work.progress))
+
+        def opened(config: EndpointConfig) -> Endpoint:
+            return stack.enter_context(open_endpoint(config, run.serving, work.progress))
+
+        seats = {
+            name: Seat(f"judges/{name}", opened(config), seat_identity(config))
             for name, config in judges.items()
         }
-        opened |= {
-            name: stack.enter_context(open_endpoint(config, run.serving, work.progress))
+        models = {
+            name: Seat(f"models/{name}", opened(config), seat_identity(config))
             for name, config in asked.items()
         }
         if served:
-            opened |= stack.enter_context(_served(work, served))
-        yield (
-            {
-                name: seat(name, opened[name], served.get(name, ""))
-                for name in section.models
-                if name in opened
-            },
-            {
-                name: seat(f"judge.{name}", opened[f"judge.{name}"], config.model_path)
-                for name, config in judges.items()
-            },
-        )
+            endpoints = stack.enter_context(_served(work, served))
+            models |= {
+                name: Seat(f"models/{name}", endpoint, served_identity(served[name]))
+                for name, endpoint in endpoints.items()
+            }
+        yield {name: models[name] for name in section.models if name in models}, seats
 
 
 @contextmanager
@@ -393,7 +389,7 @@ def _served(work: Work, models: dict[str, str]) -> Iterator[dict[str, Endpoint]]
     serving = work.run.serving.private("127.0.0.1")
     own = EndpointConfig(max_in_flight=section.max_in_flight, timeout_seconds=section.timeout_seconds)
     with open_models(models, serving, api_key, work.progress) as base_urls:
-        configs = {name: section.endpoints.get(name, own) for name in base_urls}
+        configs = {name: _patient(section.endpoints.get(name, own), section) for name in base_urls}
         yield {
             name: Endpoint.from_config(
                 configs[name].model_copy(update={"model": name, "base_url": base_url}), base_url, api_key
@@ -402,13 +398,25 @@ def _served(work: Work, models: dict[str, str]) -> Iterator[dict[str, Endpoint]]
         }
 
 
+def _patient(config: EndpointConfig, section: EvaluationConfig) -> EndpointConfig:
+    """The section of a served model, with the evaluation's own patience unless it names another."""
+    if "timeout_seconds" in config.model_fields_set:
+        return config
+    return config.model_copy(update={"timeout_seconds": section.timeout_seconds})
+
+
 def _ask_once(work: Work) -> None:
     """Asks the served model one question, unless the evaluation did so already."""
-    if work.root.child("evaluation").exists(ASKED_NAME):
+    if work.root.child("evaluation").exists(ASKED_NAME) or not _held_out_table(work.root.child("dataset")):
         return
     work.connect()
     with _served(work, {"trained": work.root.child("model").uri}) as models:
         _ask(work, models["trained"])
+
+
+def _held_out_table(dataset: Folder) -> str:
+    """The first table of held-out rows; "" where there is none, as where the dataset came from elsewhere."""
+    return next((name for name in dataset.names() if name.startswith("validation-")), "")
 
 
 def _ask(work: Work, model: Endpoint) -> None:
@@ -416,7 +424,7 @@ def _ask(work: Work, model: Endpoint) -> None:
     work.progress.begin("asking the served model")
     dataset = work.root.child("dataset")
     filesystem, path = dataset.filesystem()
-    name = next(name for name in dataset.names() if name.startswith("validation-"))
+    name = _held_out_table(dataset)
     row = pyarrow.parquet.read_table(f"{path}/{name}", filesystem=filesystem).slice(0, 1).to_pylist()[0]
     answer = ask_clinical(model.base_url, model.api_key, row["note"], row["question"])
     asked = {"question": row["question"], "answer": answer, "task": row["task"], "asked_unix": time.time()}

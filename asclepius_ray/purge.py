@@ -9,7 +9,7 @@ from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.purse import MARK_NAME
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.evaluation.asking import JOURNALS_NAME
-from asclepius_ray.fingerprints import SYNTHESIZE
+from asclepius_ray.fingerprints import EVALUATE, SYNTHESIZE
 from asclepius_ray.lease import acquire
 from asclepius_ray.pipeline import ASKED_NAME
 from asclepius_ray.report.page import write_report
@@ -20,16 +20,20 @@ from asclepius_ray.synthesis.stage import EXAMPLES_NAME, JOURNAL_NAME
 def purge(root: Folder) -> int:
     """Removes the texts and writes the report anew; returns how many files went.
 
-    Raises a ConfigError where the synthesis is not finished: what is in its journal is paid for, and not yet
+    Raises a ConfigError where the stage of a journal is not finished: what is in it is paid for, and not yet
     anywhere else. Raises a LeaseError while a job is at work.
     """
     if not root.exists("run.json"):
         raise ConfigError(f"{root.uri} is not the folder of a run: it has no run.json")
-    if SYNTHESIZE.finished(root) is None:
-        raise ConfigError(
-            f"{root.uri} holds no finished dataset, and its journal is paid for: finish the job synthesize "
-            "first, or remove the folder if nothing of it is wanted"
-        )
+    for stage, journal, artefact in (
+        (SYNTHESIZE, JOURNAL_NAME, "dataset"),
+        (EVALUATE, JOURNALS_NAME, "evaluation"),
+    ):
+        if stage.finished(root) is None and root.child(journal).names():
+            raise ConfigError(
+                f"{root.uri} holds no finished {artefact}, and its journal is paid for: finish the job "
+                f"{stage.name} first, or remove the folder if nothing of it is wanted"
+            )
     lease = acquire(root, "purge")
     try:
         num_removed = _remove_texts(root)

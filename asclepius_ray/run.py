@@ -139,6 +139,8 @@ def _check_endpoint(role: str, endpoint: EndpointConfig) -> None:
         return
     if endpoint.transport == "batch" or "batch" in endpoint.model_fields_set:
         raise ValueError(f"{role}: batches are for the teacher alone; leave transport and batch out")
+    if role.startswith("evaluation.endpoints.") and endpoint.model and endpoint.model_path:
+        raise ValueError(f"{role}.model: a model that is served here is called as its section; leave it out")
     answer = endpoint.sampling.get("answer")
     if answer is not None and "max_tokens" in answer.model_fields_set:
         raise ValueError(f"{role}.sampling.answer.max_tokens: evaluation.max_new_tokens says it for all")

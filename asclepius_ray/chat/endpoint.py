@@ -124,8 +124,11 @@ class Endpoint(_EndpointFields):
         return len(json.dumps(dict(self.extra_body))) if self.extra_body else 0
 
     def sampling_of(self, step: str) -> SamplingConfig:
-        """The step's own table, or the defaults (a judge's temperature is 0)."""
-        return self.sampling.get(step, default_sampling(step))
+        """The step's own table, or the defaults; a judge's temperature is 0 unless its table names one."""
+        found, default = self.sampling.get(step), default_sampling(step)
+        if found is None or "temperature" in found.model_fields_set:
+            return found or default
+        return found.model_copy(update={"temperature": default.temperature})
 
     @property
     def host(self) -> str:

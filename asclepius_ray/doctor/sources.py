@@ -8,9 +8,11 @@ from asclepius_ray.doctor.findings import Finding, ok, problem, warning
 from asclepius_ray.endpoints import check_endpoint_config, reach_endpoint
 from asclepius_ray.errors import ConfigError, EndpointError, InputError, ServingError
 from asclepius_ray.evaluation.config import EvaluationConfig
+from asclepius_ray.evaluation.realism_config import RealismConfig
+from asclepius_ray.evaluation.realism_origin import check_realism
 from asclepius_ray.evaluation.test_set import check_test_set
 from asclepius_ray.fingerprints import EVALUATE, SYNTHESIZE
-from asclepius_ray.run import Run, endpoints_of
+from asclepius_ray.run import Run, endpoints_of, read_secret
 from asclepius_ray.synthesis.case_reports import read_case_reports
 from asclepius_ray.training.dataset_source import check_dataset
 
@@ -33,9 +35,19 @@ def _check_evaluation(run: Run, has_real_notes: bool) -> Iterator[Finding]:
     if section.has_own_table:
         has_real_notes = section.real_notes
         yield _check_test_set(section)
+    if section.realism is not None:
+        yield _check_realism(section.realism)
     for role, config in endpoints_of(run).items():
         if role != "teacher":
             yield _check_endpoint(role, config, has_real_notes)
+
+
+def _check_realism(section: RealismConfig) -> Finding:
+    try:
+        check_realism(section, read_secret("HF_TOKEN"))
+    except (InputError, ConfigError) as error:
+        return problem("realism", str(error))
+    return ok("realism", f"the model and {len(section.texts)} set(s) of texts are there")
 
 
 def _check_test_set(section: EvaluationConfig) -> Finding:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import ray
 import torch
-from scipy import stats
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -19,10 +18,10 @@ from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import EvaluationError
 from asclepius_ray.evaluation.config import MODEL_FOLDERS
 from asclepius_ray.evaluation.records import Item
+from asclepius_ray.evaluation.statistics.intervals import interval_of_mean
 from asclepius_ray.tokens.rendering import TokenizedExample, render_example
 
 CONFIDENCE = 0.95
-RESAMPLES = 5000
 
 
 @dataclass(frozen=True)
@@ -48,46 +47,37 @@ def measure_answer_loss(
     }
 
 
-def summarize_loss(losses: Mapping[str, Sequence[RowLoss]], seed: int) -> dict[str, Any]:
-    """Mean per model, and trained − untrained over the rows that both have, with its interval."""
+def summarize_loss(
+    losses: Mapping[str, Sequence[RowLoss]], notes: Sequence[str], seed: int
+) -> dict[str, Any]:
+    """Mean per model, and trained − untrained over the rows that both have, with its interval.
+
+    `notes`: the note of each row, as rows of one note are not independent.
+    """
     models = {model: _summarize_model(rows) for model, rows in losses.items()}
     difference = None
     if {"trained", "untrained"} <= losses.keys():
-        pairs = zip(losses["trained"], losses["untrained"], strict=True)
-        difference = paired_difference(
-            [
-                trained.mean_nats - untrained.mean_nats
-                for trained, untrained in pairs
-                if trained.mean_nats is not None and untrained.mean_nats is not None
-            ],
-            seed,
-        )
+        pairs = zip(losses["trained"], losses["untrained"], notes, strict=True)
+        measured = [
+            (trained.mean_nats - untrained.mean_nats, note)
+            for trained, untrained, note in pairs
+            if trained.mean_nats is not None and untrained.mean_nats is not None
+        ]
+        difference = paired_difference([one for one, _ in measured], [note for _, note in measured], seed)
     return {"unit": "nats per answer token, mean of rows", "models": models, "difference": difference}
 
 
-def paired_difference(differences: Sequence[float], seed: int) -> dict[str, Any]:
-    """The mean of paired differences with a bootstrap interval; no interval for fewer than two pairs."""
-    num_pairs = len(differences)
-    mean = float(np.mean(differences)) if num_pairs else None
-    summary: dict[str, Any] = {"of": "trained - untrained", "n": num_pairs, "mean": mean}
-    if num_pairs < 2:
-        return {**summary, "low": None, "high": None}
-    if min(differences) == max(differences):  # the bootstrap of a constant has no width
-        return {**summary, "low": mean, "high": mean, "confidence": CONFIDENCE}
-    interval = stats.bootstrap(
-        (np.asarray(differences),),
-        np.mean,
-        n_resamples=RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
+def paired_difference(differences: Sequence[float], notes: Sequence[str], seed: int) -> dict[str, Any]:
+    """The mean of paired differences with an interval over notes; none for fewer than two notes."""
+    found = interval_of_mean(differences, notes, seed)
     return {
-        **summary,
-        "low": float(interval.low),
-        "high": float(interval.high),
+        "of": "trained - untrained",
+        "n": len(differences),
+        "mean": found.value,
+        "low": found.low,
+        "high": found.high,
         "confidence": CONFIDENCE,
-        "method": f"percentile bootstrap over rows, {RESAMPLES} resamples",
+        "method": "bootstrap over notes",
     }
 
 

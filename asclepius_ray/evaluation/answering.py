@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.exchange import Completion, Failure, Request
 from asclepius_ray.evaluation.asking import Asker
 from asclepius_ray.evaluation.records import Answer, Item
@@ -15,16 +16,21 @@ NOT_GIVEN = "not_in_the_table"
 async def ask_model(item: Item, model: str, asker: Asker, max_new_tokens: int) -> Answer:
     """The model's answer, the likeliest one unless its section says otherwise; one that ends at the token
     limit, or at once, is an answer too."""
-    sampling = asker.seat.endpoint.sampling.get("answer")
     request = Request(
         step="answer",
         messages=(Message("user", render_instruction(item.asked_note, item.question)),),
-        temperature=0.0 if sampling is None else sampling.temperature,
+        temperature=temperature_of(asker.seat.endpoint),
         max_tokens=max_new_tokens,
         accept_truncated=True,
         accept_empty=True,
     )
     return answer_of(item, model, await asker.ask(request))
+
+
+def temperature_of(endpoint: Endpoint) -> float:
+    """0, the likeliest answer, unless the model's section names another."""
+    sampling = endpoint.sampling.get("answer")
+    return sampling.temperature if sampling and "temperature" in sampling.model_fields_set else 0.0
 
 
 def answer_of(item: Item, model: str, reply: Completion | Failure) -> Answer:

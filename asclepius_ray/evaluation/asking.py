@@ -22,7 +22,7 @@ JOURNALS_NAME = "journal/evaluation"
 
 @dataclass(frozen=True)
 class Seat:
-    """An endpoint and the name of its journal.
+    """An endpoint and the place of its journal, such as "models/trained".
 
     identity: what the answers depend on beside the requests, such as the weights of a model that is trained
     anew under the same name.
@@ -55,8 +55,12 @@ class Asker:
 
 @asynccontextmanager
 async def open_asker(root: Folder, seat: Seat) -> AsyncIterator[Asker]:
-    """Opens the journal; what was bought is durable at the end, however it comes."""
+    """Opens the journal; what was bought is durable at the end, however it comes.
+
+    Failures are asked anew: whoever starts an evaluation again has mended something, or waited.
+    """
     desk = Desk(seat.journal(root), seat.endpoint)
+    await desk.forget_failures()
     link = DeskLink(desk.exchange, "evaluation").start()
     buyer = Buyer(seat.endpoint, link)
     try:

@@ -9,7 +9,7 @@ from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.run_trouble import trouble_as_error
 from asclepius_ray.evaluation.answering import ask_model, given_answers
 from asclepius_ray.evaluation.asking import Asker, Seat, open_asker
-from asclepius_ray.evaluation.config import EvaluationConfig
+from asclepius_ray.evaluation.config import EvaluationConfig, most_orders
 from asclepius_ray.evaluation.grading import Judge, JudgeUsage, grade_single, grade_together
 from asclepius_ray.evaluation.judging import draw_orders
 from asclepius_ray.evaluation.records import Answer, Grade, Item, ItemKind
@@ -87,19 +87,30 @@ class _Session:
         self, askers: Mapping[str, Asker], judges: Sequence[Judge]
     ) -> list[tuple[list[Answer], list[Grade]]]:
         exam = self._exam
-        ids = [item.item_id for item in exam.items]
-        orders = draw_orders(ids, exam.config.models, exam.seed, exam.config.num_orders)
+        orders = self._draw_orders()
         places = asyncio.Semaphore(exam.config.max_in_flight)
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
-                    group.create_task(self._ask_item(item, its_orders, askers, judges, places))
-                    for item, its_orders in zip(exam.items, orders, strict=True)
+                    group.create_task(self._ask_item(item, orders[item.item_id], askers, judges, places))
+                    for item in exam.items
                 ]
         except ExceptionGroup as errors:
             # What ends a run ends every request at once; the first of these equal errors says it all.
             raise errors.exceptions[0] from None
         return [task.result() for task in tasks]
+
+    def _draw_orders(self) -> dict[str, list[tuple[str, ...]]]:
+        """Balanced over the items that the scores are made of, and over those that were made here apart: a
+        table has no answers to these."""
+        config = self._exam.config
+        found: dict[str, list[tuple[str, ...]]] = {}
+        for kind in ItemKind:
+            ids = [item.item_id for item in self._exam.items if item.kind == kind.value]
+            models = [m for m in config.models if kind is ItemKind.TEST or m not in self._given]
+            num_orders = min(config.num_orders, most_orders(len(models)))
+            found |= dict(zip(ids, draw_orders(ids, models, self._exam.seed, num_orders), strict=True))
+        return found
 
     async def _ask_item(
         self,
@@ -132,5 +143,4 @@ class _Session:
     ) -> list[Grade]:
         if self._exam.config.protocol == "single":
             return await grade_single(item, answers, judge)
-        present = [tuple(model for model in order if model in answers) for order in orders]
-        return await grade_together(item, answers, present, judge)
+        return await grade_together(item, answers, orders, judge)

@@ -1,21 +1,19 @@
 """A test set and the section → calls, tokens and money of the whole evaluation, without asking anybody. Pure.
 
-The texts of the test set are known, so prompts are counted as they will be sent; answers are taken as long as
-they may become, so what is told is the most that it can cost, unreadable replies of a judge left aside.
+The texts of the test set are known, so prompts are counted as they will be sent; answers and
+a judge's replies are taken as long as they may become, so what is told is the most that it can cost, but for
+what is asked again.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from asclepius_ray.chat.config import EndpointConfig
+from asclepius_ray.chat.config import EndpointConfig, default_sampling
 from asclepius_ray.chat.endpoint import price_of
 from asclepius_ray.chat.prices import CHARACTERS_PER_TOKEN, cost_usd
 from asclepius_ray.evaluation.config import JUDGE, EvaluationConfig
 from asclepius_ray.evaluation.judging import label_of
 from asclepius_ray.prompts.rendering import render_instruction, render_judge_prompt
-
-GRADE_TOKENS = 2
-REASON_TOKENS = 60
 
 
 @dataclass(frozen=True)
@@ -80,8 +78,8 @@ def _judge_role(
         + texts.question_characters
         + per_prompt * config.max_new_tokens * CHARACTERS_PER_TOKEN
     )
-    reply = per_prompt * (GRADE_TOKENS + (REASON_TOKENS if config.reasons else 0))
-    return _role(f"judge {name}", endpoint, num_calls, characters, reply)
+    sampling = endpoint.sampling.get("judge", default_sampling("judge"))
+    return _role(f"judge {name}", endpoint, num_calls, characters, sampling.max_tokens)
 
 
 def _role(

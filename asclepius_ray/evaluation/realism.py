@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
+from pydantic import SecretStr
 from ray.data import ActorPoolStrategy, DataContext
 
 from asclepius_ray.artifacts import Folder
@@ -133,7 +134,11 @@ def measure_realism(
 
 def _settings(config: RealismConfig, place: str) -> ReaderSettings:
     return ReaderSettings(
-        place, os.environ.get("HF_TOKEN", ""), config.context_tokens, config.stride_tokens, config.use_gpu
+        place,
+        SecretStr(os.environ.get("HF_TOKEN", "")),
+        config.context_tokens,
+        config.stride_tokens,
+        config.use_gpu,
     )
 
 

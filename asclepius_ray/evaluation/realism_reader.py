@@ -1,8 +1,9 @@
 """A located causal model → a reader of texts, on the node and the device of the process that asks."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
+from pydantic import SecretStr
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -17,7 +18,8 @@ class ReaderSettings:
     """What a worker needs to open a model; `token` opens those of the hub that are not open to all."""
 
     place: str
-    token: str = field(repr=False)
+    token: SecretStr
+    """Ray Data writes the fields of what its workers get into its logs."""
     context_tokens: int
     stride_tokens: int
     use_gpu: bool
@@ -33,7 +35,7 @@ def open_reader(settings: ReaderSettings) -> Reader:
     if not settings.use_gpu:
         # With another number of threads sums would round otherwise.
         torch.set_num_threads(1)
-    path = fetch_model(settings.place, settings.token)
+    path = fetch_model(settings.place, settings.token.get_secret_value())
     device = "cuda" if settings.use_gpu else "cpu"
     name = shown_name(settings.place)
     try:

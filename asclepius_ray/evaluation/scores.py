@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asclepius_ray.chat.prices import cost_usd
+from asclepius_ray.config import shown_name
 from asclepius_ray.evaluation.agreement import alpha_of, weighted_kappa_of
-from asclepius_ray.evaluation.answer_loss import summarize_loss
+from asclepius_ray.evaluation.answer_loss import RowLoss, summarize_loss
+from asclepius_ray.evaluation.answering import temperature_of
 from asclepius_ray.evaluation.asking import Seat
 from asclepius_ray.evaluation.asking_all import Outcome
-from asclepius_ray.evaluation.config import EvaluationConfig
+from asclepius_ray.evaluation.config import MODEL_FOLDERS, EvaluationConfig
 from asclepius_ray.evaluation.grading import JudgeUsage
 from asclepius_ray.evaluation.records import Answer, Grade, Item, ItemKind
 from asclepius_ray.evaluation.statistics.item_scores import item_scores
@@ -94,7 +96,7 @@ def score(
         "wins": {judge: table["wins"] for judge, table in tables.items()},
         "positions": {judge: table["positions"] for judge, table in tables.items()},
         "judges_compared": _compare_judges(scored, list(judges)),
-        "answer_loss": summarize_loss(measured.losses, scored.seed) if measured.losses else None,
+        "answer_loss": _answer_loss(scored, measured.losses) if measured.losses else None,
         "realism": measured.realism,
     }
 
@@ -132,6 +134,7 @@ def _judge(seat: Seat, usage: JudgeUsage) -> dict[str, Any]:
     endpoint = seat.endpoint
     return {
         "model": endpoint.model,
+        "temperature": endpoint.sampling_of("judge").temperature,
         "is_offline": endpoint.is_offline,
         "kind": "rules, not a language model" if endpoint.is_offline else "language model",
         "requests": usage.requests,
@@ -151,6 +154,8 @@ def _model(scored: Scored, model: str, seat: Seat | None) -> dict[str, Any]:
     price = None if seat is None else seat.endpoint.price
     return {
         "source": scored.config.source_of(model),
+        "model": _name_of(scored.config, model, seat),
+        "temperature": None if seat is None else temperature_of(seat.endpoint),
         "is_offline": seat is not None and seat.endpoint.is_offline,
         "answers": len(answers),
         "failed": dict(sorted(Counter(answer.failure for answer in answers if answer.failure).items())),
@@ -160,6 +165,11 @@ def _model(scored: Scored, model: str, seat: Seat | None) -> dict[str, Any]:
         "cost_usd": cost_usd(price, prompt_tokens, completion_tokens),
         **_texts(scored, model),
     }
+
+
+def _answer_loss(scored: Scored, losses: Mapping[str, Sequence[RowLoss]]) -> dict[str, Any]:
+    notes = [item.note_id for item in scored.test_items if item.reference]
+    return summarize_loss(losses, notes, scored.seed)
 
 
 def _texts(scored: Scored, model: str) -> dict[str, Any]:
@@ -175,15 +185,22 @@ def _texts(scored: Scored, model: str) -> dict[str, Any]:
     }
 
 
+def _name_of(config: EvaluationConfig, model: str, seat: Seat | None) -> str:
+    """What others may call it: the served folder's last part, the name at the endpoint, "" in a table."""
+    if model in MODEL_FOLDERS:
+        return MODEL_FOLDERS[model]
+    endpoint = config.endpoints.get(model)
+    if endpoint is not None and endpoint.model_path:
+        return shown_name(endpoint.model_path)
+    return "" if seat is None else seat.endpoint.model
+
+
 def _compare_judges(scored: Scored, judges: Sequence[str]) -> list[dict[str, Any]]:
     """Every two judges: how far they agree on the same answers, and how much stricter one is."""
     models = scored.config.models
-    scores = {
-        judge: item_scores(scored.test_grades, scored.test_items, judge, models).scores.ravel()
-        for judge in judges
-    }
-    ordered = sorted(scored.test_items, key=lambda item: item.item_id)
-    notes = [item.note_id for item in ordered for _ in models]
+    tables = {judge: item_scores(scored.test_grades, scored.test_items, judge, models) for judge in judges}
+    scores = {judge: table.scores.ravel() for judge, table in tables.items()}
+    notes = [note_id for note_id in tables[judges[0]].note_ids for _ in models]
     return [
         _compare_two(first, second, scores, notes, scored.seed) for first, second in combinations(judges, 2)
     ]

@@ -106,8 +106,13 @@ def _item(item_id: str, task: str, note: str, question: str, reference: str) -> 
 
 
 def _unique(key: str, seen: Counter[str]) -> str:
-    seen[key] += 1
-    return key if seen[key] == 1 else f"{key}#{seen[key]}"
+    """The key, or with a number that no other item has."""
+    found = key
+    while seen[found]:
+        seen[key] += 1
+        found = f"{key}#{seen[key]}"
+    seen[found] += 1
+    return found
 
 
 def _read_examples(dataset: Folder) -> Iterator[Example]:
@@ -128,8 +133,9 @@ def _read_table(config: EvaluationConfig) -> TestSet:
     left_out: Counter[str] = Counter()
     seen: Counter[str] = Counter()
     tasks: dict[str, str] = {}
-    rows = (row for table in tables for row in read_rows(table, list(dict.fromkeys(wanted))))
-    for index, row in enumerate(islice(rows, config.limit or None)):
+    columns = list(dict.fromkeys(wanted))
+    rows = ((row, table.format == "csv") for table in tables for row in read_rows(table, columns))
+    for index, (row, is_csv) in enumerate(islice(rows, config.limit or None)):
         found = _item_of(row, index, config, seen)
         if isinstance(found, str):
             left_out[found] += 1
@@ -138,11 +144,17 @@ def _read_table(config: EvaluationConfig) -> TestSet:
         items.append(replace(found, task=tasks.setdefault(found.task.casefold(), found.task)))
         assert row is not None
         for model, column in config.answer_columns.items():
-            given[model].append(None if row.get(column) is None else text_of(row[column]))
+            given[model].append(_given(row.get(column), is_csv))
     if not items:
         reasons = ", ".join(f"{reason} {count}" for reason, count in left_out.items()) or "it has none"
         raise EvaluationError(f"{SETTING} has no row that can be asked ({reasons}); correct the table")
     return TestSet(_name_of(config.test_set), items, given, dict(left_out))
+
+
+def _given(cell: object, is_csv: bool) -> str | None:
+    """The answer in a cell, None where it holds none; CSV cannot tell no answer from an empty one."""
+    text = None if cell is None else text_of(cell)
+    return None if is_csv and not (text or "").strip() else text
 
 
 def _item_of(row: Row | None, index: int, config: EvaluationConfig, seen: Counter[str]) -> Item | str:

@@ -66,9 +66,16 @@ def expected_variables(job: str, run: Run) -> dict[str, str]:
             wanted.setdefault(endpoint.api_key_env, f"the key of {role}")
     if "serving" in stages and run.serving.api_key_env:
         wanted[run.serving.api_key_env] = "the key that clients of the served model must send"
-    if "training" in stages and run.training.base_model != TINY:
-        wanted["HF_TOKEN"] = "a base model that asks for a licence, else not needed"
+    if ("training" in stages and run.training.base_model != TINY) or (
+        "evaluation" in stages and _may_ask_the_hub(run)
+    ):
+        wanted["HF_TOKEN"] = "a model that asks for a licence, else not needed"
     return wanted
+
+
+def _may_ask_the_hub(run: Run) -> bool:
+    served = any(config.model_path for config in endpoints_of(run).values())
+    return served or run.evaluation.realism is not None
 
 
 def _places(job: str, run: Run) -> list[Place]:
@@ -77,8 +84,8 @@ def _places(job: str, run: Run) -> list[Place]:
         places.append(Place("input.path", run.input.path))
     if "training" in STAGES_OF_JOB[job] and run.training.dataset:
         places.append(Place("training.dataset", run.training.dataset))
-    if "evaluation" in STAGES_OF_JOB[job] and run.evaluation.has_own_table:
-        places.append(Place("evaluation.test_set", run.evaluation.test_set))
+    if "evaluation" in STAGES_OF_JOB[job]:
+        places += _places_of_evaluation(run)
     # A name that is no folder here is one of the Hugging Face hub, or a folder of the cluster's image.
     if "training" in STAGES_OF_JOB[job] and run.training.base_model_folder:
         places.append(Place("training.base_model", run.training.base_model))
@@ -88,6 +95,25 @@ def _places(job: str, run: Run) -> list[Place]:
         further = {**run.serving.models, **run.serving.adapters}.items()
         places += [Place(f"serving: {name}", place) for name, place in further if Path(place).is_dir()]
     return places
+
+
+def _places_of_evaluation(run: Run) -> list[Place]:
+    section = run.evaluation
+    places = [Place("evaluation.test_set", section.test_set)] if section.has_own_table else []
+    served = {
+        f"{role}.model_path": config.model_path
+        for role, config in endpoints_of(run).items()
+        if role != "teacher"
+    }
+    if section.realism is not None:
+        served["evaluation.realism.model"] = section.realism.model
+        places += [
+            Place(f"evaluation.realism.texts.{name}.path", texts.path)
+            for name, texts in section.realism.texts.items()
+            if not texts.is_own
+        ]
+    # What is no folder here is one of the hub, or of the cluster's image.
+    return places + [Place(name, path) for name, path in served.items() if path and Path(path).is_dir()]
 
 
 def _asks_with_key(endpoint: EndpointConfig) -> bool:

@@ -66,10 +66,14 @@ def has_real_notes(scores: Mapping[str, Any]) -> bool:
 
 
 def read_places(evaluation: Folder) -> Places:
-    """How often each model was graded in each place; {} where there is no table of grades."""
+    """How often each model was graded in each place over the test items; {} without the tables."""
     places: Places = {}
-    for grade in _read_rows(evaluation, "grades.parquet", ("model", "judge", "place", "verdict")):
-        if grade["verdict"] == "judged":
+    kinds = {
+        row["item_id"]: row["kind"] for row in _read_rows(evaluation, "items.parquet", ("item_id", "kind"))
+    }
+    columns = ("item_id", "model", "judge", "place", "verdict")
+    for grade in _read_rows(evaluation, "grades.parquet", columns):
+        if grade["verdict"] == "judged" and kinds.get(grade["item_id"]) == "test":
             places.setdefault(grade["judge"], {}).setdefault(grade["model"], Counter())[grade["place"]] += 1
     return places
 

@@ -104,10 +104,11 @@ def _about_judge(scores: Values, judge: str) -> Iterator[Caution]:
             "Its means cannot rank the models.",
             judge,
         )
+    unjudged = {model: score["unjudged"] - score["not_asked"] for model, score in by_model.items()}
     lost = [
-        f"{model} {_share_of(score['unjudged'], score['items'])}"
+        f"{model} {_share_of(unjudged[model], score['items'])}"
         for model, score in by_model.items()
-        if score["items"] and score["unjudged"] / score["items"] > LOST_SHARE
+        if score["items"] and unjudged[model] / score["items"] > LOST_SHARE
     ]
     if lost:
         yield Caution(

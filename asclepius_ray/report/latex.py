@@ -40,7 +40,8 @@ def _table(scores: Values, judge: str) -> str:
     kind = "rules, no language model" if facts["is_offline"] else "a language model"
     caption = (
         f"Mean grade (1 to 4) and 95\\,\\% interval by task, judged by {escape_latex(judge)} ({kind}); "
-        f"{scores['test_set']['items']} items on {scores['test_set']['notes']} notes."
+        f"{scores['test_set']['items']} items on {scores['test_set']['notes']} notes, judged of each model "
+        f"{_judged(rows)}."
     )
     header = " & ".join(["Model", *(_heading(row.task) for row in rows)])
     lines = [
@@ -60,6 +61,12 @@ def _table(scores: Values, judge: str) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _judged(rows: Sequence[TaskScores]) -> str:
+    """How many answers of each model the means over all rest on."""
+    over_all = rows[-1].by_model
+    return ", ".join(f"{escape_latex(model)} {score['judged']}" for model, score in over_all.items())
 
 
 def _heading(task: str) -> str:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import httpx
@@ -22,10 +23,14 @@ pytestmark = pytest.mark.alone
 PROJECT = Path(__file__).resolve().parents[2]
 KEY = "overload-drill-key-0123456789abcdef"
 START_SECONDS = 180
-CALIBRATION_SECONDS, CALM_SECONDS, OVERLOAD_SECONDS = 20, 30, 120
-SATURATING_CLIENTS = 24
-LEAST_OF_PEAK = 0.75
-"""Measured on two cores that the clients share: 0.82 over two minutes, 0.93 over 25 s; the goal is 0.9."""
+CALIBRATION_SECONDS, CALM_SECONDS, OVERLOAD_SECONDS = 15, 30, 120
+SATURATING_CLIENTS = 48
+CLIENTS_NICENESS = 10
+"""They are other machines in life: here they take what the server leaves."""
+PEAK_RATES = (1.0, 1.2)
+"""Of the capacity: where the goodput of an open load is highest. Patient clients ask in step with one
+another, so that their prompts are read together, and get some 10 % more; no open load can."""
+LEAST_OF_PEAK = 0.9
 MOST_REFUSED_IN_CALM = 0.06
 """As simulated at 80 % of the capacity (tests/serving/admission): arrivals come in clusters."""
 
@@ -83,7 +88,7 @@ class Server:
         options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
         script = Path(__file__).with_name("open_loop.py")
         ended = subprocess.run(
-            [sys.executable, str(script), self.url, "model", *options],
+            ["nice", "-n", str(CLIENTS_NICENESS), sys.executable, str(script), self.url, "model", *options],
             capture_output=True,
             text=True,
             timeout=400,
@@ -108,11 +113,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def told(server: Server) -> dict[str, Any]:
-    """What was seen at full load by patient clients, at 80 %, and at 200 % of what they got."""
+    """What was seen at 80 % of what patient clients got, around it, and at twice of it."""
     server.load(clients=4, seconds=5)
     full = server.load(clients=SATURATING_CLIENTS, seconds=CALIBRATION_SECONDS)
     capacity = full["finished"] / full["seconds"]
     calm = server.load(rate=0.8 * capacity, seconds=CALM_SECONDS)
+    peaks = [server.load(rate=share * capacity, seconds=CALIBRATION_SECONDS) for share in PEAK_RATES]
     memory: list[int] = []
     done = threading.Event()
 
@@ -128,9 +134,9 @@ def told(server: Server) -> dict[str, Any]:
     finally:
         done.set()
         watcher.join()
-    # Before and after, for a machine that is not as quick in one minute as in the next.
-    again = server.load(clients=SATURATING_CLIENTS, seconds=CALIBRATION_SECONDS)
-    return {"full": [full, again], "calm": calm, "overload": overload, "memory": memory}
+    # Right before and right after, for a machine that is not as quick in one minute as in the next.
+    peaks += [server.load(rate=share * capacity, seconds=CALIBRATION_SECONDS) for share in PEAK_RATES]
+    return {"peaks": peaks, "calm": calm, "overload": overload, "memory": memory}
 
 
 def tokens_per_second(load: dict[str, Any]) -> float:
@@ -146,8 +152,10 @@ def test_what_is_admitted_at_twice_the_load_takes_at_most_twice_as_long(told: di
     assert p99_seconds(told["overload"]) <= 2 * p99_seconds(told["calm"])
 
 
-def test_at_twice_the_load_three_quarters_of_the_peak_are_finished_at_least(told: dict[str, Any]) -> None:
-    peak = sum(map(tokens_per_second, told["full"])) / len(told["full"])
+def test_at_twice_the_load_nine_tenths_of_the_peak_are_finished_at_least(told: dict[str, Any]) -> None:
+    num_rates = len(PEAK_RATES)
+    before, after = told["peaks"][:num_rates], told["peaks"][num_rates:]
+    peak = fmean(max(map(tokens_per_second, loads)) for loads in (before, after))
     assert tokens_per_second(told["overload"]) >= LEAST_OF_PEAK * peak
 
 
@@ -166,3 +174,15 @@ def test_memory_stays_flat_under_overload(told: dict[str, Any]) -> None:
     memory = told["memory"]
     early, late = memory[len(memory) // 4], max(memory[-len(memory) // 4 :])
     assert late <= early * 1.05 + (16 << 20)
+
+
+def test_zz(told):
+    print(
+        "XX",
+        [round(tokens_per_second(x)) for x in told["peaks"]],
+        round(tokens_per_second(told["overload"])),
+        p99_seconds(told["calm"]),
+        p99_seconds(told["overload"]),
+        told["overload"]["refused"],
+        told["overload"]["sent"],
+    )

@@ -32,7 +32,8 @@ def score(mean: float | None, judged: int = 40, unjudged: int = 0, failed: int =
     low, high = (None, None) if mean is None else (mean - 0.17, mean + 0.19)
     items = judged + unjudged + failed
     figures = {"mean": mean, "low": low, "high": high, "items": items, "judged": judged}
-    return {**figures, "unjudged": unjudged, "failed": failed, "grade_shares": shares}
+    lost = {"unjudged": unjudged, "not_asked": 0, "failed": failed}
+    return {**figures, **lost, "grade_shares": shares}
 
 
 def model(means: dict[str, float | None], tasks: Sequence[str] = TASKS) -> Scores:

@@ -54,6 +54,7 @@ def write_sheets(root: Folder, order: SheetOrder, out: Folder) -> Written:
     drawn = {item.item_id: item for sheet_items in assignment.values() for item in sheet_items}
     key = make_key(assignment, order.drawing.seed, _texts(drawn, items, answers))
     _check_out(out, key)
+    _check_apart(root, out)
     out.make()
     # First the key: sheets without one could never be read back.
     out.write_bytes(KEY_NAME, key.to_bytes())
@@ -146,6 +147,15 @@ def _texts(drawn: Mapping[str, SheetItem], items: Mapping[str, Item], answers: A
         )
         for item_id, item in drawn.items()
     }
+
+
+def _check_apart(root: Folder, out: Folder) -> None:
+    """Refuses a folder that the next evaluation would clear, and the key with it."""
+    if f"{out.uri}/".startswith(f"{root.child('evaluation').uri}/"):
+        raise ConfigError(
+            f"--out {out.uri} lies in the evaluation's own folder, which is emptied when it is made anew, "
+            "and the key with it; choose another folder"
+        )
 
 
 def _check_out(out: Folder, key: Key) -> None:

@@ -3,11 +3,12 @@
 Pass the items that a table is about: grades of others are left out, so tests and unanswerable ones never mix.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from asclepius_ray.evaluation.judging import GRADES
-from asclepius_ray.evaluation.records import Answer, Grade, Item
+from asclepius_ray.evaluation.records import Answer, Grade, Item, Verdict
 from asclepius_ray.evaluation.statistics.comparisons import compare_pairs, count_wins
 from asclepius_ray.evaluation.statistics.intervals import Bounds, interval_of_mean
 from asclepius_ray.evaluation.statistics.item_scores import ItemScores, item_scores
@@ -28,13 +29,15 @@ def score_table(
     """Model → its score over all items and on each task, as one judge sees it.
 
     judged + unjudged + failed = items. failed: the model gave no answer. unjudged: it has no grade in any
-    order. Neither is in any mean. grade_shares: of all grades in all orders; empty where there are none.
+    order; not_asked of these since the answer of another model to the same item failed. None is in any mean.
+    grade_shares: of all grades in all orders; empty where there are none.
     """
     failed = {(answer.item_id, answer.model) for answer in answers if answer.failure}
     kept = [grade for grade in grades if (grade.item_id, grade.model) not in failed]
     scores = item_scores(kept, items, judge, models)
-    over_all = _scores(scores, failed, seed)
-    by_task = {task: _scores(part, failed, seed) for task, part in scores.by_task().items()}
+    lost = _Lost(frozenset(failed), _not_asked(kept, judge))
+    over_all = _scores(scores, lost, seed)
+    by_task = {task: _scores(part, lost, seed) for task, part in scores.by_task().items()}
     return {
         model: {"over_all": over_all[model], "tasks": {task: part[model] for task, part in by_task.items()}}
         for model in models
@@ -78,14 +81,34 @@ def interval_of(
     return interval_of_mean(values, clusters, seed, bounds).to_json()
 
 
-def _scores(scores: ItemScores, failed: Collection[tuple[str, str]], seed: int) -> dict[str, dict[str, Any]]:
-    return {model: _score(scores, column, failed, seed) for column, model in enumerate(scores.models)}
+Pairs = frozenset[tuple[str, str]]
+"""Of item and model."""
 
 
-def _score(scores: ItemScores, column: int, failed: Collection[tuple[str, str]], seed: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Lost:
+    failed: Pairs
+    not_asked: Pairs
+
+
+def _not_asked(grades: Sequence[Grade], judge: str) -> Pairs:
+    return frozenset(
+        (grade.item_id, grade.model)
+        for grade in grades
+        if grade.judge == judge and grade.verdict == Verdict.ANSWER_FAILED
+    )
+
+
+def _scores(scores: ItemScores, lost: _Lost, seed: int) -> dict[str, dict[str, Any]]:
+    return {model: _score(scores, column, lost, seed) for column, model in enumerate(scores.models)}
+
+
+def _score(scores: ItemScores, column: int, lost: _Lost, seed: int) -> dict[str, Any]:
     values = scores.scores[:, column]
     interval = interval_of_mean(values, scores.note_ids, seed, bounds=_SCALE)
-    num_failed = sum((item_id, scores.models[column]) in failed for item_id in scores.item_ids)
+    pairs = [(item_id, scores.models[column]) for item_id in scores.item_ids]
+    num_failed = sum(pair in lost.failed for pair in pairs)
+    num_not_asked = sum(pair in lost.not_asked for pair in pairs)
     counts = scores.counts_IMG[:, column].sum(axis=0)
     num_grades = int(counts.sum())
     shares = {
@@ -98,6 +121,7 @@ def _score(scores: ItemScores, column: int, failed: Collection[tuple[str, str]],
         "items": len(values),
         "judged": interval.n,
         "unjudged": len(values) - interval.n - num_failed,
+        "not_asked": num_not_asked,
         "failed": num_failed,
         "grade_shares": shares,
     }

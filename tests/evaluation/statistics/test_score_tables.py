@@ -33,8 +33,8 @@ def _judge_all(grade_of: Callable[[str, str, int], int], num_orders: int = 2) ->
     ids = [item.item_id for item in ITEMS]
     return [
         Grade(item_id, model, "judge", order, place, grade_of(item_id, model, place), Verdict.JUDGED)
-        for order in range(num_orders)
-        for item_id, drawn in zip(ids, draw_orders(ids, MODELS, SEED + order), strict=True)
+        for item_id, orders in zip(ids, draw_orders(ids, MODELS, SEED, num_orders), strict=True)
+        for order, drawn in enumerate(orders)
         for place, model in enumerate(drawn)
     ]
 
