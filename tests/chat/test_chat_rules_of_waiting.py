@@ -148,3 +148,11 @@ def test_each_step_has_its_own_sampling() -> None:
     assert endpoint.sampling_of("note").temperature == 0.3
     assert endpoint.sampling_of("answer").temperature == 1.0
     assert endpoint.sampling_of("judge").temperature == 0.0
+
+
+def test_a_judge_with_a_length_of_its_own_still_says_the_likeliest() -> None:
+    config = EndpointConfig(
+        base_url="http://localhost/v1", sampling={"judge": SamplingConfig(max_tokens=2000)}
+    )
+    sampling = Endpoint.from_config(config, config.base_url, "").sampling_of("judge")
+    assert (sampling.temperature, sampling.max_tokens) == (0.0, 2000)

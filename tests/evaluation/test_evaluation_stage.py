@@ -30,8 +30,8 @@ NUM_ITEMS = 10
 def _plan(models: dict[str, Endpoint], judge: Endpoint, seed: int = 7, **settings: Any) -> EvaluationPlan:
     values = {"models": tuple(models), "max_new_tokens": 64, "max_in_flight": 4, **settings}
     config = EvaluationConfig.model_validate(values)
-    seats = {name: Seat(name, endpoint) for name, endpoint in models.items()}
-    return EvaluationPlan("test", config, seats, {"judge": Seat("judge.judge", judge)}, seed, 512)
+    seats = {name: Seat(f"models/{name}", endpoint) for name, endpoint in models.items()}
+    return EvaluationPlan("test", config, seats, {"judge": Seat("judges/judge", judge)}, seed, 512)
 
 
 def _evaluate(root: Folder, plan: EvaluationPlan) -> tuple[Manifest, dict[str, Any]]:
@@ -223,7 +223,7 @@ def test_two_judges_are_shown_side_by_side_and_compared(
 ) -> None:
     models = {"trained": serve_chat(_good), "untrained": serve_chat(_bad)}
     plan = _plan(models, serve_chat(_judge_by_text))
-    second = Seat("judge.strict", serve_chat(lambda prompt: _judge_by_text(prompt).replace("2", "1")))
+    second = Seat("judges/strict", serve_chat(lambda prompt: _judge_by_text(prompt).replace("2", "1")))
     plan = replace(plan, judges={**plan.judges, "strict": second})
     _, scores = _evaluate(run_root, plan)
     assert scores["models"]["untrained"]["grades"]["strict"]["over_all"]["mean"] == 1.0
@@ -232,6 +232,22 @@ def test_two_judges_are_shown_side_by_side_and_compared(
     assert compared["judges"] == ["judge", "strict"]
     assert compared["pairs"] == NUM_ITEMS * 2
     assert compared["mean_difference"]["value"] == 0.5
+
+
+def test_a_failed_answer_is_asked_anew_by_the_next_run(
+    ray_cluster: str, run_root: Folder, serve_chat: ServeChat
+) -> None:
+    is_broken = True
+    plan = _plan(
+        {"trained": serve_chat(lambda prompt: 500 if is_broken and "patient 1 " in prompt else "good")},
+        serve_chat(lambda _prompt: "4"),
+        limit=3,
+    )
+    assert _evaluate(run_root, plan)[1]["models"]["trained"]["failed"] == {"server_error": 1}
+    is_broken = False
+    again = _evaluate(run_root, plan)[1]
+    assert again["models"]["trained"]["failed"] == {}
+    assert _score(again, "trained")["judged"] == 3
 
 
 def test_what_was_bought_is_not_bought_again_and_gives_the_same_figures(
@@ -263,7 +279,9 @@ def test_a_model_that_was_trained_anew_is_asked_again(
 ) -> None:
     plan = _plan({"trained": serve_chat(_bad)}, serve_chat(_judge_by_text), limit=2)
     assert _score(_evaluate(run_root, plan)[1], "trained")["mean"] == 2.0
-    anew = replace(plan, models={"trained": Seat("trained", serve_chat(_good), identity="other weights")})
+    anew = replace(
+        plan, models={"trained": Seat("models/trained", serve_chat(_good), identity="other weights")}
+    )
     assert _score(_evaluate(run_root, anew)[1], "trained")["mean"] == 4.0
 
 

@@ -68,6 +68,22 @@ def test_a_cell_without_an_answer_is_none_and_an_empty_text_is_an_answer(tmp_pat
     assert given == {"one": ["39", None, "x"], "two": ["", "She.", None]}
 
 
+def test_a_blank_cell_of_a_csv_is_no_answer(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("text,ask,kind,right,one,two\nCough.,Why?,QA,,A cold.,\nFever.,Why?,QA,, ,Flu.\n")
+    given = read_test_set(Folder(str(tmp_path)), config_of(str(table))).given
+    assert given == {"one": ["A cold.", None], "two": [None, "Flu."]}
+
+
+def test_no_two_items_have_one_id(tmp_path: Path) -> None:
+    ids = ["a", "a", "a#2", "a#2", "a"]
+    table = write_table(tmp_path, [json.dumps(ROWS[0] | {"id": item_id}) for item_id in ids])
+    config = config_of(table, columns=SETTINGS["columns"] | {"item_id": "id"})
+    found = [item.item_id for item in read_test_set(Folder(str(tmp_path)), config).items]
+    assert len(set(found)) == len(ids)
+    assert found[:2] == ["a", "a#2"]
+
+
 def test_a_column_that_is_not_there_is_named_with_those_found(tmp_path: Path) -> None:
     table = write_table(tmp_path, [json.dumps(row) for row in ROWS])
     with pytest.raises(InputError, match=r"answer_columns\.two is the column 'three', but .*'text', 'ask'"):

@@ -64,6 +64,11 @@ def longest_common_subsequence(first: tuple[str, ...], second: tuple[str, ...]) 
         ("", "aspirin", 0.0, False),
         ("the", "a", 1.0, True),
         ("theatre", "atre", 0.0, False),
+        # Ten times the dose, another pressure, another sign: never the same word.
+        ("2.5 mg", "25 mg", 0.5, False),
+        ("12080", "120/80", 0.0, False),
+        ("-3", "3", 0.0, False),
+        ("2.5 mg.", "2.5 mg", 1.0, True),
     ],
 )
 def test_token_f1_and_exact_match_of_worked_examples(
