@@ -31,8 +31,8 @@ PEAK_RATES = (1.0, 1.2)
 """Of the capacity: where the goodput of an open load is highest. Patient clients ask in step with one
 another, so that their prompts are read together, and get some 10 % more; no open load can."""
 LEAST_OF_PEAK = 0.85
-"""Measured over two minutes: 0.91, beside other work on the machine; over ten seconds 0.95 to 1.05. The rest is
-for machines that are not as quick in one minute as in the next."""
+"""Measured over two minutes: 0.91, beside other work on the machine; over ten seconds 0.95 to 1.05. The rest
+is for machines that are not as quick in one minute as in the next."""
 MOST_REFUSED_IN_CALM = 0.06
 """As simulated at 80 % of the capacity (tests/serving/admission): arrivals come in clusters."""
 
