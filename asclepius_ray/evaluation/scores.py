@@ -15,8 +15,8 @@ from asclepius_ray.evaluation.agreement import alpha_of, weighted_kappa_of
 from asclepius_ray.evaluation.answer_loss import RowLoss, summarize_loss
 from asclepius_ray.evaluation.answering import temperature_of
 from asclepius_ray.evaluation.asking import Seat
-from asclepius_ray.evaluation.asking_all import Outcome
 from asclepius_ray.evaluation.config import MODEL_FOLDERS, EvaluationConfig
+from asclepius_ray.evaluation.exam import Outcome
 from asclepius_ray.evaluation.grading import JudgeUsage
 from asclepius_ray.evaluation.records import Answer, Grade, Item, ItemKind
 from asclepius_ray.evaluation.statistics.item_scores import item_scores

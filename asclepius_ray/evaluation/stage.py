@@ -15,8 +15,8 @@ from asclepius_ray.artifacts import Folder, Manifest, write_manifest
 from asclepius_ray.errors import EvaluationError
 from asclepius_ray.evaluation.answer_loss import RowLoss, measure_answer_loss
 from asclepius_ray.evaluation.asking import Seat
-from asclepius_ray.evaluation.asking_all import Exam, Outcome, hold
 from asclepius_ray.evaluation.config import MODEL_FOLDERS, EvaluationConfig
+from asclepius_ray.evaluation.exam import Exam, Outcome, hold
 from asclepius_ray.evaluation.records import (
     ANSWERS_NAME,
     GRADES_NAME,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,8 @@ from typing import Any
 
 from benchmarks.teacher_process import teacher_process
 from synthesis_runs import counted_by
+
+from asclepius_ray.errors import Interrupted
 
 PROJECT = Path(__file__).resolve().parents[2]
 ASCLEPIUS = Path(sys.executable).parent / "asclepius"
@@ -83,22 +86,25 @@ def test_a_killed_evaluation_of_real_answers_goes_on_and_ends_with_the_same_figu
         expected = counted_by(teacher.base_url)
     with teacher_process(latency_seconds=0.05) as teacher:
         killed = write_run(tmp_path, "killed", table, teacher.base_url)
-        for share in (0.25, 0.6):
+        for share, how in ((0.25, signal.SIGKILL), (0.6, signal.SIGTERM)):
             with running(killed) as process:
                 until = time.monotonic() + 120
                 while counted_by(teacher.base_url).num_answered < share * expected.num_answered:
                     assert process.poll() is None, killed.with_suffix(".log").read_text()
                     assert time.monotonic() < until
                     time.sleep(0.1)
-                process.kill()
+                process.send_signal(how)
+                code = process.wait(20)
+                if how is signal.SIGTERM:
+                    assert code == Interrupted.exit_code, killed.with_suffix(".log").read_text()
         with running(killed) as process:
             assert process.wait(240) == 0, killed.with_suffix(".log").read_text()
         counted = counted_by(teacher.base_url)
     scores = scores_of(tmp_path / "killed")
     assert scores == scores_of(tmp_path / "unbroken")
     assert counted.num_prompts == expected.num_prompts
-    # Two seconds' worth of answers and what was on its way, for each of the two kills.
-    assert counted.num_repeated <= 2 * (2.0 / 0.05 + 1) * 8
+    # Two seconds' worth of answers and what was on its way, for the kill; what was on its way, for the other.
+    assert counted.num_repeated <= (2.0 / 0.05 + 2) * 8
     over_all = [scores["models"][model]["grades"]["judge"]["over_all"] for model in MODELS]
     assert [one["items"] for one in over_all] == [NUM_ITEMS] * 3
     assert [one["judged"] + one["unjudged"] + one["failed"] for one in over_all] == [NUM_ITEMS] * 3

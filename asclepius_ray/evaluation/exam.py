@@ -1,9 +1,11 @@
 """All items, models and judges of an evaluation → every answer and every grade."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.run_trouble import trouble_as_error
@@ -13,6 +15,8 @@ from asclepius_ray.evaluation.config import EvaluationConfig, most_orders
 from asclepius_ray.evaluation.grading import Judge, JudgeUsage, grade_single, grade_together
 from asclepius_ray.evaluation.judging import draw_orders
 from asclepius_ray.evaluation.records import Answer, Grade, Item, ItemKind
+
+LONGEST_END_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,36 @@ def hold(exam: Exam, root: Folder, report_done: Callable[[int], None]) -> Outcom
     Raises an EndpointError, a BudgetError or an OSError where it cannot go on.
     """
     with trouble_as_error():
-        return asyncio.run(_Session(exam, report_done).run(root))
+        return _run_apart(_Session(exam, report_done).run(root))
+
+
+def _run_apart(work: Coroutine[Any, Any, Outcome]) -> Outcome:
+    """Runs it on a loop in a thread of its own.
+
+    Ctrl-C and SIGTERM raise in the main thread alone: the work is then cancelled in order, and has time to
+    make durable what is bought, where in the main thread they would tear the loop apart.
+    """
+    ended = threading.Event()
+
+    async def tracked() -> Outcome:
+        try:
+            return await work
+        finally:
+            ended.set()
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True, name="evaluation")
+    thread.start()
+    running = asyncio.run_coroutine_threadsafe(tracked(), loop)
+    try:
+        return running.result()
+    except KeyboardInterrupt:
+        running.cancel()
+        ended.wait(LONGEST_END_SECONDS)
+        raise
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(LONGEST_END_SECONDS)
 
 
 class _Session:
