@@ -27,7 +27,7 @@ from asclepius_ray.serving.meters import Meters, Reason
 from asclepius_ray.serving.scaling import WINDOW_SECONDS, ReplicaLoad
 from asclepius_ray.serving.surface.api_errors import ApiError, draining, whole_seconds
 
-QUEUE_SHARE = 0.2
+QUEUE_SHARE = 0.25
 """Of a usual answer's time: nobody waits longer for a place, whatever max_queue_seconds says. With it the
 slowest of a hundred answers take at most twice as long under twice the load as under four fifths of it
 (tests/drills/test_overload.py; 2.1 times with 0.5); a longer queue makes no more tokens

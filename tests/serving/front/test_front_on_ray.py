@@ -178,7 +178,7 @@ def _wait_for_line(fronted: Fronted, request_id: str) -> dict[str, Any]:
 
 
 def test_a_replica_killed_in_mid_stream_is_said_in_the_stream_and_replaced(fronted: Fronted) -> None:
-    body = {"model": "second / 2", "messages": LONG_ANSWER, "max_tokens": 1900, "stream": True}
+    body = {"model": "second / 2", "messages": LONG_ANSWER, "max_tokens": 1900, "n": 8, "stream": True}
     headers = {**HEADERS, "x-request-id": "front-killed-1"}
     replica = replica_of("second / 2")
     events: list[str] = []
