@@ -39,7 +39,7 @@ def place_on_cluster(
     `spread` says why local paths do not hold, "" where all work runs on one node. A file that travels
     in the package (`packaged`) is named by its place in it.
     """
-    local = [place for place in _places(job, run) if Folder(place.path).is_local]
+    local = [place for place in places_of(job, run) if Folder(place.path).is_local]
     if spread and local:
         raise SubmitError(
             f"{local[0].setting} = {local[0].path!r} is a local path, and {spread}; each node would see "
@@ -71,7 +71,8 @@ def expected_variables(job: str, run: Run) -> dict[str, str]:
     return wanted
 
 
-def _places(job: str, run: Run) -> list[Place]:
+def places_of(job: str, run: Run) -> list[Place]:
+    """Every folder and file that the job reads or writes, as the run file names it."""
     places = [Place("root", run.root)]
     if "synthesis" in STAGES_OF_JOB[job] and run.input.path:
         places.append(Place("input.path", run.input.path))
