@@ -1,7 +1,7 @@
 """The committed files of cluster/: how each is rendered, and how they are read and changed by a test."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,16 @@ def changed(
     for path, value in changes:
         _change(copies[index].value, path, value)
     return copies
+
+
+def places_in(value: Any, path: str = "") -> Iterator[str]:
+    """The path of everything in a document."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, found in inner:
+        if "/" not in str(key):
+            place = f"{path}/{key}" if path else str(key)
+            yield place
+            yield from places_in(found, place)
 
 
 def _change(place: Any, path: str, value: object) -> None:

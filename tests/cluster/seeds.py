@@ -338,6 +338,12 @@ RUN_SEEDS = [
         "spec/rayClusterConfig/workerGroupSpecs/0/maxReplicas",
         0,
     ),
+    _service(
+        "serving-within-group",
+        "spec/serveConfigV2",
+        SERVE_CONFIG.replace("use_gpu: true", "use_gpu: true\n        replicas: 3"),
+        "spec/rayClusterConfig/workerGroupSpecs/0/maxReplicas",
+    ),
     _job(
         "keys-present",
         f"{WORKER_POD}/containers/0/env/3/name",

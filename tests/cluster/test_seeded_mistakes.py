@@ -3,7 +3,17 @@
 from pathlib import Path
 
 import pytest
-from committed import KINDS, PROJECT, RUN_FILE, as_path, changed, document, documents_of, profile_of
+from committed import (
+    FILES,
+    PROJECT,
+    RUN_FILE,
+    as_path,
+    changed,
+    document,
+    documents_of,
+    places_in,
+    profile_of,
+)
 from seeds import ENTRYPOINT, SEEDS, Seed
 
 from asclepius_ray.launch.cluster.profile import Profile
@@ -39,11 +49,19 @@ def test_every_rule_has_a_mistake_and_there_are_more_than_forty() -> None:
     assert len(SEEDS) > 40
 
 
-@pytest.mark.parametrize("kind", KINDS.values())
-def test_a_manifest_in_which_everything_has_the_wrong_type_is_found_fault_with(kind: str) -> None:
-    for wrong in (None, 3, "text", [3], {"spec": [[]]}):
-        value = {"apiVersion": "ray.io/v1", "kind": kind, "metadata": wrong, "spec": wrong}
-        assert validate([Document("wrong.yaml", value)], Knowledge()).findings
+WRONG = (None, 3, "text", [], {}, [3], {"a": 1}, True, [None], -1.5, ...)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_rule_falls_over_what_has_the_wrong_type_or_is_not_there(file: str) -> None:
+    documents = [one for one in documents_of(file) if one.file == file]
+    run = RunText((PROJECT / RUN_FILE).read_text(), RUN_FILE)
+    knowledge, num_found = Knowledge(profile_of(file), run), 0
+    for one in documents:
+        for number, place in enumerate(places_in(one.value)):
+            wrong = [(place, WRONG[number % len(WRONG)])]
+            num_found += bool(validate(changed(documents, file, one.kind, wrong), knowledge).findings)
+    assert num_found >= len(documents)
 
 
 def test_a_key_that_is_found_is_not_repeated() -> None:

@@ -124,7 +124,7 @@ def _environment(plan: PodPlan) -> list[Json]:
     if profile.storage.volume and not plan.reads_only:
         variables.append({"name": "HF_HOME", "value": f"{profile.storage.volume.folder}/huggingface"})
     secret = profile.secrets.secret
-    given = {name: {} for name in profile.secrets.required}
+    given: dict[str, Json] = {name: {} for name in profile.secrets.required}
     given |= {name: {"optional": True} for name in profile.secrets.optional}
     for name, options in given.items():
         if name not in plan.withheld:

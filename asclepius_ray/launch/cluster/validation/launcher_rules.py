@@ -56,6 +56,16 @@ GOOGLE_NODE_KEYS = frozenset(
         "reservationAffinity",
     }
 )
+RAYS_ERRORS = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    NotImplementedError,
+    jsonschema.ValidationError,
+)
+"""What the launcher's own preparation raises where something is missing or of the wrong type."""
 STARTS = ("head_start_ray_commands", "worker_start_ray_commands")
 LauncherRule = Callable[[Json], Iterator[Trouble]]
 _DRAIN = re.compile(r"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=(\d+)")
@@ -76,7 +86,7 @@ def _schema(launcher: Json) -> Iterator[Trouble]:
         prepared = prepare_config(copy.deepcopy(launcher))
         prepared.setdefault("cluster_synced_files", [])
         validate_config(prepared)
-    except (ValueError, KeyError, NotImplementedError, jsonschema.ValidationError) as error:
+    except RAYS_ERRORS as error:
         said = " ".join(str(error).split())
         yield Trouble("available_node_types", f"Ray's launcher says: {said}", "correct the types of nodes")
 
@@ -94,7 +104,7 @@ def _node_config(launcher: Json) -> Iterator[Trouble]:
         for key in needed:
             if key not in node:
                 yield Trouble(f"{path}.node_config.{key}", "a machine cannot be had without it", "add it")
-        stays = [table for table in list_at(node, "scheduling") if "onHostMaintenance" in table]
+        stays = [table for table in list_at(node, "scheduling") if text_at(table, "onHostMaintenance")]
         if is_google and number_at(kind, "resources", "GPU") and not stays:
             said = "a machine with GPUs cannot be moved while it runs"
             advice = "add onHostMaintenance: TERMINATE"

@@ -57,7 +57,8 @@ def place_of(error: jsonschema.ValidationError) -> str:
         if error.validator == "additionalProperties":
             keys += sorted(set(error.instance) - set(error.schema.get("properties", {})))[:1]
         if error.validator == "required":
-            keys += [key for key in error.validator_value if key not in error.instance][:1]
+            needed: Any = error.validator_value
+            keys += [key for key in needed if key not in error.instance][:1]
     path = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
     return path.removeprefix(".")
 

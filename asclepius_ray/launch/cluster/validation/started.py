@@ -5,7 +5,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from asclepius_ray.launch.cluster.validation.manifests import LAUNCHER, Document, RayResource
+from asclepius_ray.config import parse_section
+from asclepius_ray.errors import ConfigError
+from asclepius_ray.launch.cluster.validation.manifests import (
+    LAUNCHER,
+    Document,
+    RayResource,
+    applications_of,
+)
 from asclepius_ray.launch.cluster.validation.reading import (
     amount,
     list_at,
@@ -15,6 +22,7 @@ from asclepius_ray.launch.cluster.validation.reading import (
     value_at,
 )
 from asclepius_ray.run import Run
+from asclepius_ray.serving.config import ServingConfig
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,20 @@ def find_run_text(job: RayResource, documents: Iterable[Document]) -> RunText | 
         if text and (document.kind, document.name) == ("ConfigMap", name):
             return RunText(text, f"data.{key} of the ConfigMap {name}")
     return None
+
+
+def with_served_settings(run: Run, document: Document) -> Run:
+    """The run with the serving settings that a RayService has itself, where it has any."""
+    if document.kind != "RayService":
+        return run
+    for application in applications_of(RayResource(document)):
+        try:
+            serving = parse_section(ServingConfig, value_at(application, "args", "serving"), "serving")
+        except ConfigError:
+            # The rule on Serve's configuration says what is wrong with them.
+            return run
+        return run.model_copy(update={"serving": serving})
+    return run
 
 
 def pools_of(document: Document) -> list[Pool]:

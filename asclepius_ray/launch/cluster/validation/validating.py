@@ -23,6 +23,7 @@ from asclepius_ray.launch.cluster.validation.started import (
     Started,
     find_run_text,
     parse_entrypoint,
+    with_served_settings,
 )
 from asclepius_ray.launch.locations import STAGES_OF_JOB
 from asclepius_ray.run import parse_run
@@ -149,7 +150,8 @@ def _start(
         report.unchecked.append(f"workers, keys and places of a run in {document.file}: give it with --run")
         return None
     try:
-        return Started(document, parse_run(text.text, text.where, overrides), job)
+        run = parse_run(text.text, text.where, overrides)
+        return Started(document, with_served_settings(run, document), job)
     except ConfigError as error:
         trouble = Trouble("spec.entrypoint", " ".join(str(error).split()), "correct the run file or --set")
         report.findings.extend(as_findings(RUN_READS, document.file, [trouble]))
