@@ -95,6 +95,11 @@ def test_what_cannot_be_looked_at_is_said() -> None:
     unknown = changed(documents, "rayjob.yaml", "RayJob", changes)
     lines = validate(unknown, Knowledge(profile_of("rayjob.yaml"))).unchecked
     assert any("the size of owner/unknown is not known here" in line for line in lines)
+    run = RunText((PROJECT / RUN_FILE).read_text(), RUN_FILE)
+    sizes = [("available_node_types/training/resources", {})]
+    report = validate(changed(documents_of("aws.yaml"), "aws.yaml", "launcher", sizes), Knowledge(run=run))
+    assert report.findings == []
+    assert any("write the resources of training" in line for line in report.unchecked)
     cluster = validate(documents_of("raycluster.yaml"), Knowledge()).unchecked
     assert any("--run" in line for line in cluster)
 

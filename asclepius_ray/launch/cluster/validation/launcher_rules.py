@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,6 +76,9 @@ _STOP_TIMEOUT = re.compile(r"--stop-timeout[= ](\d+)")
 def _schema(launcher: Json) -> Iterator[Trouble]:
     import ray.autoscaler
     from ray.autoscaler._private.util import prepare_config, validate_config
+
+    # It tells of every default that it fills in.
+    logging.getLogger("ray.autoscaler").setLevel(logging.ERROR)
 
     schema = json.loads(Path(ray.autoscaler.__file__).with_name("ray-schema.json").read_text())
     errors = list(jsonschema.Draft7Validator(schema).iter_errors(launcher))

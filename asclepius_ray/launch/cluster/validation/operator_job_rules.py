@@ -66,28 +66,36 @@ def _deletion(job: RayResource) -> Iterator[Trouble]:
         yield Trouble(path, "it says nothing", "write deletionRules, or remove it")
 
 
-def _deletion_order(job: RayResource) -> Iterator[Trouble]:
-    by_status: dict[str, dict[str, float]] = {}
+def _deletion_condition(job: RayResource) -> Iterator[Trouble]:
     for place, rule in enumerate(_deletion_rules(job)):
         path = f"spec.deletionStrategy.deletionRules[{place}]"
-        policy, condition = text_at(rule, "policy"), table_at(rule, "condition")
-        seconds = number_at(condition, "ttlSeconds")
-        status = text_at(condition, "jobStatus") or text_at(condition, "jobDeploymentStatus")
-        known = by_status.setdefault(status, {})
-        if seconds < 0:
+        condition = table_at(rule, "condition")
+        if len({"jobStatus", "jobDeploymentStatus"} & set(condition)) != 1:
+            said = "it must name one of jobStatus and jobDeploymentStatus"
+            yield Trouble(f"{path}.condition", said, "leave the other out")
+        if number_at(condition, "ttlSeconds") < 0:
             yield Trouble(f"{path}.condition.ttlSeconds", "it is negative", "set 0 or more seconds")
-        if policy == "DeleteWorkers" and job.autoscales:
+        if text_at(rule, "policy") == "DeleteWorkers" and job.autoscales:
             said = "the autoscaler's workers cannot be deleted by a rule"
             yield Trouble(f"{path}.policy", said, "use DeleteCluster; idle workers go by themselves")
+
+
+def _deletion_order(job: RayResource) -> Iterator[Trouble]:
+    path = "spec.deletionStrategy.deletionRules"
+    by_status: dict[str, dict[str, float]] = {}
+    for place, rule in enumerate(_deletion_rules(job)):
+        policy, condition = text_at(rule, "policy"), table_at(rule, "condition")
+        status = text_at(condition, "jobStatus") or text_at(condition, "jobDeploymentStatus")
+        known = by_status.setdefault(status, {})
         if policy in known:
-            yield Trouble(path, f"{policy} on {status} stands here twice", "remove one of them")
-        known[policy] = seconds
+            yield Trouble(f"{path}[{place}]", f"{policy} on {status} is there twice", "remove one of them")
+        known[policy] = number_at(condition, "ttlSeconds")
     for status, known in by_status.items():
         ordered = [(policy, known[policy]) for policy in DELETIONS_IN_ORDER if policy in known]
         for (first, sooner), (second, later) in pairwise(ordered):
             if later < sooner:
                 said = f"on {status} {second} comes after {later:g} s and {first} after {sooner:g} s"
-                yield Trouble("spec.deletionStrategy.deletionRules", said, f"let {second} come later")
+                yield Trouble(path, said, f"let {second} come later")
 
 
 def _backoff(job: RayResource) -> Iterator[Trouble]:
@@ -184,6 +192,7 @@ JOB_RULES: dict[str, Rule] = {
     "operator-suspend": _suspend,
     "operator-time-to-live": _time_to_live,
     "operator-deletion": _deletion,
+    "operator-deletion-condition": _deletion_condition,
     "operator-deletion-order": _deletion_order,
     "operator-backoff": _backoff,
     "operator-sidecar": _sidecar,

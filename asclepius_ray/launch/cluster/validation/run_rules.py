@@ -39,15 +39,25 @@ def _cpus_suffice(started: Started) -> Iterator[Trouble]:
 
 
 def _serving_fits(started: Started) -> Iterator[Trouble]:
-    if started.job != "serve":
-        return
     serving = started.run.serving
-    pools = pools_for("serving", pools_of(started.document), serving.use_gpu)
-    there, kind = slots(pools, serving.use_gpu), "GPUs" if serving.use_gpu else "CPUs"
-    needed = serving.replicas.most * (1 + len(serving.models)) * serving.tensor_parallel
+    if started.job == "serve":
+        needed = serving.replicas.most * (1 + len(serving.models)) * serving.tensor_parallel
+        yield from _replicas_fit(started, "serving", needed)
+
+
+def _teacher_fits(started: Started) -> Iterator[Trouble]:
+    serving = started.run.serving
+    if started.run.teacher.model_path and "synthesis" in STAGES_OF_JOB[started.job]:
+        yield from _replicas_fit(started, "teacher", serving.replicas.most * serving.tensor_parallel)
+
+
+def _replicas_fit(started: Started, role: str, needed: int) -> Iterator[Trouble]:
+    use_gpu = started.run.serving.use_gpu
+    pools = pools_for(role, pools_of(started.document), use_gpu)
+    there, kind = slots(pools, use_gpu), "GPUs" if use_gpu else "CPUs"
     if needed > there:
         path = pools[0].path if pools else _groups_path(started)
-        said = f"serving takes up to {needed} {kind}, and the nodes have {there}"
+        said = f"the replicas of {role} take up to {needed} {kind}, and the nodes have {there}"
         yield Trouble(path, said, "raise it, or lower serving.replicas")
 
 
@@ -106,13 +116,14 @@ def _groups_path(started: Started) -> str:
     return f"{RayResource(started.document).cluster_path}.workerGroupSpecs"
 
 
-RUN_RULES: dict[str, RunRule] = {
+RUN_RULES: dict[str, RunRule] = {"keys-present": _keys_are_there, "shared-storage": _storage_is_shared}
+NUMBER_RULES: dict[str, RunRule] = {
     "training-within-group": _training_fits,
     "synthesis-within-group": _cpus_suffice,
     "serving-within-group": _serving_fits,
-    "keys-present": _keys_are_there,
-    "shared-storage": _storage_is_shared,
+    "teacher-within-group": _teacher_fits,
 }
+"""Those that count what the nodes have."""
 
 
 def service_model(service: Started, jobs: Sequence[Started]) -> Iterator[Trouble]:

@@ -66,6 +66,8 @@ class Pool:
     cpus: float
     gpus: int
     most: int
+    is_known: bool = True
+    """False where the launcher is to ask the cloud what the machine has."""
 
 
 def parse_entrypoint(text: str) -> Entrypoint | None:
@@ -134,6 +136,7 @@ def pools_of(document: Document) -> list[Pool]:
             amount(value_at(kind, "resources", "CPU") or 0),
             int(number_at(kind, "resources", "GPU")),
             int(number_at(kind, "max_workers")),
+            is_known=bool(table_at(kind, "resources")),
         )
         for name, kind in table_at(document.value, "available_node_types").items()
         if name != head

@@ -14,7 +14,7 @@ from asclepius_ray.launch.cluster.validation.operator_cluster_rules import CLUST
 from asclepius_ray.launch.cluster.validation.operator_job_rules import JOB_RULES, SERVICE_RULES
 from asclepius_ray.launch.cluster.validation.pod_rules import POD_RULES
 from asclepius_ray.launch.cluster.validation.reading import text_at
-from asclepius_ray.launch.cluster.validation.run_rules import RUN_RULES, service_model
+from asclepius_ray.launch.cluster.validation.run_rules import NUMBER_RULES, RUN_RULES, service_model
 from asclepius_ray.launch.cluster.validation.schemas import load_schema, schema_troubles
 from asclepius_ray.launch.cluster.validation.secret_rules import secrets_by_name
 from asclepius_ray.launch.cluster.validation.set_rules import SET_RULES
@@ -23,6 +23,7 @@ from asclepius_ray.launch.cluster.validation.started import (
     Started,
     find_run_text,
     parse_entrypoint,
+    pools_of,
     with_served_settings,
 )
 from asclepius_ray.launch.locations import STAGES_OF_JOB
@@ -40,6 +41,7 @@ RULES = (
     *POD_RULES,
     *SET_RULES,
     *RUN_RULES,
+    *NUMBER_RULES,
 )
 """The names of all rules."""
 
@@ -71,6 +73,7 @@ def validate(documents: Sequence[Document], knowledge: Knowledge) -> Report:
         report.findings.extend(_rules_of_document(document, documents, knowledge))
         if run is not None:
             report.findings.extend(_rules_of_run(run, jobs))
+            report.findings.extend(_numbers(run, report))
             report.findings.extend(_memory(run, knowledge, report))
     if not knowledge.crds and any(document.kind in CLUSTER_KEYS for document in documents):
         report.unchecked.append("KubeRay's own schemas: give the folder of its definitions with --crds")
@@ -111,6 +114,16 @@ def _rules_of_run(started: Started, jobs: Sequence[Started]) -> Iterator[Finding
         yield from as_findings(name, file, rule(started))
     if started.document.kind == "RayService":
         yield from as_findings(SERVICE_MODEL, file, service_model(started, jobs))
+
+
+def _numbers(started: Started, report: Report) -> Iterator[Finding]:
+    """The rules that count workers, where it is known what the nodes have."""
+    file = started.document.file
+    if unknown := [pool.name for pool in pools_of(started.document) if not pool.is_known]:
+        report.unchecked.append(f"numbers of workers in {file}: write the resources of {', '.join(unknown)}")
+        return
+    for name, rule in NUMBER_RULES.items():
+        yield from as_findings(name, file, rule(started))
 
 
 def _memory(started: Started, knowledge: Knowledge, report: Report) -> Iterator[Finding]:
