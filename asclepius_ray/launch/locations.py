@@ -86,8 +86,13 @@ def places_of(job: str, run: Run) -> list[Place]:
     if "serving" in STAGES_OF_JOB[job] and run.serving.model and Path(run.serving.model).is_dir():
         places.append(Place("serving.model", run.serving.model))
     if "serving" in STAGES_OF_JOB[job]:
-        further = {**run.serving.models, **run.serving.adapters}.items()
-        places += [Place(f"serving: {name}", place) for name, place in further if Path(place).is_dir()]
+        further = {"models": run.serving.models, "adapters": run.serving.adapters}
+        places += [
+            Place(f"serving.{setting}.{name}", place)
+            for setting, named in further.items()
+            for name, place in named.items()
+            if Path(place).is_dir()
+        ]
     return places
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.launch.cluster.companions import RUN_FILE_KEY, head_budget, run_config, volume_claim
-from asclepius_ray.launch.cluster.placing import place_run, placed_root
+from asclepius_ray.launch.cluster.placing import place_run, place_service
 from asclepius_ray.launch.cluster.pods import RUN_FOLDER, PodPlan, head_group, worker_group
 from asclepius_ray.launch.cluster.profile import Profile, Role
 from asclepius_ray.launch.cluster.queues import is_suspended_by_queue, queue_labels
@@ -68,7 +68,7 @@ def render_service(profile: Profile, file: RunFile, ray_version: str) -> list[Js
     asking = {endpoint.api_key_env for endpoint in endpoints_of(file.run).values()}
     withheld = frozenset(asking - {file.run.serving.api_key_env})
     plan = PodPlan(profile, f"{profile.name}-model", reads_only=True, withheld=withheld)
-    configuration = serve_config(file.run, placed_root(file.run, profile.storage))
+    configuration = serve_config(place_service(file.run, profile.storage))
     spec: Json = {
         # A new cluster takes over when it is ready; the old one then ends its streams.
         "upgradeStrategy": {"type": "NewCluster"},

@@ -34,7 +34,16 @@ def place_run(job: str, run: Run, storage: StorageSection) -> list[Place]:
     return moved
 
 
-def placed_root(run: Run, storage: StorageSection) -> Folder:
-    """The run's root on the cluster."""
+def place_service(run: Run, storage: StorageSection) -> Run:
+    """The run with the places that its serving reads as they are on the cluster."""
     moved = {place.setting: place.path for place in place_run("serve", run, storage)}
-    return Folder(moved.get("root", run.root))
+    serving = run.serving
+    changes = {
+        "model": moved.get("serving.model", serving.model),
+        "models": {name: moved.get(f"serving.models.{name}", at) for name, at in serving.models.items()},
+        "adapters": {
+            name: moved.get(f"serving.adapters.{name}", at) for name, at in serving.adapters.items()
+        },
+    }
+    root = moved.get("root", run.root)
+    return run.model_copy(update={"root": root, "serving": serving.model_copy(update=changes)})

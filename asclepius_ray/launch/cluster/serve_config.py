@@ -12,9 +12,12 @@ _OF_A_START = {"model", "host", "port", "proxy", "tls_certificate", "tls_key"}
 """Settings for a Serve that the job starts itself."""
 
 
-def serve_config(run: Run, root: Folder) -> Json:
-    """The model of the run, or `serving.model`, with the settings that differ from their defaults."""
-    serving = run.serving
+def serve_config(run: Run) -> Json:
+    """The model of the run, or `serving.model`, with the settings that differ from their defaults.
+
+    The run's places are those of the cluster.
+    """
+    serving, root = run.serving, Folder(run.root)
     if serving.tls_certificate:
         raise ConfigError(
             "serving.tls_certificate is set, and a RayService has no HAProxy of its own to hold it; leave it "

@@ -96,6 +96,27 @@ def test_the_service_serves_the_run_s_model_with_the_settings_that_differ() -> N
     }
 
 
+def test_folders_of_models_beside_the_run_file_are_looked_for_in_the_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "second").mkdir(parents=True)
+    text = RUN + 'model = "owner/base"\n[serving.models]\ntwo = "models/second"\n'
+    file = RunFile(text, parse_run(text, "the run file"))
+    (*_, service) = render(_profile(), "rayservice", file, VERSION)
+    (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
+    assert application["args"]["model"] == "owner/base"
+    assert application["args"]["serving"]["models"] == {"two": "/data/second"}
+
+
+def test_a_service_holds_no_key_of_the_teacher() -> None:
+    cluster = _render(_profile(), "rayservice")["RayService"]["spec"]["rayClusterConfig"]
+    container = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
+    names = {variable["name"] for variable in container["env"]}
+    assert "ASCLEPIUS_API_KEY" in names
+    assert "OPENAI_API_KEY" not in names
+
+
 QUEUES: dict[str, dict[str, str]] = {
     "kueue": {"kueue.x-k8s.io/queue-name": "team"},
     "volcano": {"volcano.sh/queue-name": "team", "ray.io/priority-class-name": "high"},
