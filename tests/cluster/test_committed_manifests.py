@@ -26,9 +26,8 @@ def test_a_committed_file_is_what_its_profile_is_rendered_to(
     arguments += ["--run", committed.run] if committed.run else []
     done = CliRunner().invoke(app, ["cluster", "render", *arguments])
     assert done.exit_code == 0, done.output
-    assert done.stdout == (CLUSTER / file).read_text(), (
-        "render it anew: asclepius cluster render " + " ".join(arguments)
-    )
+    command = " ".join(["asclepius cluster render", *arguments, "--out", f"cluster/{file}"])
+    assert done.stdout == (CLUSTER / file).read_text(), f"render it anew: {command}"
 
 
 def test_every_file_of_the_cluster_is_one_that_is_rendered() -> None:

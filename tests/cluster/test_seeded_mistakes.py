@@ -14,6 +14,7 @@ from committed import (
     places_in,
     profile_of,
 )
+from further_seeds import FURTHER_SEEDS
 from seeds import ENTRYPOINT, SEEDS, Seed
 
 from asclepius_ray.launch.cluster.profile import Profile
@@ -21,6 +22,8 @@ from asclepius_ray.launch.cluster.validation.findings import Finding
 from asclepius_ray.launch.cluster.validation.manifests import Document
 from asclepius_ray.launch.cluster.validation.started import RunText
 from asclepius_ray.launch.cluster.validation.validating import RULES, Knowledge, validate
+
+ALL_SEEDS = [*SEEDS, *FURTHER_SEEDS]
 
 
 def _name(seed: Seed) -> str:
@@ -35,7 +38,7 @@ def _find(seed: Seed, crds: str) -> list[Finding]:
     return validate(documents, Knowledge(profile_of(within), run, crds)).findings
 
 
-@pytest.mark.parametrize("seed", SEEDS, ids=_name)
+@pytest.mark.parametrize("seed", ALL_SEEDS, ids=_name)
 def test_a_rule_finds_its_mistake_and_says_where_it_is_and_what_to_do(seed: Seed, shared_data: Path) -> None:
     findings = _find(seed, str(shared_data / "kuberay-crds"))
     found = [finding for finding in findings if finding.rule == seed.rule]
@@ -45,8 +48,8 @@ def test_a_rule_finds_its_mistake_and_says_where_it_is_and_what_to_do(seed: Seed
 
 
 def test_every_rule_has_a_mistake_and_there_are_more_than_forty() -> None:
-    assert {seed.rule for seed in SEEDS} == set(RULES)
-    assert len(SEEDS) > 40
+    assert {seed.rule for seed in ALL_SEEDS} == set(RULES)
+    assert len(ALL_SEEDS) > 40
 
 
 WRONG = (None, 3, "text", [], {}, [3], {"a": 1}, True, [None], -1.5, ...)

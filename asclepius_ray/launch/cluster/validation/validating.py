@@ -56,9 +56,9 @@ class Knowledge:
     """The folder with KubeRay's definitions."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Report:
-    """All that was found, and what could not be looked at and why."""
+    """All that was found, and what could not be looked at and why; it grows while the rules go on."""
 
     findings: list[Finding] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
