@@ -11,8 +11,9 @@ from asclepius_ray.config import parse_section
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.launch.cluster.kuberay import RunFile
 from asclepius_ray.launch.cluster.profile import KUBERNETES_TARGETS, Profile, Target, load_profile
-from asclepius_ray.launch.cluster.rendering import render, render_file
+from asclepius_ray.launch.cluster.rendering import TARGETS_WITH_RUN, render, render_file
 from asclepius_ray.launch.cluster.validation.manifests import Document
+from asclepius_ray.launch.cluster.validation.started import RunText
 from asclepius_ray.launch.cluster.validation.validating import Knowledge, validate
 from asclepius_ray.run import parse_run
 
@@ -138,6 +139,40 @@ def test_a_queue_labels_the_job_and_the_manifest_stays_valid(system: str, shared
         Knowledge(crds=str(shared_data / "kuberay-crds")),
     )
     assert found.findings == []
+
+
+TEACHER = {"cpus": 16, "memory_gib": 128, "gpus": 2, "gpu_memory_gib": 80, "most": 2}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"storage": BUCKET},
+        {"cloud": {"kind": "kubernetes", "spot_labels": {"cloud.google.com/gke-spot": "true"}, "role": "us"}},
+        {"image": {"name": "r.example.com/a@sha256:0123", "pull_secrets": ["r"]}, "name": "ward-7"},
+        {
+            "workers": {
+                **load_profile(str(PROFILES / "kubernetes.toml")).model_dump()["workers"],
+                "teacher": TEACHER,
+            }
+        },
+        {"shutdown": {"drain_seconds": 30, "grace_seconds": 110}, "job": {"name": "train", "retries": 0}},
+    ],
+    ids=["bucket", "spot", "image", "teacher", "times"],
+)
+def test_whatever_a_profile_says_its_files_break_no_rule(
+    changes: dict[str, object], shared_data: Path
+) -> None:
+    profile = _profile(**changes)
+    targets = [target for target in KUBERNETES_TARGETS if target != "storage" or profile.storage.volume]
+    documents = [
+        Document(target, document)
+        for target in targets
+        for document in render(profile, target, _run() if target in TARGETS_WITH_RUN else None, VERSION)
+    ]
+    assert len(documents) >= 7
+    knowledge = Knowledge(profile, RunText(RUN, "the run file"), str(shared_data / "kuberay-crds"))
+    assert [str(finding) for finding in validate(documents, knowledge).findings] == []
 
 
 def test_a_job_that_kueue_suspends_has_no_rules_of_deletion() -> None:
