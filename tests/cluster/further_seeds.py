@@ -5,6 +5,8 @@ from typing import Any
 from seeds import (
     CLUSTER,
     HEAD_POD,
+    JOB,
+    JOB_HEAD,
     JOB_SPEC,
     SERVICE,
     TYPES,
@@ -97,6 +99,14 @@ FURTHER_SEEDS = [
         {"rules": [{"http": {"paths": [{"backend": {"service": {"port": {"number": 8265}}}}]}}]},
         "spec/rules",
         also=(("kind", "Ingress"),),
+    ),
+    Seed(
+        "head-budget",
+        JOB,
+        "PodDisruptionBudget",
+        "spec/minAvailable",
+        0,
+        f"{JOB_HEAD}/template/metadata/labels",
     ),
     job(
         "volumes-mounted",

@@ -101,7 +101,7 @@ def _node_config(launcher: Json) -> Iterator[Trouble]:
     needed = ("machineType", "disks") if is_google else ("InstanceType", "IamInstanceProfile")
     for path, kind in _types(launcher).items():
         node = table_at(kind, "node_config")
-        for key in sorted(set(node) - known):
+        for key in sorted(set(node) - known, key=str):
             yield Trouble(
                 f"{path}.node_config.{key}", "the cloud knows no such setting", "check its spelling"
             )

@@ -55,7 +55,7 @@ def place_of(error: jsonschema.ValidationError) -> str:
     keys = list(error.absolute_path)
     if isinstance(error.instance, dict) and isinstance(error.schema, dict):
         if error.validator == "additionalProperties":
-            keys += sorted(set(error.instance) - set(error.schema.get("properties", {})))[:1]
+            keys += sorted(set(error.instance) - set(error.schema.get("properties", {})), key=str)[:1]
         if error.validator == "required":
             needed: Any = error.validator_value
             keys += [key for key in needed if key not in error.instance][:1]

@@ -91,9 +91,9 @@ def _budget(document: Document, others: Sequence[Document]) -> Iterator[Trouble]
             continue
         budgets = [found for found in others if found.kind == "PodDisruptionBudget"]
         path = f"{resource.head.path}.template.metadata.labels"
-        selecting = [found for found in budgets if _selects(found, resource.head)]
+        selecting = [found for found in budgets if _selects(found, resource.head) and _holds(found)]
         if not selecting:
-            said = "no PodDisruptionBudget selects the head: a node that is drained takes the job along"
+            said = "no PodDisruptionBudget keeps the head: a node that is drained takes the job along"
             yield Trouble(path, said, "add one with minAvailable: 1 for the head's labels")
         for budget in selecting:
             if any(_selects(budget, group) for group in resource.workers):
@@ -113,12 +113,12 @@ def _serve_config(document: Document, others: Sequence[Document]) -> Iterator[Tr
     applications = applications_of(RayResource(document))
     if not applications:
         yield Trouble(path, "it is no Serve configuration with applications", "render it from a run file")
-    for key in sorted(set(configuration) - set(ServeDeploySchema.model_fields)):
+    for key in sorted(set(configuration) - set(ServeDeploySchema.model_fields), key=str):
         # Serve leaves out what it does not know, without a word.
         yield Trouble(f"{path}.{key}", "Serve knows no such setting", "check its spelling")
     for place, application in enumerate(applications):
         where = f"{path}.applications[{place}]"
-        for key in sorted(set(application) - set(ServeApplicationSchema.model_fields)):
+        for key in sorted(set(application) - set(ServeApplicationSchema.model_fields), key=str):
             yield Trouble(f"{where}.{key}", "Serve knows no such setting", "check its spelling")
         if text_at(application, "import_path") != IMPORT_PATH:
             yield Trouble(f"{where}.import_path", "it is no application of ours", f"use {IMPORT_PATH}")
@@ -127,7 +127,7 @@ def _serve_config(document: Document, others: Sequence[Document]) -> Iterator[Tr
 
 def _serve_arguments(arguments: dict[str, object], where: str) -> Iterator[Trouble]:
     known = set(ApplicationSettings.model_fields)
-    for key in sorted(set(arguments) - known):
+    for key in sorted(set(arguments) - known, key=str):
         yield Trouble(f"{where}.{key}", "our application has no such argument", "check its spelling")
     for key in ("name", "model"):
         if not arguments.get(key):
@@ -180,6 +180,12 @@ def _runtime_environment(resource: RayResource) -> dict[str, object]:
 def _selects(budget: Document, group: Group) -> bool:
     wanted = table_at(budget.value, "spec", "selector", "matchLabels")
     return bool(wanted) and wanted.items() <= group.labels.items()
+
+
+def _holds(budget: Document) -> bool:
+    """Whether the one pod that it selects is never given up."""
+    spec = table_at(budget.value, "spec")
+    return number_at(spec, "minAvailable") >= 1 or spec.get("maxUnavailable") == 0
 
 
 def _claimed_by_many(claim: str, documents: Sequence[Document]) -> bool:
