@@ -18,6 +18,7 @@ from rich.console import Console
 
 from asclepius_ray import evaluate_commands, key_commands
 from asclepius_ray.errors import AsclepiusError, ConfigError, Interrupted
+from asclepius_ray.launch.cluster import commands as cluster_commands
 
 if TYPE_CHECKING:
     from asclepius_ray.chat.clinical import ClinicalAnswer
@@ -361,20 +362,15 @@ def teacher(
     serve_forever(host, port, key, parse_faults(fault or []), _say)
 
 
-keys = typer.Typer(
-    help="Makes, shows and revokes the keys of an endpoint, while it serves.", no_args_is_help=True
-)
-app.add_typer(keys, name="keys")
-for _name, _command in key_commands.COMMANDS.items():
-    keys.command(_name)(guarded(_command))
-
-evaluate = typer.Typer(
-    help="Sheets for clinicians, and what the filled ones say; the evaluation itself is `run evaluate`.",
-    no_args_is_help=True,
-)
-app.add_typer(evaluate, name="evaluate")
-for _name, _command in evaluate_commands.COMMANDS.items():
-    evaluate.command(_name)(guarded(_command))
+for _name, _module in {
+    "keys": key_commands,
+    "evaluate": evaluate_commands,
+    "cluster": cluster_commands,
+}.items():
+    _group = typer.Typer(help=_module.HELP, no_args_is_help=True)
+    app.add_typer(_group, name=_name)
+    for _verb, _command in _module.COMMANDS.items():
+        _group.command(_verb)(guarded(_command))
 
 
 def _say(line: str) -> None:

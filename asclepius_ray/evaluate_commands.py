@@ -81,4 +81,5 @@ def agreement(
     output.print(f"written: {evaluation}/{AGREEMENT_NAME} and {LATEX_NAME} beside it", soft_wrap=True)
 
 
+HELP = "Sheets for clinicians, and what the filled ones say; the evaluation itself is `run evaluate`."
 COMMANDS: dict[str, Callable[..., None]] = {"sheet": sheet, "agreement": agreement}

@@ -104,4 +104,5 @@ def revoke(
     output.print(f"{key_id} is revoked", soft_wrap=True)
 
 
+HELP = "Makes, shows and revokes the keys of an endpoint, while it serves."
 COMMANDS: dict[str, Callable[..., None]] = {"create": create, "list": list_keys, "revoke": revoke}

@@ -80,17 +80,28 @@ class Run(Section):
 
 def load_run(path: str, overrides: list[str] | None = None) -> Run:
     """Reads a run file and applies `a.b=c` overrides; a ConfigError names what is wrong with it."""
+    return parse_run(read_run_text(path), f"the run file {path}", overrides)
+
+
+def read_run_text(path: str) -> str:
+    """A run file as it is; a ConfigError where it cannot be read."""
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"there is no run file {path}; jobs/runs/ holds examples") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the run file {path} cannot be read: {error}") from None
+
+
+def parse_run(text: str, where: str, overrides: list[str] | None = None) -> Run:
+    """The run of a run file's text; `where` names it in a ConfigError."""
+    try:
+        values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"the run file {path} is not valid TOML: {error}") from None
+        raise ConfigError(f"{where} is not valid TOML: {error}") from None
     for override in overrides or []:
         _apply_override(values, override)
-    return parse_section(Run, values, f"the run file {path}")
+    return parse_section(Run, values, where)
 
 
 def resolved_json(run: Run) -> str:

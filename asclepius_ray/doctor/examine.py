@@ -14,9 +14,9 @@ from asclepius_ray.doctor.dry_run import rehearse
 from asclepius_ray.doctor.duration import estimate_steps
 from asclepius_ray.doctor.findings import Finding, Level, ok, problem, warning
 from asclepius_ray.doctor.fit import check_memory
-from asclepius_ray.doctor.memory import BUCKET_ELEMENTS, Plan
 from asclepius_ray.doctor.nodes import PROBE_NAME, look_at_nodes
 from asclepius_ray.doctor.operators import check_gpus, check_operators
+from asclepius_ray.doctor.plan import plan_of
 from asclepius_ray.doctor.preview import Preview, preview_rows
 from asclepius_ray.doctor.rows import Sample, holds_real_notes, read_sample
 from asclepius_ray.doctor.sources import check_sources
@@ -25,7 +25,6 @@ from asclepius_ray.lease import acquire, make_root
 from asclepius_ray.progress import Progress
 from asclepius_ray.ray_session import is_submitted_job, ray_session
 from asclepius_ray.run import Run
-from asclepius_ray.training.deepspeed_config import deepspeed_config
 
 SCRATCH_NAME = ".doctor"
 
@@ -115,26 +114,6 @@ class Examination:
             return ok("dry run", f"{said}; {each}, how many there will be the dataset will tell")
         hours = steps * seen.step_seconds / 3600
         return ok("dry run", f"{said}; {each}, all {steps:,} of them about {hours:,.2f} hours")
-
-
-def plan_of(run: Run) -> Plan:
-    """How the run file says to train, as far as memory depends on it."""
-    training = run.training
-    zero = deepspeed_config(training, training.workers.fewest)["zero_optimization"]
-    bucket = zero.get("reduce_bucket_size")
-    return Plan(
-        zero_stage=training.zero_stage,
-        workers=training.workers.fewest,
-        precision=training.precision,
-        micro_batch=training.micro_batch,
-        sequence_length=run.tokens.sequence_length,
-        gradient_checkpointing=training.gradient_checkpointing,
-        on_gpu=training.use_gpu,
-        optimizer_offload=training.optimizer_offload,
-        parameter_offload=training.parameter_offload,
-        # DeepSpeed itself refuses what is no number, in the dry run.
-        bucket_elements=int(bucket) if isinstance(bucket, int | float) else BUCKET_ELEMENTS,
-    )
 
 
 @contextmanager

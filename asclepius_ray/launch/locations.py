@@ -39,7 +39,7 @@ def place_on_cluster(
     `spread` says why local paths do not hold, "" where all work runs on one node. A file that travels
     in the package (`packaged`) is named by its place in it.
     """
-    local = [place for place in _places(job, run) if Folder(place.path).is_local]
+    local = [place for place in places_of(job, run) if Folder(place.path).is_local]
     if spread and local:
         raise SubmitError(
             f"{local[0].setting} = {local[0].path!r} is a local path, and {spread}; each node would see "
@@ -78,7 +78,8 @@ def _may_ask_the_hub(run: Run) -> bool:
     return served or run.evaluation.realism is not None
 
 
-def _places(job: str, run: Run) -> list[Place]:
+def places_of(job: str, run: Run) -> list[Place]:
+    """Every folder and file that the job reads or writes, as the run file names it."""
     places = [Place("root", run.root)]
     if "synthesis" in STAGES_OF_JOB[job] and run.input.path:
         places.append(Place("input.path", run.input.path))
@@ -92,8 +93,13 @@ def _places(job: str, run: Run) -> list[Place]:
     if "serving" in STAGES_OF_JOB[job] and run.serving.model and Path(run.serving.model).is_dir():
         places.append(Place("serving.model", run.serving.model))
     if "serving" in STAGES_OF_JOB[job]:
-        further = {**run.serving.models, **run.serving.adapters}.items()
-        places += [Place(f"serving: {name}", place) for name, place in further if Path(place).is_dir()]
+        further = {"models": run.serving.models, "adapters": run.serving.adapters}
+        places += [
+            Place(f"serving.{setting}.{name}", place)
+            for setting, named in further.items()
+            for name, place in named.items()
+            if Path(place).is_dir()
+        ]
     return places
 
 

@@ -11,7 +11,6 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
 from ray import serve
 from ray.serve.schema import LoggingConfig
 from starlette.middleware import Middleware
@@ -27,6 +26,7 @@ from asclepius_ray.serving.access.limit_link import LimitLink
 from asclepius_ray.serving.adapter_base import check_adapter_base
 from asclepius_ray.serving.admission.admission import Admission
 from asclepius_ray.serving.admission.occupancy import Places
+from asclepius_ray.serving.application_settings import ApplicationSettings
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.engines.engine import EngineStats
 from asclepius_ray.serving.engines.start import start_engine
@@ -50,25 +50,6 @@ from asclepius_ray.tokens.rendering import end_token_id
 DEPLOYMENT_NAME = "model"
 # Serve itself must not hold back what our own 429 answers; refusing takes a millisecond.
 REFUSALS_AT_A_TIME = 1000
-
-
-class ApplicationSettings(BaseModel):
-    """What a replica needs; also the arguments of a Serve configuration file with `import_path:
-    asclepius_ray.serving.application:build_application`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-    name: str
-    """The model's name in requests."""
-    model: str
-    """A folder that every node sees, a URI or a Hugging Face id."""
-    serving: ServingConfig = ServingConfig()
-    api_key_sha256: str = ""
-    """Empty = the hash of the environment variable `serving.api_key_env`."""
-    gpu_share: float = 1.0
-    """The part of a GPU that one replica gets."""
-    revision: str = ""
-    """Another one than before replaces the replicas, though nothing else was changed."""
 
 
 def build_application(settings: ApplicationSettings) -> serve.Application:

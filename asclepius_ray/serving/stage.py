@@ -24,7 +24,8 @@ from asclepius_ray.errors import ServingError
 from asclepius_ray.progress import Progress
 from asclepius_ray.serving.access.keys import hash_key
 from asclepius_ray.serving.adapter_base import check_adapter_base
-from asclepius_ray.serving.application import ApplicationSettings, build_application, require_key
+from asclepius_ray.serving.application import build_application, require_key
+from asclepius_ray.serving.application_settings import ApplicationSettings
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.model_source import (
     adapter_revision,

@@ -173,7 +173,7 @@ def test_gpus_of_which_nothing_is_known_are_no_reason_to_refuse() -> None:
 
 
 def test_the_papers_run_files_fit_on_the_nodes_that_they_name() -> None:
-    from asclepius_ray.doctor.examine import plan_of
+    from asclepius_ray.doctor.plan import plan_of
 
     for name, parameters in (("asclepius-7b", 6_740_000_000), ("asclepius-13b", 13_000_000_000)):
         run = load_run(f"jobs/runs/{name}.toml")

@@ -66,6 +66,19 @@ def test_a_base_model_folder_is_moved_and_a_name_of_the_hub_is_not(
         _places("train", folder, spread=SPREAD)
 
 
+def test_further_models_and_adapters_are_moved_by_the_settings_that_name_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("second", "lora"):
+        (tmp_path / name).mkdir()
+    run = _run(serving={"models": {"two": "second"}, "adapters": {"ward": "lora", "far": "s3://bucket/x"}})
+    assert _places("serve", run) == [
+        Place("serving.models.two", f"{tmp_path}/second"),
+        Place("serving.adapters.ward", f"{tmp_path}/lora"),
+    ]
+
+
 def test_only_the_keys_that_a_job_reads_are_expected_on_the_cluster() -> None:
     run = _run(
         teacher={"base_url": "https://teacher.example/v1", "api_key_env": "TEACHER_KEY"},

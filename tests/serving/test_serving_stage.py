@@ -23,7 +23,8 @@ from served_models import API_KEY, save_tiny_model
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import ConfigError, Interrupted, ServingError
 from asclepius_ray.progress import Progress
-from asclepius_ray.serving.application import ApplicationSettings, build_application
+from asclepius_ray.serving.application import build_application
+from asclepius_ray.serving.application_settings import ApplicationSettings
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.model_source import fetch_model, locate_model
 from asclepius_ray.serving.stage import (

@@ -14,7 +14,8 @@ from asclepius_ray.errors import ServingError
 from asclepius_ray.serving.access.account import Account, Caller
 from asclepius_ray.serving.access.limit_link import LimitLink, LocalDesk
 from asclepius_ray.serving.admission.ticket import Size
-from asclepius_ray.serving.application import ApplicationSettings, LoadedModel
+from asclepius_ray.serving.application import LoadedModel
+from asclepius_ray.serving.application_settings import ApplicationSettings
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.engines.engine import EngineError, EngineStats, GenerationRequest
 from asclepius_ray.serving.engines.start import start_engine

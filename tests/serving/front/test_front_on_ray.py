@@ -21,7 +21,8 @@ from transformers import LlamaForCausalLM
 
 from asclepius_ray.progress import Progress
 from asclepius_ray.serving.access.keys import hash_key
-from asclepius_ray.serving.application import ApplicationSettings, build_fronted
+from asclepius_ray.serving.application import build_fronted
+from asclepius_ray.serving.application_settings import ApplicationSettings
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.front.names import deployment_name
 from asclepius_ray.serving.stage import open_models

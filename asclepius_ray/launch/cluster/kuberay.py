@@ -1,0 +1,145 @@
+"""A profile and a run → RayCluster, RayJob and RayService, each with what stands beside it. Pure."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from asclepius_ray.errors import ConfigError
+from asclepius_ray.launch.cluster.companions import RUN_FILE_KEY, head_budget, run_config, volume_claim
+from asclepius_ray.launch.cluster.placing import place_run, place_service
+from asclepius_ray.launch.cluster.pods import RUN_FOLDER, PodPlan, head_group, worker_group
+from asclepius_ray.launch.cluster.profile import Profile, Role
+from asclepius_ray.launch.cluster.queues import is_suspended_by_queue, queue_labels
+from asclepius_ray.launch.cluster.serve_config import serve_config
+from asclepius_ray.launch.cluster.yaml_text import Json, dump_documents
+from asclepius_ray.run import Run, endpoints_of
+
+API = "ray.io/v1"
+JOB_ROLES: tuple[Role, ...] = ("synthesis", "teacher", "training")
+SERVICE_ROLES: tuple[Role, ...] = ("serving",)
+IDLE_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """A run file as it is and as it reads."""
+
+    text: str
+    run: Run
+
+
+def render_storage(profile: Profile) -> list[Json]:
+    """The claim of the shared volume."""
+    if profile.storage.volume is None:
+        raise ConfigError(
+            "the profile keeps its runs in a bucket, and there is no volume to claim; leave out storage"
+        )
+    return [volume_claim(profile.storage.volume)]
+
+
+def render_cluster(profile: Profile, ray_version: str) -> list[Json]:
+    """A cluster of all groups that stays, for `asclepius submit`."""
+    plan = PodPlan(profile, profile.name)
+    spec = _cluster_spec(plan, tuple(profile.workers), ray_version)
+    return [head_budget(plan.resource), _resource(plan, "RayCluster", spec)]
+
+
+def render_job(profile: Profile, file: RunFile, ray_version: str) -> list[Json]:
+    """One job on a cluster of its own, which goes after it."""
+    _refuse_headers(file.run)
+    name = f"{profile.name}-{profile.job.name}"
+    plan = PodPlan(profile, name, run_config=f"{name}-run")
+    spec: Json = {
+        "entrypoint": build_entrypoint(profile, file.run),
+        # The submitter goes with the head's pod: nothing submits the job again while the first one works.
+        "submissionMode": "SidecarMode",
+        "backoffLimit": profile.job.retries,
+        "preRunningDeadlineSeconds": profile.job.start_seconds,
+        "activeDeadlineSeconds": profile.job.longest_seconds,
+        **_deletion(profile),
+        "rayClusterSpec": _cluster_spec(plan, JOB_ROLES, ray_version),
+    }
+    job = _resource(plan, "RayJob", spec)
+    return [run_config(plan.run_config, file.text), head_budget(name), job]
+
+
+def render_service(profile: Profile, file: RunFile, ray_version: str) -> list[Json]:
+    """The run's model behind an address that stays."""
+    asking = {endpoint.api_key_env for endpoint in endpoints_of(file.run).values()}
+    withheld = frozenset(asking - {file.run.serving.api_key_env})
+    plan = PodPlan(profile, f"{profile.name}-model", reads_only=True, withheld=withheld)
+    configuration = serve_config(place_service(file.run, profile.storage))
+    spec: Json = {
+        # A new cluster takes over when it is ready; the old one then ends its streams.
+        "upgradeStrategy": {"type": "NewCluster"},
+        "rayClusterDeletionDelaySeconds": max(60, int(file.run.serving.drain_seconds)),
+        "excludeHeadPodFromServeSvc": True,
+        "serveConfigV2": dump_documents([configuration]),
+        "rayClusterConfig": _cluster_spec(plan, SERVICE_ROLES, ray_version),
+    }
+    return [head_budget(plan.resource), _resource(plan, "RayService", spec)]
+
+
+def build_entrypoint(profile: Profile, run: Run) -> str:
+    """The command of a RayJob: a page of the image's, the mounted run file, and where the run lives."""
+    page = f"{profile.image.project_folder}/jobs/{profile.job.name}.py"
+    places = place_run(profile.job.name, run, profile.storage)
+    settings = [f"--set {shlex.quote(f'{place.setting}={place.path}')}" for place in places]
+    return " ".join(["python", page, f"{RUN_FOLDER}/{RUN_FILE_KEY}", *settings])
+
+
+def _resource(plan: PodPlan, kind: str, spec: Json) -> Json:
+    metadata: Json = {"name": plan.resource}
+    if labels := queue_labels(plan.profile.queue, plan.resource):
+        metadata["labels"] = labels
+    return {"apiVersion": API, "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def _cluster_spec(plan: PodPlan, roles: Sequence[Role], ray_version: str) -> Json:
+    profile = plan.profile
+    groups = {role: profile.workers[role] for role in roles if role in profile.workers}
+    if not groups:
+        raise ConfigError(
+            f"the profile has no workers for {plan.resource}; add one of "
+            + ", ".join(f"[workers.{role}]" for role in roles)
+        )
+    secret = profile.authentication.secret
+    return {
+        "rayVersion": ray_version,
+        # Written out, because leaving it out means no authentication.
+        "authOptions": {"mode": "token"} | ({"secretName": secret} if secret else {}),
+        "enableInTreeAutoscaling": True,
+        "autoscalerOptions": {
+            "version": "v2",
+            "idleTimeoutSeconds": IDLE_SECONDS,
+            "upscalingMode": "Default",
+        },
+        "headGroupSpec": head_group(plan),
+        "workerGroupSpecs": [worker_group(plan, role, group) for role, group in groups.items()],
+    }
+
+
+def _deletion(profile: Profile) -> Json:
+    job = profile.job
+    if is_suspended_by_queue(profile.queue):
+        return {"shutdownAfterJobFinishes": True, "ttlSecondsAfterFinished": job.keep_failed_seconds}
+    rules = [
+        {
+            "condition": {"jobStatus": "SUCCEEDED", "ttlSeconds": job.keep_finished_seconds},
+            "policy": "DeleteCluster",
+        },
+        {
+            "condition": {"jobStatus": "FAILED", "ttlSeconds": job.keep_failed_seconds},
+            "policy": "DeleteCluster",
+        },
+    ]
+    return {"deletionStrategy": {"deletionRules": rules}}
+
+
+def _refuse_headers(run: Run) -> None:
+    for role, endpoint in endpoints_of(run).items():
+        if endpoint.headers:
+            raise ConfigError(
+                f"{role}.headers stand in the run file, and a ConfigMap is no place for what may be a key; "
+                f"leave them out and give the key by {role}.api_key_env"
+            )

@@ -1,0 +1,276 @@
+"""A cluster's profile: one TOML file from which every manifest is rendered."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from asclepius_ray.config import Section, parse_section
+from asclepius_ray.errors import ConfigError
+
+Target = Literal["aws", "gcp", "raycluster", "rayjob", "rayservice", "storage"]
+Role = Literal["synthesis", "teacher", "training", "serving"]
+KUBERNETES_TARGETS: tuple[Target, ...] = ("raycluster", "rayjob", "rayservice", "storage")
+
+SAVE_SECONDS = 60
+"""So long a drained worker may take to bring its last checkpoint away."""
+SPARE_SECONDS = 15
+NOTICE_SECONDS = {"aws": 120, "gcp": 30}
+"""How long before it takes a spot machine away a cloud says so."""
+
+DnsLabel = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]{0,30}[a-z0-9])?$")]
+PositiveInt = Annotated[int, Field(ge=1)]
+NaturalInt = Annotated[int, Field(ge=0)]
+
+
+class CloudSection(Section):
+    """`[cloud]`: whose machines these are."""
+
+    kind: Literal["aws", "gcp", "kubernetes"]
+    region: str = ""
+    zone: str = ""
+    """Google Cloud's availability zone."""
+    project: str = ""
+    """Google Cloud's project."""
+    role: str = ""
+    """What lets the nodes reach the bucket: AWS's instance profile, Google's service account (its address),
+    the Kubernetes service account of the pods."""
+    machine_image: str = ""
+    """The disk image of the machines; on AWS "" = the one that Ray knows for the region."""
+    ssh_user: str = "ubuntu"
+    spot_labels: dict[str, str] = Field(default_factory=dict)
+    """Kubernetes: the labels of spot nodes, which are also their taints, such as
+    {"cloud.google.com/gke-spot" = "true"}."""
+
+    @model_validator(mode="after")
+    def _says_where(self) -> "CloudSection":
+        needed = {
+            "aws": ("region", "role"),
+            "gcp": ("region", "zone", "project", "role", "machine_image"),
+            "kubernetes": (),
+        }
+        if missing := [name for name in needed[self.kind] if not getattr(self, name)]:
+            raise ValueError(f'{missing[0]} is needed where kind = "{self.kind}"')
+        unread = {"aws": ("zone", "project", "spot_labels"), "gcp": ("spot_labels",)}.get(
+            self.kind, ("region", "zone", "project", "machine_image")
+        )
+        if given := [name for name in unread if getattr(self, name)]:
+            raise ValueError(f'{given[0]} does nothing where kind = "{self.kind}"; leave it out')
+        return self
+
+
+class ImageSection(Section):
+    """`[image]`: holds the pinned stack, and this project with its package installed."""
+
+    name: str = Field(min_length=1)
+    pull_secrets: tuple[str, ...] = ()
+    """Kubernetes secrets with which the image is fetched."""
+    project_folder: str = "/opt/asclepius-ray"
+    """Where the image holds `jobs/`."""
+
+
+class Machine(Section):
+    """What one node is."""
+
+    machine_type: str = ""
+    """The cloud's name for it, such as "c6i.4xlarge"; for AWS and Google Cloud."""
+    cpus: PositiveInt
+    memory_gib: PositiveInt
+    disk_gib: PositiveInt = 200
+    """For AWS and Google Cloud."""
+    node_labels: dict[str, str] = Field(default_factory=dict)
+    """Kubernetes: labels that a node must have."""
+
+
+class WorkerGroup(Machine):
+    """`[workers.ROLE]`: nodes that come with the work of one role and go after it."""
+
+    gpus: NaturalInt = 0
+    gpu_memory_gib: NaturalInt = 0
+    """Of one GPU, as its maker says it."""
+    spot: bool = True
+    """Whether the cloud may take them back: cheaper, and every stage goes on after it."""
+    fewest: NaturalInt = 0
+    most: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "WorkerGroup":
+        if self.fewest > self.most:
+            raise ValueError(f"fewest is {self.fewest}, more than most ({self.most})")
+        if bool(self.gpus) != bool(self.gpu_memory_gib):
+            raise ValueError("gpus and gpu_memory_gib go together: give both, or neither")
+        return self
+
+
+class BucketSection(Section):
+    """`[storage.bucket]`."""
+
+    uri: str = Field(pattern=r"^(s3|gs)://[^/?]+(/[^?]*)?$")
+    """The folder of all runs, "s3://BUCKET/asclepius"."""
+    endpoint: str = ""
+    """HOST:PORT of an S3-compatible store, such as MinIO's; "" = the cloud's own."""
+    endpoint_scheme: Literal["https", "http"] = "https"
+    kms_key: str = ""
+    """The key of the bucket's default encryption, which you set at the bucket; AWS's and Google Cloud's nodes
+    encrypt their disks with it too."""
+
+    @model_validator(mode="after")
+    def _scheme_is_of_an_endpoint(self) -> "BucketSection":
+        if self.endpoint_scheme == "http" and not self.endpoint:
+            raise ValueError('endpoint_scheme = "http" is for an endpoint of your own; set endpoint')
+        if self.endpoint and not self.uri.startswith("s3://"):
+            raise ValueError("endpoint is for s3:// alone")
+        return self
+
+
+class VolumeSection(Section):
+    """`[storage.volume]`: a Kubernetes volume that many nodes write to."""
+
+    claim: str = "asclepius-data"
+    folder: str = Field(default="/data", pattern=r"^/[^/]+(/[^/]+)*$")
+    """Where pods see it."""
+    storage_class: str = Field(min_length=1)
+    size_gib: PositiveInt = 1024
+
+
+class StorageSection(Section):
+    """`[storage]`: one place that all nodes see."""
+
+    bucket: BucketSection | None = None
+    volume: VolumeSection | None = None
+
+    @model_validator(mode="after")
+    def _is_one_place(self) -> "StorageSection":
+        if (self.bucket is None) == (self.volume is None):
+            raise ValueError("give one of storage.bucket and storage.volume")
+        return self
+
+
+class AuthenticationSection(Section):
+    """`[authentication]`: Ray's token; without one no cluster is rendered."""
+
+    secret: str = ""
+    """Kubernetes: the secret with the token under the key auth_token; "" = KubeRay makes one."""
+    token_file: str = "~/.ray/auth_token"
+    """AWS and Google Cloud: the file here, made by `ray get-auth-token --generate`."""
+
+
+class SecretsSection(Section):
+    """`[secrets]`: keys that the nodes hold in their environment, by name alone."""
+
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    """Such that a node starts without them too."""
+    secret: str = "asclepius-keys"
+    """Kubernetes: the secret that holds them."""
+    file: str = "~/.asclepius/keys.env"
+    """AWS and Google Cloud: the file here with lines NAME=value."""
+
+
+class QueueSection(Section):
+    """`[queue]`: who admits the pods."""
+
+    system: Literal["kueue", "volcano", "yunikorn"]
+    name: str = Field(min_length=1)
+    priority_class: str = ""
+    """Volcano's, of all pods."""
+
+    @model_validator(mode="after")
+    def _priority_is_volcanos(self) -> "QueueSection":
+        if self.priority_class and self.system != "volcano":
+            raise ValueError(f'priority_class is for system = "volcano", not "{self.system}"')
+        return self
+
+
+class ShutdownSection(Section):
+    """`[shutdown]`: how long a node that is taken away has."""
+
+    drain_seconds: PositiveInt = 60
+    """Training saves and synthesis hands its rows back."""
+    grace_seconds: PositiveInt = 135
+    """Then it is killed."""
+
+    @model_validator(mode="after")
+    def _saves_before_it_is_killed(self) -> "ShutdownSection":
+        needed = self.drain_seconds + SAVE_SECONDS + SPARE_SECONDS
+        if self.grace_seconds < needed:
+            raise ValueError(
+                f"grace_seconds is {self.grace_seconds}; after drain_seconds ({self.drain_seconds}) a worker "
+                f"saves for up to {SAVE_SECONDS} s, and {SPARE_SECONDS} s are to spare: set {needed} or more"
+            )
+        return self
+
+
+class JobSection(Section):
+    """`[job]`: of a RayJob."""
+
+    name: Literal["synthesize", "train", "evaluate", "pipeline"] = "pipeline"
+    retries: NaturalInt = 2
+    """Each is a new cluster, and takes up what is finished."""
+    start_seconds: PositiveInt = 3600
+    """So long its nodes may take to come."""
+    longest_seconds: PositiveInt = 604800
+    keep_finished_seconds: NaturalInt = 300
+    keep_failed_seconds: NaturalInt = 86400
+    """A cluster whose job failed stays so long for a look at its logs."""
+
+
+class Profile(Section):
+    """A whole profile."""
+
+    name: DnsLabel = "asclepius"
+    cloud: CloudSection
+    image: ImageSection
+    head: Machine
+    workers: dict[Role, WorkerGroup] = Field(min_length=1)
+    storage: StorageSection
+    authentication: AuthenticationSection = AuthenticationSection()
+    secrets: SecretsSection = SecretsSection()
+    queue: QueueSection | None = None
+    shutdown: ShutdownSection = ShutdownSection()
+    job: JobSection = JobSection()
+    overlay: dict[Target, str] = Field(default_factory=dict)
+    """YAML that is merged over what a target is rendered to, for fields that a profile has not."""
+
+    @model_validator(mode="after")
+    def _fits_its_cloud(self) -> "Profile":
+        if self.cloud.kind != "kubernetes":
+            self._fits_virtual_machines()
+        elif self.storage.bucket and self.storage.bucket.kms_key:
+            raise ValueError("storage.bucket.kms_key is for AWS and Google Cloud; set it at the bucket")
+        return self
+
+    def _fits_virtual_machines(self) -> None:
+        kind, drain = self.cloud.kind, self.shutdown.drain_seconds
+        for where, machine in {"head": self.head, **_by_path(self.workers)}.items():
+            if not machine.machine_type:
+                raise ValueError(f"{where}.machine_type is needed on {kind}: the cloud's name of the machine")
+            if machine.node_labels:
+                raise ValueError(f"{where}.node_labels is for Kubernetes; leave it out")
+        if self.storage.volume:
+            raise ValueError(f"storage.volume is for Kubernetes; on {kind} give storage.bucket")
+        if self.queue:
+            raise ValueError(f"queue is for Kubernetes; leave it out on {kind}")
+        if drain > NOTICE_SECONDS[kind]:
+            raise ValueError(
+                f"shutdown.drain_seconds is {drain}, and {kind} takes a spot machine away after "
+                f"{NOTICE_SECONDS[kind]} s: set less"
+            )
+
+
+def load_profile(path: str) -> Profile:
+    """Reads a profile; a ConfigError names what is wrong with it."""
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no profile {path}; cluster/profiles/ holds some") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the profile {path} cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the profile {path} is not valid TOML: {error}") from None
+    return parse_section(Profile, values, f"the profile {path}")
+
+
+def _by_path(workers: dict[Role, WorkerGroup]) -> dict[str, WorkerGroup]:
+    return {f"workers.{role}": group for role, group in workers.items()}

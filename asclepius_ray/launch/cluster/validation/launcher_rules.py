@@ -1,0 +1,237 @@
+"""What `ray up` refuses, and what it takes although the cluster would then not do."""
+
+import copy
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jsonschema
+
+from asclepius_ray.launch.cluster.profile import NOTICE_SECONDS, SAVE_SECONDS, SPARE_SECONDS
+from asclepius_ray.launch.cluster.validation.findings import Trouble
+from asclepius_ray.launch.cluster.validation.pod_rules import is_pinned
+from asclepius_ray.launch.cluster.validation.reading import (
+    list_at,
+    number_at,
+    table_at,
+    text_at,
+    value_at,
+)
+from asclepius_ray.launch.cluster.validation.schemas import place_of
+from asclepius_ray.launch.cluster.yaml_text import Json
+
+AWS_NODE_KEYS = frozenset(
+    {
+        "InstanceType",
+        "ImageId",
+        "IamInstanceProfile",
+        "BlockDeviceMappings",
+        "InstanceMarketOptions",
+        "KeyName",
+        "SubnetIds",
+        "SubnetId",
+        "SecurityGroupIds",
+        "NetworkInterfaces",
+        "Placement",
+        "MetadataOptions",
+        "TagSpecifications",
+        "EbsOptimized",
+        "CapacityReservationSpecification",
+    }
+)
+GOOGLE_NODE_KEYS = frozenset(
+    {
+        "machineType",
+        "disks",
+        "serviceAccounts",
+        "scheduling",
+        "guestAccelerators",
+        "networkInterfaces",
+        "metadata",
+        "tags",
+        "labels",
+        "minCpuPlatform",
+        "shieldedInstanceConfig",
+        "reservationAffinity",
+    }
+)
+RAYS_ERRORS = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    NotImplementedError,
+    jsonschema.ValidationError,
+)
+"""What the launcher's own preparation raises where something is missing or of the wrong type."""
+STARTS = ("head_start_ray_commands", "worker_start_ray_commands")
+LauncherRule = Callable[[Json], Iterator[Trouble]]
+_DRAIN = re.compile(r"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=(\d+)")
+_STOP_TIMEOUT = re.compile(r"--stop-timeout[= ](\d+)")
+
+
+def _schema(launcher: Json) -> Iterator[Trouble]:
+    import ray.autoscaler
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    # It tells of every default that it fills in.
+    logging.getLogger("ray.autoscaler").setLevel(logging.ERROR)
+
+    schema = json.loads(Path(ray.autoscaler.__file__).with_name("ray-schema.json").read_text())
+    errors = list(jsonschema.Draft7Validator(schema).iter_errors(launcher))
+    for error in errors:
+        yield Trouble(place_of(error), error.message, "correct it to what Ray's launcher takes")
+    if errors:
+        return
+    try:
+        prepared = prepare_config(copy.deepcopy(launcher))
+        prepared.setdefault("cluster_synced_files", [])
+        validate_config(prepared)
+    except RAYS_ERRORS as error:
+        said = " ".join(str(error).split())
+        yield Trouble("available_node_types", f"Ray's launcher says: {said}", "correct the types of nodes")
+
+
+def _node_config(launcher: Json) -> Iterator[Trouble]:
+    is_google = _cloud(launcher) == "gcp"
+    known = GOOGLE_NODE_KEYS if is_google else AWS_NODE_KEYS
+    needed = ("machineType", "disks") if is_google else ("InstanceType", "IamInstanceProfile")
+    for path, kind in _types(launcher).items():
+        node = table_at(kind, "node_config")
+        for key in sorted(set(node) - known, key=str):
+            yield Trouble(
+                f"{path}.node_config.{key}", "the cloud knows no such setting", "check its spelling"
+            )
+        for key in needed:
+            if key not in node:
+                yield Trouble(f"{path}.node_config.{key}", "a machine cannot be had without it", "add it")
+        stays = [table for table in list_at(node, "scheduling") if text_at(table, "onHostMaintenance")]
+        if is_google and number_at(kind, "resources", "GPU") and not stays:
+            said = "a machine with GPUs cannot be moved while it runs"
+            advice = "add onHostMaintenance: TERMINATE"
+            yield Trouble(f"{path}.node_config.scheduling", said, advice)
+
+
+def _head_stays(launcher: Json) -> Iterator[Trouble]:
+    head = text_at(launcher, "head_node_type")
+    node = table_at(launcher, "available_node_types", head, "node_config")
+    path = f"available_node_types.{head}.node_config"
+    said = "the head may be taken away, and the job ends with it"
+    if text_at(node, "InstanceMarketOptions", "MarketType") == "spot":
+        yield Trouble(f"{path}.InstanceMarketOptions", said, "leave it out: spot is for workers")
+    for table in list_at(node, "scheduling"):
+        if value_at(table, "preemptible") or value_at(table, "provisioningModel") == "SPOT":
+            yield Trouble(f"{path}.scheduling", said, "leave it out: spot is for workers")
+
+
+def _head_without_work(launcher: Json) -> Iterator[Trouble]:
+    head = text_at(launcher, "head_node_type")
+    if value_at(launcher, "available_node_types", head, "resources", "CPU") != 0:
+        said = "tasks may run on the head, and one that takes its memory ends the job"
+        yield Trouble(f"available_node_types.{head}.resources.CPU", said, "set 0")
+
+
+def _worker_limit(launcher: Json) -> Iterator[Trouble]:
+    most = number_at(launcher, "max_workers")
+    for path, kind in _types(launcher).items():
+        if number_at(kind, "max_workers") > most:
+            said = f"it is above the {most:g} workers that the whole cluster may have"
+            yield Trouble(f"{path}.max_workers", said, "lower it, or raise the cluster's max_workers")
+        if number_at(kind, "min_workers") > number_at(kind, "max_workers", default=most):
+            yield Trouble(f"{path}.min_workers", "it is above max_workers", "lower it, or raise max_workers")
+
+
+def _token(launcher: Json) -> Iterator[Trouble]:
+    for key in STARTS:
+        starts = [command for command in _texts(launcher, key) if "ray start" in command]
+        if not starts:
+            yield Trouble(key, "no command starts Ray", "write it, with RAY_AUTH_MODE=token")
+        for command in starts:
+            if "RAY_AUTH_MODE=token" not in command:
+                yield Trouble(
+                    key, "nobody is asked for a token", "export RAY_AUTH_MODE=token before ray start"
+                )
+    if not any(str(path).endswith(".ray/auth_token") for path in table_at(launcher, "file_mounts")):
+        said = "the nodes have no token"
+        yield Trouble("file_mounts", said, "mount ~/.ray/auth_token as /home/ray/.ray/auth_token")
+
+
+def _dashboard(launcher: Json) -> Iterator[Trouble]:
+    for command in _texts(launcher, "head_start_ray_commands"):
+        found = re.search(r"--dashboard-host[= ](\S+)", command)
+        if found and found.group(1) not in ("127.0.0.1", "localhost"):
+            said = f"the dashboard listens on {found.group(1)}, and starts jobs for who reaches it"
+            advice = "set --dashboard-host=127.0.0.1 and use `ray dashboard`"
+            yield Trouble("head_start_ray_commands", said, advice)
+    rules = list_at(launcher, "provider", "security_group", "IpPermissions")
+    for place, rule in enumerate(rules):
+        opened = [text_at(span, "CidrIp") for span in list_at(rule, "IpRanges")]
+        if "0.0.0.0/0" in opened and number_at(rule, "FromPort") != 22:
+            path = f"provider.security_group.IpPermissions[{place}]"
+            yield Trouble(path, "it opens a port to everybody", "name the addresses that need it")
+
+
+def _local_folder(launcher: Json) -> Iterator[Trouble]:
+    for target, source in table_at(launcher, "file_mounts").items():
+        if not str(source).startswith(("~/", "/")):
+            said = f"{source!r} is a folder of whoever calls ray up"
+            yield Trouble(f"file_mounts.{target}", said, "put the code into the image")
+    if "working_dir" in json.dumps(value_at(launcher, "metadata")):
+        yield Trouble("metadata", "it names a working directory", "put the code into the image")
+
+
+def _drain(launcher: Json) -> Iterator[Trouble]:
+    for key in STARTS:
+        drains = [int(found) for command in _texts(launcher, key) for found in _DRAIN.findall(command)]
+        notice = NOTICE_SECONDS.get(_cloud(launcher), 0)
+        if not drains:
+            said = "a node that is taken away drains for Ray's 30 s, whatever the cloud allows"
+            yield Trouble(key, said, "export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S before ray start")
+        elif max(drains) > notice > 0:
+            said = f"it drains for {max(drains)} s, and a spot machine goes {notice} s after its notice"
+            yield Trouble(key, said, f"drain for {notice} s or less")
+        options = " ".join(_texts(launcher, "docker", "run_options"))
+        grace = max(map(int, _STOP_TIMEOUT.findall(options)), default=10)
+        if drains and grace < (needed := max(drains) + SAVE_SECONDS + SPARE_SECONDS):
+            said = (
+                f"Docker kills the container {grace} s after it was told to stop, while it drains and saves"
+            )
+            yield Trouble("docker.run_options", said, f"add --stop-timeout={needed}")
+            return
+
+
+def _image(launcher: Json) -> Iterator[Trouble]:
+    image = text_at(launcher, "docker", "image")
+    if not is_pinned(image):
+        said = f"{image!r} may be another image tomorrow"
+        yield Trouble("docker.image", said, "name a version or a digest, not latest")
+
+
+def _cloud(launcher: Json) -> str:
+    return text_at(launcher, "provider", "type")
+
+
+def _types(launcher: Json) -> dict[str, Json]:
+    kinds = table_at(launcher, "available_node_types")
+    return {f"available_node_types.{name}": kind for name, kind in kinds.items() if isinstance(kind, dict)}
+
+
+def _texts(launcher: Json, *keys: str) -> list[str]:
+    return [text for text in list_at(launcher, *keys) if isinstance(text, str)]
+
+
+LAUNCHER_RULES: dict[str, LauncherRule] = {
+    "launcher-schema": _schema,
+    "launcher-node-config": _node_config,
+    "launcher-head-stays": _head_stays,
+    "launcher-head-without-work": _head_without_work,
+    "launcher-worker-limit": _worker_limit,
+    "launcher-token": _token,
+    "launcher-dashboard": _dashboard,
+    "launcher-local-folder": _local_folder,
+    "launcher-drain": _drain,
+    "launcher-image": _image,
+}

@@ -1,0 +1,172 @@
+"""What would lose work, leak a key or open a door, in the pods of one Ray resource. Pure."""
+
+from collections.abc import Iterator
+
+from asclepius_ray.launch.cluster.pods import DRAIN_VARIABLE, SAFE_TO_EVICT
+from asclepius_ray.launch.cluster.profile import SAVE_SECONDS, SPARE_SECONDS
+from asclepius_ray.launch.cluster.validation.findings import Trouble
+from asclepius_ray.launch.cluster.validation.manifests import Group, RayResource, walk_texts
+from asclepius_ray.launch.cluster.validation.operator_cluster_rules import Rule
+from asclepius_ray.launch.cluster.validation.reading import (
+    amount,
+    flag_at,
+    list_at,
+    number_at,
+    table_at,
+    text_at,
+    value_at,
+)
+
+DEFAULT_DRAIN_SECONDS = DEFAULT_GRACE_SECONDS = 30
+"""Ray's and Kubernetes' own, which leave nothing between the two."""
+PUBLIC_SERVICES = ("LoadBalancer", "NodePort")
+MARKS_OF_SPOT = ("spot", "preemptible")
+
+
+def _authentication(resource: RayResource) -> Iterator[Trouble]:
+    if resource.cluster and text_at(resource.cluster, "authOptions", "mode") != "token":
+        path = f"{resource.cluster_path}.authOptions.mode"
+        yield Trouble(path, "nobody is asked for a token, also where this is left out", "set mode: token")
+
+
+def _public_dashboard(resource: RayResource) -> Iterator[Trouble]:
+    head = resource.head
+    advice = "leave it out, and reach the dashboard through kubectl port-forward"
+    if flag_at(head.value, "enableIngress"):
+        yield Trouble(f"{head.path}.enableIngress", "it opens the dashboard, where jobs are started", advice)
+    for keys in (("serviceType",), ("headService", "spec", "type")):
+        if (kind := text_at(head.value, *keys)) in PUBLIC_SERVICES:
+            path = ".".join((head.path, *keys))
+            yield Trouble(path, f"a {kind} opens the dashboard, where jobs are started", advice)
+    for group in resource.groups:
+        if flag_at(group.pod, "hostNetwork"):
+            path = f"{group.pod_path}.hostNetwork"
+            yield Trouble(path, "every port of Ray is open on the node's own address", "leave it out")
+
+
+def _non_root(resource: RayResource) -> Iterator[Trouble]:
+    for group in resource.groups:
+        context = f"{group.pod_path}.securityContext"
+        if not flag_at(group.pod, "securityContext", "runAsNonRoot"):
+            yield Trouble(f"{context}.runAsNonRoot", f"{group.name} may run as root", "set it to true")
+        for path, holder in [(group.pod_path, group.pod), *group.containers]:
+            if value_at(holder, "securityContext", "runAsUser") == 0:
+                said = f"{group.name} runs as root"
+                yield Trouble(f"{path}.securityContext.runAsUser", said, "use 1000, the user of Ray's images")
+
+
+def _rights(resource: RayResource) -> Iterator[Trouble]:
+    for group in resource.groups:
+        for path, container in group.containers:
+            context = table_at(container, "securityContext")
+            if context.get("allowPrivilegeEscalation") is not False:
+                said = f"{group.name} may gain rights"
+                yield Trouble(f"{path}.securityContext.allowPrivilegeEscalation", said, "set it to false")
+            if flag_at(context, "privileged"):
+                said = f"{group.name} has all rights on its node"
+                yield Trouble(f"{path}.securityContext.privileged", said, "leave it out")
+            if "ALL" not in list_at(context, "capabilities", "drop"):
+                said = f"{group.name} keeps capabilities that Ray does not need"
+                yield Trouble(f"{path}.securityContext.capabilities.drop", said, "set [ALL]")
+
+
+def _grace(resource: RayResource) -> Iterator[Trouble]:
+    for group in resource.groups:
+        variable = group.variables.get(DRAIN_VARIABLE, {})
+        drain = amount(variable["value"]) if "value" in variable else DEFAULT_DRAIN_SECONDS
+        needed = drain + SAVE_SECONDS + SPARE_SECONDS
+        grace = number_at(group.pod, "terminationGracePeriodSeconds", default=DEFAULT_GRACE_SECONDS)
+        if grace < needed:
+            said = (
+                f"{group.name} is killed after {grace:g} s; it drains for {drain:g} s ({DRAIN_VARIABLE}) "
+                f"and saves for up to {SAVE_SECONDS} s"
+            )
+            path = f"{group.pod_path}.terminationGracePeriodSeconds"
+            yield Trouble(path, said, f"set {needed:g} or more, or drain for less")
+
+
+def _mounts(resource: RayResource) -> Iterator[Trouble]:
+    for group in resource.groups:
+        volumes = {text_at(volume, "name") for volume in list_at(group.pod, "volumes")}
+        mounts = set(group.mount_paths)
+        for name in sorted(mounts - volumes):
+            path = f"{group.pod_path}.containers[0].volumeMounts"
+            yield Trouble(path, f"{group.name} mounts {name!r}, which is no volume of it", "add the volume")
+        for name in sorted(volumes - mounts):
+            yield Trouble(f"{group.pod_path}.volumes", f"{name!r} is not mounted", "mount it, or remove it")
+
+
+def _pinned_image(resource: RayResource) -> Iterator[Trouble]:
+    images = {group.name: text_at(group.ray_container, "image") for group in resource.groups}
+    for group in resource.groups:
+        image, path = images[group.name], f"{group.pod_path}.containers[0].image"
+        if not is_pinned(image):
+            said = f"{image!r} may be another image tomorrow"
+            yield Trouble(path, said, "name a version or a digest, not latest")
+        elif image != images["head"]:
+            said = f"{group.name} runs {image!r} and the head {images['head']!r}"
+            yield Trouble(path, said, "use one image: Ray and this project must be the same on all nodes")
+
+
+def is_pinned(image: str) -> bool:
+    """Whether an image is named by a version or a digest."""
+    if "@sha256:" in image:
+        return True
+    tag = image.rpartition("/")[2].partition(":")[2]
+    return bool(tag) and tag != "latest"
+
+
+def _head_stays(resource: RayResource) -> Iterator[Trouble]:
+    for head in resource.groups[:1]:
+        if value_at(head.value, "template", "metadata", "annotations", SAFE_TO_EVICT) != "false":
+            path = f"{head.path}.template.metadata.annotations"
+            said = "the cluster's autoscaler may empty the head's node, and the job ends with the head"
+            yield Trouble(path, said, f'add {SAFE_TO_EVICT}: "false"')
+        for key in ("nodeSelector", "tolerations"):
+            if _names_spot(head, key):
+                said = "the head would be on a node that is taken away, and the job ends with the head"
+                yield Trouble(f"{head.pod_path}.{key}", said, "keep spot nodes for the workers")
+
+
+def _names_spot(group: Group, key: str) -> bool:
+    found = value_at(group.pod, key)
+    words = [*found, *(text for _, text in walk_texts(found))] if isinstance(found, dict) else []
+    words += [text for _, text in walk_texts(found)] if isinstance(found, list) else []
+    return any(mark in str(word).lower() for word in words for mark in MARKS_OF_SPOT)
+
+
+def _head_without_work(resource: RayResource) -> Iterator[Trouble]:
+    for head in resource.groups[:1]:
+        given = value_at(head.value, "rayStartParams", "num-cpus"), value_at(head.value, "resources", "CPU")
+        if "0" not in given:
+            path = f"{head.path}.rayStartParams.num-cpus"
+            said = "tasks may run on the head, and one that takes its memory ends the job"
+            yield Trouble(path, said, 'set "0"')
+
+
+def _requests_are_limits(resource: RayResource) -> Iterator[Trouble]:
+    for group in resource.groups:
+        asked = table_at(group.ray_container, "resources", "requests")
+        limits = table_at(group.ray_container, "resources", "limits")
+        path = f"{group.pod_path}.containers[0].resources"
+        for name in ("cpu", "memory"):
+            if name not in limits:
+                said = f"{group.name} has no limit of {name}: Ray would count all of its node's"
+                yield Trouble(f"{path}.limits.{name}", said, "write what a node shall have")
+            elif name in asked and asked[name] != limits[name]:
+                said = f"{group.name} asks for {asked[name]} and Ray counts on {limits[name]}"
+                yield Trouble(f"{path}.requests.{name}", said, "set both to the same")
+
+
+POD_RULES: dict[str, Rule] = {
+    "authentication-on": _authentication,
+    "no-public-dashboard": _public_dashboard,
+    "non-root": _non_root,
+    "no-rights": _rights,
+    "grace-over-drain": _grace,
+    "volumes-mounted": _mounts,
+    "image-pinned": _pinned_image,
+    "head-stays": _head_stays,
+    "head-without-work": _head_without_work,
+    "requests-are-limits": _requests_are_limits,
+}

@@ -1,0 +1,138 @@
+"""A manifest held against the run that is meant for it: places, keys and numbers of workers. Pure."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from asclepius_ray.artifacts import Folder
+from asclepius_ray.launch.cluster.validation.findings import Trouble
+from asclepius_ray.launch.cluster.validation.launcher_rules import STARTS
+from asclepius_ray.launch.cluster.validation.manifests import LAUNCHER, Group, RayResource, applications_of
+from asclepius_ray.launch.cluster.validation.reading import list_at, text_at
+from asclepius_ray.launch.cluster.validation.started import Started, pools_for, pools_of, slots
+from asclepius_ray.launch.locations import STAGES_OF_JOB, expected_variables, places_of
+
+OPTIONAL_KEY = "HF_TOKEN"
+"""Only a base model that asks for a licence needs it."""
+RunRule = Callable[[Started], Iterator[Trouble]]
+
+
+def _training_fits(started: Started) -> Iterator[Trouble]:
+    if "training" not in STAGES_OF_JOB[started.job]:
+        return
+    training = started.run.training
+    pools = pools_for("training", pools_of(started.document), training.use_gpu)
+    there, kind = slots(pools, training.use_gpu), "GPUs" if training.use_gpu else "CPUs"
+    if training.workers.most > there:
+        path = pools[0].path if pools else _groups_path(started)
+        said = f"training.workers is up to {training.workers.most}, and the nodes have {there} {kind}"
+        yield Trouble(path, said, f"raise it, or set training.workers to {max(1, there)} at the most")
+
+
+def _cpus_suffice(started: Started) -> Iterator[Trouble]:
+    stages, run = STAGES_OF_JOB[started.job], started.run
+    needed = run.synthesis.workers if "synthesis" in stages else 0
+    pools = pools_of(started.document)
+    there = slots(pools, on_gpu=False)
+    if needed > there:
+        path = pools_for("synthesis", pools, on_gpu=False)[0].path if pools else _groups_path(started)
+        said = f"synthesis.workers is {needed}, a CPU each, and the nodes have {there}"
+        yield Trouble(path, said, f"raise it, or set synthesis.workers to {max(1, there)}")
+
+
+def _serving_fits(started: Started) -> Iterator[Trouble]:
+    serving = started.run.serving
+    if started.job == "serve":
+        needed = serving.replicas.most * (1 + len(serving.models)) * serving.tensor_parallel
+        yield from _replicas_fit(started, "serving", needed)
+
+
+def _teacher_fits(started: Started) -> Iterator[Trouble]:
+    serving = started.run.serving
+    if started.run.teacher.model_path and "synthesis" in STAGES_OF_JOB[started.job]:
+        yield from _replicas_fit(started, "teacher", serving.replicas.most * serving.tensor_parallel)
+
+
+def _replicas_fit(started: Started, role: str, needed: int) -> Iterator[Trouble]:
+    use_gpu = started.run.serving.use_gpu
+    pools = pools_for(role, pools_of(started.document), use_gpu)
+    there, kind = slots(pools, use_gpu), "GPUs" if use_gpu else "CPUs"
+    if needed > there:
+        path = pools[0].path if pools else _groups_path(started)
+        said = f"the replicas of {role} take up to {needed} {kind}, and the nodes have {there}"
+        yield Trouble(path, said, "raise it, or lower serving.replicas")
+
+
+def _keys_are_there(started: Started) -> Iterator[Trouble]:
+    if started.document.kind == LAUNCHER:
+        yield from _keys_are_asked(started)
+        return
+    for group in RayResource(started.document).groups:
+        for name, purpose in expected_variables(started.job, started.run).items():
+            if name not in group.variables:
+                path = f"{group.pod_path}.containers[0].env"
+                said = f"{group.name} has no {name}: {purpose}"
+                yield Trouble(path, said, "name it in the profile's [secrets]")
+
+
+def _keys_are_asked(started: Started) -> Iterator[Trouble]:
+    """Of a launcher's file: the nodes' keys are in a file of theirs, which the start can only ask for."""
+    for key in STARTS:
+        commands = " ".join(map(str, list_at(started.document.value, key)))
+        for name, purpose in expected_variables(started.job, started.run).items():
+            if name != OPTIONAL_KEY and f"{{{name}:?" not in commands:
+                said = f"nothing looks whether the nodes have {name}: {purpose}"
+                yield Trouble(key, said, f"name it in the profile's [secrets], or add `: ${{{name}:?}}`")
+
+
+def _storage_is_shared(started: Started) -> Iterator[Trouble]:
+    if started.document.kind != "RayJob":
+        return
+    resource = RayResource(started.document)
+    for place in places_of(started.job, started.run):
+        for group in resource.groups:
+            if not is_seen_by_all(group, place.path):
+                said = f"{place.setting} = {place.path!r} is a folder of its own on each node of {group.name}"
+                advice = "put it on the shared volume, or into a bucket (s3://, gs://)"
+                yield Trouble("spec.entrypoint", said, advice)
+                break
+
+
+def is_seen_by_all(group: Group, path: str) -> bool:
+    """Whether a path is in a bucket, or on a claimed volume that the group's pods mount."""
+    folder = Folder(path)
+    if not folder.is_local:
+        return True
+    claimed = {
+        text_at(volume, "name")
+        for volume in list_at(group.pod, "volumes")
+        if text_at(volume, "persistentVolumeClaim", "claimName")
+    }
+    mounts = [mount for name, mount in group.mount_paths.items() if name in claimed]
+    return any(folder.uri == mount or folder.uri.startswith(f"{mount.rstrip('/')}/") for mount in mounts)
+
+
+def _groups_path(started: Started) -> str:
+    if started.document.kind == LAUNCHER:
+        return "available_node_types"
+    return f"{RayResource(started.document).cluster_path}.workerGroupSpecs"
+
+
+RUN_RULES: dict[str, RunRule] = {"keys-present": _keys_are_there, "shared-storage": _storage_is_shared}
+NUMBER_RULES: dict[str, RunRule] = {
+    "training-within-group": _training_fits,
+    "synthesis-within-group": _cpus_suffice,
+    "serving-within-group": _serving_fits,
+    "teacher-within-group": _teacher_fits,
+}
+"""Those that count what the nodes have."""
+
+
+def service_model(service: Started, jobs: Sequence[Started]) -> Iterator[Trouble]:
+    """Whether a RayService serves what one of the jobs beside it trains."""
+    resource = RayResource(service.document)
+    trained = {job.run.serving.model or Folder(job.run.root).child("model").uri for job in jobs}
+    for place, application in enumerate(applications_of(resource)):
+        model = text_at(application, "args", "model")
+        if trained and model not in trained:
+            said = f"{model!r} is not what the job beside it trains, {sorted(trained)[0]!r}"
+            path = f"spec.serveConfigV2.applications[{place}].args.model"
+            yield Trouble(path, said, "render both from one profile and one run file")

@@ -1,0 +1,121 @@
+"""Further mistakes, for rules that can be broken in several ways."""
+
+from typing import Any
+
+from seeds import (
+    CLUSTER,
+    HEAD_POD,
+    JOB,
+    JOB_HEAD,
+    JOB_SPEC,
+    SERVICE,
+    TYPES,
+    WORKER_POD,
+    Seed,
+    aws,
+    cluster,
+    job,
+    serve,
+)
+
+WITHOUT_AUTOSCALER = ("spec/enableInTreeAutoscaling", False)
+INCREMENTAL = {
+    "gatewayClassName": "istio",
+    "stepSizePercent": 10,
+    "maxSurgePercent": 50,
+    "intervalSeconds": 10,
+}
+
+
+def _incremental(option: str, value: Any) -> Seed:
+    return Seed(
+        "operator-incremental-upgrade",
+        SERVICE,
+        "RayService",
+        "spec/upgradeStrategy",
+        {
+            "type": "NewClusterWithIncrementalUpgrade",
+            "clusterUpgradeOptions": {**INCREMENTAL, option: value},
+        },
+        f"spec/upgradeStrategy/clusterUpgradeOptions/{option}",
+    )
+
+
+FURTHER_SEEDS = [
+    Seed(
+        "operator-replica-limits",
+        CLUSTER,
+        "RayCluster",
+        "spec/workerGroupSpecs/0/maxReplicas",
+        ...,
+        also=(WITHOUT_AUTOSCALER,),
+    ),
+    Seed(
+        "operator-autoscaler-variable",
+        CLUSTER,
+        "RayCluster",
+        "spec/headGroupSpec/template/spec/containers/0/env/0",
+        {"name": "RAY_enable_autoscaler_v2", "value": "1"},
+        "spec/headGroupSpec/template/spec/containers/0/env",
+        also=(WITHOUT_AUTOSCALER,),
+    ),
+    Seed(
+        "operator-kubernetes-token",
+        CLUSTER,
+        "RayCluster",
+        "spec/authOptions/enableK8sTokenAuth",
+        True,
+        also=(("spec/rayVersion", "2.53.0"),),
+    ),
+    job("operator-one-cluster", JOB_SPEC, ..., "spec"),
+    job("operator-one-cluster", "spec/clusterSelector", {"other": "mine"}),
+    job("operator-time-to-live", "spec/ttlSecondsAfterFinished", -1),
+    job("operator-sidecar", "spec/clusterSelector", {"ray.io/cluster": "mine"}),
+    job("operator-backoff", "spec/clusterSelector", {"ray.io/cluster": "mine"}, "spec/backoffLimit"),
+    Seed(
+        "operator-incremental-upgrade",
+        SERVICE,
+        "RayService",
+        "spec/upgradeStrategy/type",
+        "NewClusterWithIncrementalUpgrade",
+        also=(
+            ("spec/rayClusterConfig/enableInTreeAutoscaling", False),
+            ("spec/upgradeStrategy/clusterUpgradeOptions", INCREMENTAL),
+        ),
+    ),
+    _incremental("gatewayClassName", ""),
+    _incremental("intervalSeconds", 0),
+    cluster(
+        "no-public-dashboard",
+        "spec/headGroupSpec/headService",
+        {"spec": {"type": "NodePort"}},
+        "spec/headGroupSpec/headService/spec/type",
+    ),
+    Seed(
+        "no-public-service",
+        CLUSTER,
+        "PodDisruptionBudget",
+        "spec",
+        {"rules": [{"http": {"paths": [{"backend": {"service": {"port": {"number": 8265}}}}]}}]},
+        "spec/rules",
+        also=(("kind", "Ingress"),),
+    ),
+    Seed(
+        "head-budget",
+        JOB,
+        "PodDisruptionBudget",
+        "spec/minAvailable",
+        0,
+        f"{JOB_HEAD}/template/metadata/labels",
+    ),
+    job(
+        "volumes-mounted",
+        f"{WORKER_POD}/volumes/2",
+        {"name": "scratch", "emptyDir": {}},
+        f"{WORKER_POD}/volumes",
+    ),
+    job("head-stays", f"{HEAD_POD}/tolerations", [{"key": "spot", "operator": "Exists"}]),
+    serve("serve-config", "name: llama3-8b", "nam: llama3-8b", "/applications/0/args/nam"),
+    aws("launcher-token", "worker_start_ray_commands", ["ray stop"]),
+    aws("launcher-worker-limit", f"{TYPES}/training/min_workers", 2),
+]

@@ -1,0 +1,100 @@
+"""The files of cluster/ are what their profiles are rendered to, and break no rule."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from committed import CLUSTER, FILES, KINDS, PROJECT, RUN_FILE, document, documents_of, profile_of
+from ray.serve.schema import ServeDeploySchema
+from typer.testing import CliRunner
+
+from asclepius_ray.cli import app
+from asclepius_ray.launch.cluster.validation.manifests import Document, RayResource
+from asclepius_ray.launch.cluster.validation.started import RunText, find_run_text, parse_entrypoint
+from asclepius_ray.launch.cluster.validation.validating import Knowledge, validate
+from asclepius_ray.run import parse_run
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_committed_file_is_what_its_profile_is_rendered_to(
+    file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(PROJECT)
+    committed = FILES[file]
+    arguments = [f"cluster/profiles/{committed.profile}.toml", "--to", committed.target]
+    arguments += ["--run", committed.run] if committed.run else []
+    done = CliRunner().invoke(app, ["cluster", "render", *arguments])
+    assert done.exit_code == 0, done.output
+    command = " ".join(["asclepius cluster render", *arguments, "--out", f"cluster/{file}"])
+    assert done.stdout == (CLUSTER / file).read_text(), f"render it anew: {command}"
+
+
+def test_every_file_of_the_cluster_is_one_that_is_rendered() -> None:
+    assert {path.name for path in CLUSTER.glob("*.yaml")} == set(FILES)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_committed_file_breaks_no_rule_and_all_of_it_is_looked_at(file: str, shared_data: Path) -> None:
+    run = (PROJECT / RUN_FILE).read_text()
+    knowledge = Knowledge(profile_of(file), RunText(run, RUN_FILE), str(shared_data / "kuberay-crds"))
+    report = validate(documents_of(file), knowledge)
+    assert [str(finding) for finding in report.findings] == []
+    assert report.unchecked == []
+
+
+def test_every_job_that_a_file_of_the_cluster_names_exists() -> None:
+    named = {
+        found
+        for path in (*CLUSTER.glob("*.yaml"), *CLUSTER.glob("*.md"))
+        for found in re.findall(r"jobs/[\w./-]+\.(?:py|toml)", path.read_text())
+    }
+    assert "jobs/pipeline.py" in named
+    assert [name for name in named if not (PROJECT / name).is_file()] == []
+
+
+def test_no_file_of_the_cluster_sends_a_folder_of_this_machine() -> None:
+    for file in ("aws.yaml", "gcp.yaml"):
+        mounted = document(file, "launcher")["file_mounts"]
+        assert all(source.startswith("~/") for source in mounted.values())
+    for file, kind in KINDS.items():
+        assert "working_dir" not in str(document(file, kind))
+
+
+def test_the_rayjob_reads_the_run_file_as_it_is_and_lives_on_the_volume() -> None:
+    documents = documents_of("rayjob.yaml")
+    (job,) = [RayResource(one) for one in documents if one.kind == "RayJob"]
+    text = find_run_text(job, documents)
+    assert text is not None
+    assert text.text == (PROJECT / RUN_FILE).read_text()
+    entrypoint = parse_entrypoint(job.spec["entrypoint"])
+    assert entrypoint is not None
+    run = parse_run(text.text, "the ConfigMap", list(entrypoint.overrides))
+    assert run.root == "/data/llama3-8b"
+    assert run.input.path == "/data/PMC-Patients.csv"
+
+
+def test_the_rayservice_s_application_is_one_that_serve_and_this_package_take() -> None:
+    from asclepius_ray.serving.application import build_application
+    from asclepius_ray.serving.application_settings import ApplicationSettings
+
+    configuration = yaml.safe_load(document("rayservice.yaml", "RayService")["spec"]["serveConfigV2"])
+    (application,) = ServeDeploySchema.model_validate(configuration).applications
+    assert application.import_path == f"{build_application.__module__}:{build_application.__name__}"
+    assert ApplicationSettings.model_validate(application.args).serving.use_gpu
+
+
+def test_every_budget_selects_the_head_of_its_own_resource_alone() -> None:
+    for file, kind in KINDS.items():
+        wanted = document(file, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"]
+        for other, other_kind in KINDS.items():
+            resource = RayResource(Document(other, document(other, other_kind)))
+            selected = [wanted.items() <= group.labels.items() for group in resource.groups]
+            assert selected == [other == file, *(False for _ in resource.workers)], (kind, other)
+
+
+def test_ray_has_the_pinned_version() -> None:
+    (pinned,) = re.findall(r"^ray==(\S+)$", (PROJECT / "constraints.txt").read_text(), re.MULTILINE)
+    for file, kind in KINDS.items():
+        resource = RayResource(Document(file, document(file, kind)))
+        assert resource.cluster["rayVersion"] == pinned

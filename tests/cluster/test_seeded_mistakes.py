@@ -1,0 +1,114 @@
+"""Every rule of `asclepius cluster validate` finds its mistake, and says where it is and what to do."""
+
+from pathlib import Path
+
+import pytest
+from committed import (
+    FILES,
+    PROJECT,
+    RUN_FILE,
+    as_path,
+    changed,
+    document,
+    documents_of,
+    places_in,
+    profile_of,
+)
+from further_seeds import FURTHER_SEEDS
+from seeds import ENTRYPOINT, SEEDS, Seed
+
+from asclepius_ray.launch.cluster.profile import Profile
+from asclepius_ray.launch.cluster.validation.findings import Finding
+from asclepius_ray.launch.cluster.validation.manifests import Document
+from asclepius_ray.launch.cluster.validation.started import RunText
+from asclepius_ray.launch.cluster.validation.validating import RULES, Knowledge, validate
+
+ALL_SEEDS = [*SEEDS, *FURTHER_SEEDS]
+
+
+def _name(seed: Seed) -> str:
+    return f"{seed.rule}: {seed.file} {seed.path.rpartition('/')[2]}"
+
+
+def _find(seed: Seed, crds: str) -> list[Finding]:
+    within = seed.within or seed.file
+    changes = [(seed.path, seed.value), *seed.also]
+    documents = changed(documents_of(within), seed.file, seed.kind, changes)
+    run = RunText((PROJECT / RUN_FILE).read_text(), RUN_FILE)
+    return validate(documents, Knowledge(profile_of(within), run, crds)).findings
+
+
+@pytest.mark.parametrize("seed", ALL_SEEDS, ids=_name)
+def test_a_rule_finds_its_mistake_and_says_where_it_is_and_what_to_do(seed: Seed, shared_data: Path) -> None:
+    findings = _find(seed, str(shared_data / "kuberay-crds"))
+    found = [finding for finding in findings if finding.rule == seed.rule]
+    places = [(finding.file, finding.path) for finding in found]
+    assert (seed.file, as_path(seed.found_at or seed.path)) in places, [str(finding) for finding in findings]
+    assert all(finding.said and finding.advice for finding in found)
+
+
+def test_every_rule_has_a_mistake_and_there_are_more_than_forty() -> None:
+    assert {seed.rule for seed in ALL_SEEDS} == set(RULES)
+    assert len(ALL_SEEDS) > 40
+
+
+WRONG = (None, 3, "text", [], {}, [3], {"a": 1}, True, [None], -1.5, ...)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_rule_falls_over_what_has_the_wrong_type_or_is_not_there(file: str) -> None:
+    documents = [one for one in documents_of(file) if one.file == file]
+    run = RunText((PROJECT / RUN_FILE).read_text(), RUN_FILE)
+    knowledge, num_found = Knowledge(profile_of(file), run), 0
+    for one in documents:
+        for number, place in enumerate(places_in(one.value)):
+            wrong = [(place, WRONG[number % len(WRONG)])]
+            num_found += bool(validate(changed(documents, file, one.kind, wrong), knowledge).findings)
+    assert num_found >= len(documents)
+
+
+def test_a_key_that_is_found_is_not_repeated() -> None:
+    key = "sk-0123456789abcdef0123"
+    value = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"run.toml": key}}
+    (finding,) = validate([Document("a.yaml", value)], Knowledge()).findings
+    assert finding.rule == "secrets-by-name"
+    assert key not in str(finding)
+
+
+def test_a_training_that_needs_more_than_its_gpus_have_is_told_what_would_make_it_fit() -> None:
+    profile = profile_of("rayjob.yaml")
+    workers = {
+        **profile.workers,
+        "training": profile.workers["training"].model_copy(update={"gpu_memory_gib": 24}),
+    }
+    smaller: Profile = profile.model_copy(update={"workers": workers})
+    report = validate(documents_of("rayjob.yaml"), Knowledge(smaller))
+    (finding,) = report.findings
+    assert finding.rule == "gpu-memory"
+    assert "it would fit with training." in finding.advice
+
+
+def test_what_cannot_be_looked_at_is_said() -> None:
+    documents = documents_of("rayjob.yaml")
+    unchecked = validate(documents, Knowledge()).unchecked
+    assert any("--crds" in line for line in unchecked)
+    assert any("--profile" in line for line in unchecked)
+    entrypoint = f"{ENTRYPOINT} --set training.base_model=owner/unknown"
+    changes = [("spec/entrypoint", entrypoint)]
+    unknown = changed(documents, "rayjob.yaml", "RayJob", changes)
+    lines = validate(unknown, Knowledge(profile_of("rayjob.yaml"))).unchecked
+    assert any("the size of owner/unknown is not known here" in line for line in lines)
+    run = RunText((PROJECT / RUN_FILE).read_text(), RUN_FILE)
+    sizes = [("available_node_types/training/resources", {})]
+    report = validate(changed(documents_of("aws.yaml"), "aws.yaml", "launcher", sizes), Knowledge(run=run))
+    assert report.findings == []
+    assert any("write the resources of training" in line for line in report.unchecked)
+    cluster = validate(documents_of("raycluster.yaml"), Knowledge()).unchecked
+    assert any("--run" in line for line in cluster)
+
+
+def test_the_run_of_a_job_is_read_from_its_own_configmap() -> None:
+    assert document("rayjob.yaml", "ConfigMap")["data"]["run.toml"]
+    assert not [
+        line for line in validate(documents_of("rayjob.yaml"), Knowledge()).unchecked if "--run" in line
+    ]

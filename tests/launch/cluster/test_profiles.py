@@ -1,0 +1,110 @@
+"""What a profile may say."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asclepius_ray.config import parse_section
+from asclepius_ray.errors import ConfigError
+from asclepius_ray.launch.cluster.profile import Profile, load_profile
+
+VALUES: dict[str, Any] = {
+    "cloud": {"kind": "kubernetes"},
+    "image": {"name": "registry.example.com/asclepius-ray:0.1.0"},
+    "head": {"cpus": 4, "memory_gib": 16},
+    "workers": {"training": {"cpus": 32, "memory_gib": 512, "gpus": 8, "gpu_memory_gib": 80}},
+    "storage": {"volume": {"storage_class": "shared"}},
+}
+AWS: dict[str, Any] = {
+    **VALUES,
+    "cloud": {"kind": "aws", "region": "us-east-1", "role": "asclepius-ray"},
+    "head": {"cpus": 4, "memory_gib": 16, "machine_type": "m6i.xlarge"},
+    "workers": {"synthesis": {"cpus": 16, "memory_gib": 32, "machine_type": "c6i.4xlarge"}},
+    "storage": {"bucket": {"uri": "s3://bucket/runs"}},
+}
+
+
+def _with(values: dict[str, Any], path: str, value: object) -> dict[str, Any]:
+    changed = copy.deepcopy(values)
+    place = changed
+    *parents, last = path.split(".")
+    for part in parents:
+        place = place.setdefault(part, {})
+    place[last] = value
+    return changed
+
+
+def test_profiles_of_a_cloud_and_of_kubernetes_are_read() -> None:
+    for values in (VALUES, AWS):
+        assert parse_section(Profile, values, "the profile").name == "asclepius"
+
+
+@pytest.mark.parametrize(
+    ("values", "path", "value", "complaint"),
+    [
+        (VALUES, "hed", {}, "hed: there is no such setting"),
+        (VALUES, "name", "Asclepius_Ray", "name: "),
+        (VALUES, "cloud.region", "us-east-1", 'region does nothing where kind = "kubernetes"'),
+        (AWS, "cloud.role", "", 'role is needed where kind = "aws"'),
+        (AWS, "cloud.zone", "a", 'zone does nothing where kind = "aws"'),
+        (AWS, "head.machine_type", "", "head.machine_type is needed on aws"),
+        (AWS, "workers.synthesis.machine_type", "", "workers.synthesis.machine_type is needed on aws"),
+        (AWS, "head.node_labels", {"disk": "fast"}, "head.node_labels is for Kubernetes"),
+        (AWS, "queue", {"system": "kueue", "name": "team"}, "queue is for Kubernetes"),
+        (AWS, "storage", {"volume": {"storage_class": "shared"}}, "storage.volume is for Kubernetes"),
+        (
+            AWS,
+            "shutdown",
+            {"drain_seconds": 130, "grace_seconds": 300},
+            "takes a spot machine away after 120",
+        ),
+        (VALUES, "workers", {}, "workers: "),
+        (VALUES, "workers.judging", {"cpus": 1, "memory_gib": 1}, "workers.judging"),
+        (VALUES, "workers.training.fewest", 3, "fewest is 3, more than most (1)"),
+        (VALUES, "workers.training.gpu_memory_gib", 0, "gpus and gpu_memory_gib go together"),
+        (VALUES, "storage", {}, "give one of storage.bucket and storage.volume"),
+        (VALUES, "storage.bucket", {"uri": "s3://bucket"}, "give one of storage.bucket and storage.volume"),
+        (VALUES, "storage", {"bucket": {"uri": "bucket/runs"}}, "storage.bucket.uri"),
+        (
+            VALUES,
+            "storage",
+            {"bucket": {"uri": "gs://bucket", "endpoint": "minio:9000"}},
+            "endpoint is for s3://",
+        ),
+        (
+            VALUES,
+            "storage",
+            {"bucket": {"uri": "s3://bucket", "endpoint_scheme": "http"}},
+            'endpoint_scheme = "http" is for an endpoint',
+        ),
+        (
+            VALUES,
+            "storage",
+            {"bucket": {"uri": "s3://bucket", "kms_key": "k"}},
+            "kms_key is for AWS and Google",
+        ),
+        (VALUES, "shutdown.grace_seconds", 60, "set 135 or more"),
+        (
+            VALUES,
+            "queue",
+            {"system": "kueue", "name": "team", "priority_class": "high"},
+            'priority_class is for system = "volcano"',
+        ),
+    ],
+)
+def test_a_wrong_profile_is_refused_with_what_to_do(
+    values: dict[str, Any], path: str, value: object, complaint: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_section(Profile, _with(values, path, value), "the profile")
+    assert complaint in str(caught.value)
+
+
+def test_a_profile_that_is_not_there_or_no_toml_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no profile"):
+        load_profile(str(tmp_path / "none.toml"))
+    (tmp_path / "broken.toml").write_text("name = ")
+    with pytest.raises(ConfigError, match="is not valid TOML"):
+        load_profile(str(tmp_path / "broken.toml"))
