@@ -4,7 +4,6 @@ Writes down what became of the work, before the notice and after it.
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -13,9 +12,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import grpc
 import ray
 from metadata_server import metadata_server
 from ray.cluster_utils import Cluster
+from ray.core.generated import autoscaler_pb2, autoscaler_pb2_grpc
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 NOTICE_SECONDS = 60
@@ -54,6 +55,21 @@ def draining() -> dict[str, int]:
 
 def alive() -> list[str]:
     return [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+
+
+def is_guarded(address: str) -> bool:
+    """Whether the head refuses a caller without a token."""
+    with grpc.insecure_channel(address) as channel:
+        stub = autoscaler_pb2_grpc.AutoscalerStateServiceStub(channel)
+        try:
+            stub.GetClusterResourceState(
+                autoscaler_pb2.GetClusterResourceStateRequest(), timeout=WAIT_SECONDS
+            )
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.UNAUTHENTICATED:
+                raise
+            return True
+    return False
 
 
 def give_notice(doomed: str, file: Path, log: Path) -> dict[str, Any]:
@@ -99,7 +115,7 @@ def main(folder: Path) -> None:
     doomed = cluster.add_node(num_cpus=2).node_id
     ray.init(address=cluster.address, log_to_driver=False)
     seen = give_notice(doomed, folder / "go-on", folder / "watch.log")
-    seen["authentication"] = os.environ["RAY_AUTH_MODE"]
+    seen["is_guarded"] = is_guarded(cluster.address)
     (folder / "seen.json").write_text(json.dumps(seen))
     ray.shutdown()
     cluster.shutdown()

@@ -31,6 +31,7 @@ def test_a_node_with_a_notice_ends_its_task_and_gets_no_new_one(authentication: 
     )
     assert ended.returncode == 0, (ended.stdout + ended.stderr)[-6000:]
     seen: dict[str, Any] = json.loads((tmp_path / "seen.json").read_text())
+    assert seen["is_guarded"] == (authentication == "token")
     doomed = seen["doomed"]
     assert doomed in seen["before"], "the node worked before"
     assert seen["drained_before"] == {}
