@@ -118,6 +118,15 @@ def test_a_head_that_does_not_know_the_node_yet_is_asked_again() -> None:
     assert len([line for line in scene.lines() if line.startswith("Ray drains")]) == 1
 
 
+def test_each_node_is_told_of_once_however_often_the_head_is_asked() -> None:
+    scene = Scene()
+    scene.machine.nodes = [NODE, OTHER]
+    scene.machine.known = False
+    scene.watch().drain(Notice(INTERRUPTION))
+    assert len(scene.machine.asked) > 100
+    assert len([line for line in scene.lines() if line.startswith("Ray drains")]) == 2
+
+
 def test_an_idle_node_that_goes_at_once_was_drained() -> None:
     scene = Scene()
     scene.machine.known = False
@@ -234,3 +243,13 @@ def test_a_service_that_hangs_from_the_start_is_watched_on() -> None:
     scene.at(510, lambda: give_notice(scene, Notice(INTERRUPTION)))
     scene.watch().run(scene.cloud, gives_up=True)
     assert [asked[0] for asked in scene.machine.asked] == [510]
+    assert "it does not answer in time" in scene.lines()[0]
+
+
+def test_a_service_that_has_hung_and_then_refuses_is_watched_on() -> None:
+    scene = Scene()
+    scene.cloud.away = MetadataAway("it does not answer in time")
+    scene.at(70, lambda: setattr(scene.cloud, "away", SILENCE))
+    with pytest.raises(TooLong):
+        scene.watch().run(scene.cloud, gives_up=True)
+    assert len(scene.said) == 2
