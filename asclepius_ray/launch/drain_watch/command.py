@@ -1,6 +1,5 @@
 """The command `asclepius drain-watch`, put together from its options."""
 
-import signal
 from dataclasses import dataclass
 
 from asclepius_ray.errors import ConfigError, Interrupted
@@ -63,12 +62,9 @@ def _open_clouds(options: WatchOptions) -> list[Provider]:
 
 
 def _make_watch(options: WatchOptions, say: Say) -> Watch:
-    on_sigterm = signal.getsignal(signal.SIGTERM)
     # At the start: a notice leaves half a minute, and a busy machine may take many seconds to import Ray.
     from asclepius_ray.launch.drain_watch.drain_call import drain_node
 
-    # The import puts a handler of Ray's in place, which ends the process without a word.
-    signal.signal(signal.SIGTERM, on_sigterm)
     return Watch(
         find_nodes=lambda: find_ray_nodes(options.node),
         drain_node=drain_node,

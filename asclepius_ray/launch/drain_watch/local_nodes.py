@@ -23,11 +23,10 @@ class RayNode:
 def find_ray_nodes(only: str = "") -> list[RayNode]:
     """The raylets that run here and that this user may see; `only` is the id of one of them."""
     found = []
-    for process in psutil.process_iter(["name", "cmdline", "status"]):
-        seen = process.info
-        # Where nobody waits for its end, as in a container, a raylet stays as a zombie.
-        if seen["name"] == RAYLET and seen["status"] != psutil.STATUS_ZOMBIE:
-            node = parse_raylet(seen["cmdline"] or [], process.pid)
+    for process in psutil.process_iter(["name", "cmdline"]):
+        # One that has ended and stays as a zombie, as in a container without an init process, has no command.
+        if process.info["name"] == RAYLET:
+            node = parse_raylet(process.info["cmdline"] or [], process.pid)
             if node and only in ("", node.node_id):
                 found.append(node)
     return found

@@ -33,10 +33,10 @@ class Raylet:
 
 
 @contextmanager
-def raylet(gcs_address: str) -> Iterator[Raylet]:
+def raylet(gcs_address: str, name: str = "raylet") -> Iterator[Raylet]:
     node_id = os.urandom(28).hex()
     with tempfile.TemporaryDirectory() as folder:
-        program = Path(folder) / "raylet"
+        program = Path(folder) / name
         program.write_text("#!/bin/sh\nread nothing\n")
         program.chmod(0o700)
         command = [str(program), f"--node_id={node_id}", f"--gcs-address={gcs_address}"]

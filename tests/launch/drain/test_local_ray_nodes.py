@@ -35,3 +35,8 @@ def test_a_raylet_is_found_while_it_runs_and_not_after_its_end() -> None:
 def test_another_node_s_id_finds_nothing() -> None:
     with raylet("127.0.0.1:1"):
         assert find_ray_nodes("00" * 28) == []
+
+
+def test_another_process_with_the_same_arguments_is_no_node() -> None:
+    with raylet("127.0.0.1:1", "agent") as running:
+        assert find_ray_nodes(running.node_id) == []
