@@ -44,10 +44,20 @@ def render_launcher(profile: Profile, cloud: str) -> list[Json]:
         # The image holds the stack, and with it what starts the other machines.
         "setup_commands": [],
         "head_setup_commands": [],
+        "worker_setup_commands": [_drain_watch(profile)],
         "head_start_ray_commands": ["ray stop", _start_command(profile, is_head=True)],
         "worker_start_ray_commands": ["ray stop", _start_command(profile, is_head=False)],
     }
     return [launcher]
+
+
+def _drain_watch(profile: Profile) -> str:
+    """Watches for the notices to spot machines. Once its Ray has ended the watch ends too, and begins anew,
+    since the autoscaler may start Ray on the machine again."""
+    return (
+        f'RAY_AUTH_MODE=token nohup bash -c "while sleep 1; do asclepius drain-watch --provider '
+        f'{profile.cloud.kind}; done" >> /home/ray/drain-watch.log 2>&1 < /dev/null &'
+    )
 
 
 def _provider(profile: Profile) -> Json:

@@ -98,6 +98,13 @@ def _template(plan: PodPlan, component: str, machine: Machine, gpus: int) -> Jso
     return {"metadata": {"labels": labels_of(plan.resource, component)}, "spec": spec}
 
 
+def _drained_first(profile: Profile) -> Json:
+    """Before the pod is ended Ray is told, for as long as its own drain: what is left of the grace period is
+    that drain again, for a node that was not idle yet."""
+    command = ["asclepius", "drain-watch", "--now", "--grace-seconds", str(profile.shutdown.drain_seconds)]
+    return {"lifecycle": {"preStop": {"exec": {"command": command}}}}
+
+
 def _container(plan: PodPlan, component: str, machine: Machine, gpus: int) -> Json:
     amounts: Json = {"cpu": str(machine.cpus), "memory": f"{machine.memory_gib}Gi"}
     if gpus:
@@ -108,6 +115,7 @@ def _container(plan: PodPlan, component: str, machine: Machine, gpus: int) -> Js
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "env": _environment(plan),
         "resources": {"requests": amounts, "limits": dict(amounts)},
+        **({} if component == "head" else _drained_first(plan.profile)),
     }
     if mounts := _mounts(plan):
         container["volumeMounts"] = mounts
