@@ -38,14 +38,14 @@ given = "given"
 reference = "reference"
 """
 ROWS = [
-    ("Fever of 39 degrees since Monday.", "Which temperature did she have?", "39 degrees", "39 degrees"),
+    ("Fever of 39 degrees since Monday.", "How high was the fever?", "39 degrees", "39 degrees"),
     (
         "A fracture of the left femur after a fall.",
-        "Which bone was broken in the accident?",
-        "The femur",
-        "Femur",
+        "On which side was the femur broken?",
+        "The left",
+        "Left",
     ),
-    ("Troponin was 2.4 ng/mL; aspirin was started.", "Which laboratory value was measured?", "Troponin", ""),
+    ("Troponin was 2.4 ng/mL; aspirin was started.", "How high was the troponin?", "2.4 ng/mL", ""),
 ]
 
 
@@ -95,7 +95,7 @@ def test_models_of_every_kind_answer_the_same_questions_once(ray_cluster: str, t
         "asked": "endpoint",
         "given": "file",
     }
-    assert scores["models"]["given"]["reference"]["exact"]["value"] == pytest.approx(1 / 3)
+    assert scores["models"]["given"]["reference"]["exact"]["value"] == pytest.approx(2 / 3)
     assert scores["models"]["served"]["unanswerable"]["items"] == 2
     assert scores["models"]["given"]["unanswerable"] is None
     assert (tmp_path / "root" / "evaluation" / "report.html").exists()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from report.evaluation_scores import sound_scores, write_evaluation
 
 from asclepius_ray.artifacts import Folder, write_manifest
 from asclepius_ray.chat.purse import MARK_NAME
@@ -33,6 +34,8 @@ def make_run(folder: Path) -> Folder:
 
 def finish(root: Folder) -> None:
     counts = {"input": 3, "ok": 3, "rejected": {}, "failed": {}}
+    write_evaluation(root, sound_scores())
+    write_manifest(root.child("evaluation"), "evaluation", {}, {})
     details = {"tasks": {}, "usage": {}, "teacher": {"model": "m", "is_offline": True}, "rows": {}}
     write_manifest(root.child("dataset"), "dataset", counts, {"input": {"kind": "case_reports"}}, details)
 
@@ -51,6 +54,15 @@ def test_no_text_is_left_and_the_mark_of_the_budget_is(tmp_path: Path) -> None:
     assert purge(root) == 0
 
 
+def test_a_journal_that_is_not_yet_an_evaluation_is_not_thrown_away(tmp_path: Path) -> None:
+    root = make_run(tmp_path / "run")
+    finish(root)
+    root.child("evaluation").delete("manifest.json")
+    with pytest.raises(ConfigError, match="no finished evaluation"):
+        purge(root)
+    assert len(holding_the_word(tmp_path)) == 5
+
+
 def test_a_journal_that_is_not_yet_a_dataset_is_not_thrown_away(tmp_path: Path) -> None:
     root = make_run(tmp_path / "run")
     with pytest.raises(ConfigError, match="no finished dataset"):
@@ -67,4 +79,4 @@ def test_a_root_at_work_is_not_purged(tmp_path: Path) -> None:
             purge(root)
     finally:
         lease.release(0)
-    assert len(holding_the_word(tmp_path)) == 4
+    assert len(holding_the_word(tmp_path)) == 5

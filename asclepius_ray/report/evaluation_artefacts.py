@@ -65,15 +65,16 @@ def has_real_notes(scores: Mapping[str, Any]) -> bool:
     return scores["test_set"].get("real_notes") is not False
 
 
+UNANSWERABLE_MARK = "|unanswerable|"
+"""In the ids of items that the evaluation made itself; no score is made of them."""
+
+
 def read_places(evaluation: Folder) -> Places:
-    """How often each model was graded in each place over the test items; {} without the tables."""
+    """How often each model was graded in each place over the test items; {} without a table of grades."""
     places: Places = {}
-    kinds = {
-        row["item_id"]: row["kind"] for row in _read_rows(evaluation, "items.parquet", ("item_id", "kind"))
-    }
     columns = ("item_id", "model", "judge", "place", "verdict")
     for grade in _read_rows(evaluation, "grades.parquet", columns):
-        if grade["verdict"] == "judged" and kinds.get(grade["item_id"]) == "test":
+        if grade["verdict"] == "judged" and UNANSWERABLE_MARK not in grade["item_id"]:
             places.setdefault(grade["judge"], {}).setdefault(grade["model"], Counter())[grade["place"]] += 1
     return places
 

@@ -40,6 +40,8 @@ def model(means: dict[str, float | None], tasks: Sequence[str] = TASKS) -> Score
     """One that nothing went wrong with."""
     return {
         "source": "folder",
+        "model": "some-model",
+        "temperature": 0.0,
         "is_offline": False,
         "answers": 40,
         "failed": {},

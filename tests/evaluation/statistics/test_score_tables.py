@@ -202,7 +202,8 @@ def test_without_balanced_orders_the_same_judge_would_favour_a_model() -> None:
 
 def test_a_fair_judge_shows_no_position_bias_and_agrees_with_itself() -> None:
     positions = position_table(_judge_all(_is_fair), ITEMS, "judge", SEED)
-    assert positions["first_minus_last"]["low"] < 0 < positions["first_minus_last"]["high"]
+    # Each order is followed by itself backwards: what a fair judge gives cancels to nothing.
+    assert positions["first_minus_last"]["low"] <= 0 <= positions["first_minus_last"]["high"]
     assert positions["orders_agree"] == 1.0
     assert [place["grades"] for place in positions["places"]] == [240, 240, 240]
 
