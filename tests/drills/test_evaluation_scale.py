@@ -85,6 +85,7 @@ def test_seven_thousand_calls_keep_the_limit_and_the_budget_and_are_bought_once(
     assert scores["judges"]["judge"]["cost_usd"] == pytest.approx(NUM_JUDGED * USD_PER_CALL)
     for model in MODELS:
         assert scores["models"][model]["grades"]["judge"]["over_all"]["judged"] == NUM_ITEMS
-    for first in judged_at[:: len(judged_at) // 10]:
-        in_a_second = sum(first <= moment < first + 1.0 for moment in judged_at)
-        assert in_a_second <= 1.25 * REQUESTS_PER_MINUTE / 60
+    for calls in (judged_at[:bought_for_half], judged_at[bought_for_half:]):
+        # One second's worth may come at once in the beginning.
+        allowed = (calls[-1] - calls[0] + 1.0) * REQUESTS_PER_MINUTE / 60
+        assert len(calls) <= 1.05 * allowed
