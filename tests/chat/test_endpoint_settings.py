@@ -47,22 +47,14 @@ def test_a_variable_or_none_is_accepted(tmp_path: Path, value: str) -> None:
     assert load_run(str(path)).judge.api_key_env == value
 
 
-@pytest.mark.parametrize(
-    ("name", "table"),
-    [
-        ("max_retry_seconds", "[{}]\nmax_retry_seconds = 5"),
-        ("max_outage_seconds", "[{}]\nmax_outage_seconds = 5"),
-        ("batch", "[{}.batch]\nmax_requests = 5"),
-    ],
-)
-def test_a_setting_that_the_evaluation_would_ignore_is_refused_by_name(
-    tmp_path: Path, name: str, table: str
-) -> None:
-    message = refusal(tmp_path, table.format("judge"))
-    assert f"judge.{name} is for the teacher alone" in message
+@pytest.mark.parametrize("section", ["judge", "evaluation.judges.second", "evaluation.endpoints.other"])
+def test_a_setting_that_the_evaluation_would_ignore_is_refused_by_name(tmp_path: Path, section: str) -> None:
+    models = '[evaluation]\nmodels = ["trained", "other"]\n' if section.endswith("other") else ""
+    message = refusal(tmp_path, f"{models}[{section}.batch]\nmax_requests = 5")
+    assert f"{section}: batches are for the teacher alone" in message
     path = tmp_path / "run.toml"
-    path.write_text(f'name = "x"\nroot = "runs/x"\n{table.format("teacher")}\n')
-    assert getattr(load_run(str(path)).teacher, name) != getattr(load_run(str(path)).judge, name)
+    path.write_text('name = "x"\nroot = "runs/x"\n[teacher.batch]\nmax_requests = 5\n')
+    assert load_run(str(path)).teacher.batch.max_requests == 5
 
 
 def test_sampling_of_a_step_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
