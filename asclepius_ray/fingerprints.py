@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
-from asclepius_ray.artifacts import MANIFEST_NAME, Folder, Manifest, is_finished, read_manifest
+from asclepius_ray.artifacts import Folder, Manifest, is_finished, read_manifest
 from asclepius_ray.chat.config import EndpointConfig
 from asclepius_ray.config import shown_name
 from asclepius_ray.errors import ArtifactError, StageChangedError
@@ -14,7 +15,7 @@ from asclepius_ray.evaluation.test_set import test_set_identity
 from asclepius_ray.prompts.rendering import prompt_hash
 from asclepius_ray.run import Run, endpoints_of
 from asclepius_ray.synthesis.case_reports import input_identity
-from asclepius_ray.training.base_model_source import WEIGHT_SUFFIXES, base_model_identity
+from asclepius_ray.training.base_model_source import base_model_identity
 from asclepius_ray.training.dataset_source import dataset_identity
 
 
@@ -125,21 +126,11 @@ def _evaluate(run: Run, root: Folder) -> dict[str, Any]:
 
 
 def served_identity(model: str) -> str:
-    """What tells a model from another one that is served under the same name later.
+    """What tells a model from another one that is served under the same name later; of the hub, the id."""
+    from asclepius_ray.serving.model_source import locate_model, model_revision
 
-    An export of ours has a manifest with the hashes of its files; of other folders the sizes of the weights
-    and when they were written must do, of the hub the id.
-    """
-    found = base_model_identity(model)
-    if not found:
-        return sha256(model.encode()).hexdigest()
-    folder = Folder(model)
-    if is_finished(folder):
-        return sha256(f"{found}{folder.sha256(MANIFEST_NAME)}".encode()).hexdigest()
-    filesystem, path = folder.filesystem()
-    weights = [name for name in folder.names() if name.endswith(WEIGHT_SUFFIXES)]
-    written = [str(filesystem.get_file_info(f"{path}/{name}").mtime_ns) for name in weights]
-    return sha256(" ".join([found, *written]).encode()).hexdigest()
+    is_folder = "://" in model or Path(model).expanduser().is_dir()
+    return sha256((model_revision(locate_model(model)) if is_folder else model).encode()).hexdigest()
 
 
 def seat_identity(config: EndpointConfig) -> str:

@@ -4,7 +4,6 @@ Reads a run, writes every artefact of its root. Nothing else joins two stages.
 """
 
 import json
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,7 +20,7 @@ from asclepius_ray.chat.config import EndpointConfig
 from asclepius_ray.chat.endpoint import Endpoint, price_of
 from asclepius_ray.endpoints import check_endpoint_config, open_endpoint, reach_endpoint
 from asclepius_ray.errors import ConfigError
-from asclepius_ray.evaluation.config import JUDGE, MODEL_FOLDERS, EvaluationConfig
+from asclepius_ray.evaluation.config import EvaluationConfig
 from asclepius_ray.fingerprints import (
     EVALUATE,
     STAGES,
@@ -31,20 +30,18 @@ from asclepius_ray.fingerprints import (
     check_unchanged,
     made_from,
     require_artifact,
-    seat_identity,
-    served_identity,
 )
 from asclepius_ray.lease import LEASE_NAME, acquire, follow, make_root
 from asclepius_ray.progress import Progress
 from asclepius_ray.ray_session import check_root_is_shared, is_submitted_job, ray_session
 from asclepius_ray.records import Rejection
 from asclepius_ray.run import Run, endpoints_of, read_secret, resolved_json
+from asclepius_ray.seats import open_seats, serve_models
 from asclepius_ray.synthesis.case_reports import read_case_reports
 from asclepius_ray.synthesis.question_pool import FOLDER_NAME as QUESTIONS_NAME
 from asclepius_ray.training.dataset_source import check_dataset
 
 if TYPE_CHECKING:
-    from asclepius_ray.evaluation.asking import Seat
     from asclepius_ray.evaluation.estimate import RoleEstimate
     from asclepius_ray.synthesis.estimate import Estimate
 
@@ -323,7 +320,7 @@ def _evaluate(work: Work, expected: dict[str, Any]) -> Manifest:
         realism = measure_realism(
             work.root, section.realism, run.seed, work.progress, partial(_input_texts, run)
         )
-    with _opened(work) as (models, judges):
+    with open_seats(run, work.progress) as (models, judges):
         plan = EvaluationPlan(
             run.name,
             section,
@@ -346,71 +343,12 @@ def _input_texts(run: Run) -> Iterator[str | None]:
         yield None if isinstance(record, Rejection) else record.text
 
 
-@contextmanager
-def _opened(work: Work) -> Iterator[tuple[dict[str, "Seat"], dict[str, "Seat"]]]:
-    """The models that are asked and the judges, by name; what was started for them ends afterwards."""
-    from asclepius_ray.evaluation.asking import Seat
-
-    run, section = work.run, work.run.evaluation
-    served = {name: work.root.child(MODEL_FOLDERS[name]).uri for name in section.own_models}
-    served |= {name: config.model_path for name, config in section.endpoints.items() if config.model_path}
-    asked = {name: config for name, config in section.endpoints.items() if name not in served}
-    judges = {JUDGE: run.judge, **section.judges}
-
-    with ExitStack() as stack:
-
-        def opened(config: EndpointConfig) -> Endpoint:
-            return stack.enter_context(open_endpoint(config, run.serving, work.progress))
-
-        seats = {
-            name: Seat(f"judges/{name}", opened(config), seat_identity(config))
-            for name, config in judges.items()
-        }
-        models = {
-            name: Seat(f"models/{name}", opened(config), seat_identity(config))
-            for name, config in asked.items()
-        }
-        if served:
-            endpoints = stack.enter_context(_served(work, served))
-            models |= {
-                name: Seat(f"models/{name}", endpoint, served_identity(served[name]))
-                for name, endpoint in endpoints.items()
-            }
-        yield {name: models[name] for name in section.models if name in models}, seats
-
-
-@contextmanager
-def _served(work: Work, models: dict[str, str]) -> Iterator[dict[str, Endpoint]]:
-    """Serves models for a while, on loopback, with a key that nobody else has."""
-    from asclepius_ray.serving.stage import open_models
-
-    section = work.run.evaluation
-    api_key = secrets.token_urlsafe(32)
-    serving = work.run.serving.private("127.0.0.1")
-    own = EndpointConfig(max_in_flight=section.max_in_flight, timeout_seconds=section.timeout_seconds)
-    with open_models(models, serving, api_key, work.progress) as base_urls:
-        configs = {name: _patient(section.endpoints.get(name, own), section) for name in base_urls}
-        yield {
-            name: Endpoint.from_config(
-                configs[name].model_copy(update={"model": name, "base_url": base_url}), base_url, api_key
-            )
-            for name, base_url in base_urls.items()
-        }
-
-
-def _patient(config: EndpointConfig, section: EvaluationConfig) -> EndpointConfig:
-    """The section of a served model, with the evaluation's own patience unless it names another."""
-    if "timeout_seconds" in config.model_fields_set:
-        return config
-    return config.model_copy(update={"timeout_seconds": section.timeout_seconds})
-
-
 def _ask_once(work: Work) -> None:
     """Asks the served model one question, unless the evaluation did so already."""
     if work.root.child("evaluation").exists(ASKED_NAME) or not _held_out_table(work.root.child("dataset")):
         return
     work.connect()
-    with _served(work, {"trained": work.root.child("model").uri}) as models:
+    with serve_models(work.run, {"trained": work.root.child("model").uri}, work.progress) as models:
         _ask(work, models["trained"])
 
 

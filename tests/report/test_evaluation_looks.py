@@ -1,19 +1,17 @@
 """The evaluation's page in a browser: in every scheme and width axe finds nothing, nothing is asked for."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from chromium import browser as browser
 from evaluation_scores import full_scores, model, write_evaluation
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from asclepius_ray.artifacts import Folder, write_manifest
 from asclepius_ray.report.page import write_report
 
-CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 WIDE = {"viewport": {"width": 1360, "height": 860}}
 PHONE = {"viewport": {"width": 375, "height": 700}, "is_mobile": True, "has_touch": True}
 SIGHTS = {
@@ -22,18 +20,6 @@ SIGHTS = {
     "phone, light": PHONE,
     "phone, dark": PHONE | {"color_scheme": "dark"},
 }
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Of a module, not of the session: its event loop would run on under the tests of other files."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("there is no Chromium here (apt-get install chromium)")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

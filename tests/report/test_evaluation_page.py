@@ -19,6 +19,7 @@ from shown_evaluation import HOSTILE, show
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import ArtifactError
 from asclepius_ray.report.evaluation_page import write_evaluation_page
+from asclepius_ray.report.paper_figures import PUBLISHED_PERPLEXITIES
 
 SHOWN = (
     "Model Named Entity Recognition Summarization Over all alpha 3.25 3.08 to 3.44 n = 20 3.25 3.08",
@@ -213,3 +214,11 @@ def test_a_real_note_is_not_even_read(root: Folder) -> None:
 def test_a_root_without_an_evaluation_is_refused(root: Folder) -> None:
     with pytest.raises(ArtifactError, match="nothing has been evaluated"):
         write_evaluation_page(root)
+
+
+def test_in_the_paper_synthetic_notes_lie_among_the_real_ones() -> None:
+    of_kind: dict[str, list[float]] = {}
+    for row in PUBLISHED_PERPLEXITIES:
+        of_kind.setdefault(row.kind.partition(",")[0].partition(" of ")[0], []).append(row.perplexity)
+    (synthetic,) = of_kind["synthetic notes"]
+    assert min(of_kind["real notes"]) < synthetic < max(of_kind["real notes"]) < of_kind["case reports"][0]

@@ -10,7 +10,6 @@ import pytest
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.config import parse_section
 from asclepius_ray.errors import ConfigError, InputError
-from asclepius_ray.evaluation.paper_perplexities import PAPER_PERPLEXITIES
 from asclepius_ray.evaluation.realism_config import RealismConfig
 from asclepius_ray.evaluation.realism_origin import check_realism, realism_made_from
 
@@ -104,11 +103,3 @@ def test_settings_and_origin_need_neither_ray_nor_torch() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
-
-
-def test_in_the_paper_synthetic_notes_lie_among_the_real_ones() -> None:
-    of_kind: dict[str, list[float]] = {}
-    for row in PAPER_PERPLEXITIES:
-        of_kind.setdefault(str(row["kind"]), []).append(float(row["perplexity"]))
-    (synthetic,) = of_kind["synthetic"]
-    assert min(of_kind["real"]) < synthetic < max(of_kind["real"]) < of_kind["case_reports"][0]
