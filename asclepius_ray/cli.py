@@ -74,10 +74,11 @@ def guarded(command: Callable[Arguments, object]) -> Callable[Arguments, None]:
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
     # Ray's calls give way to KeyboardInterrupt alone, and raise one of their own: any other exception
-    # becomes a SystemError in them, and what this one carried would be lost.
+    # becomes a SystemError in them, and what this one carried would be lost. Elsewhere the name tells it from
+    # Ctrl-C, after which there is no hurry.
     terminations.append(signum)
     if len(terminations) == 1:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("SIGTERM")
 
 
 def _stopped_message() -> str:
