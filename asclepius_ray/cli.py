@@ -74,10 +74,11 @@ def guarded(command: Callable[Arguments, object]) -> Callable[Arguments, None]:
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
     # Ray's calls give way to KeyboardInterrupt alone, and raise one of their own: any other exception
-    # becomes a SystemError in them, and what this one carried would be lost.
+    # becomes a SystemError in them, and what this one carried would be lost. Elsewhere the name tells it from
+    # Ctrl-C, after which there is no hurry.
     terminations.append(signum)
     if len(terminations) == 1:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("SIGTERM")
 
 
 def _stopped_message() -> str:
@@ -242,12 +243,12 @@ def report(root: Annotated[str, typer.Argument(metavar="ROOT", help="The run's f
 @app.command()
 @guarded
 def purge(root: Annotated[str, typer.Argument(metavar="ROOT", help="The run's folder or URI.")]) -> None:
-    """Removes the journal and the report's examples of a finished run; notes, dataset and figures stay."""
+    """Removes journal, examples and raters' names of a finished run; notes, dataset, figures stay."""
     from asclepius_ray.artifacts import Folder
     from asclepius_ray.purge import purge as purge_root
 
     num_removed = purge_root(Folder(root).absolute())
-    _say(f"{num_removed} files with texts removed; the notes, the dataset and all figures are as they were")
+    _say(f"{num_removed} files with texts removed; the notes, the dataset and the scores are as they were")
 
 
 @app.command()

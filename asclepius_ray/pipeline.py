@@ -344,8 +344,13 @@ def _input_texts(run: Run) -> Iterator[str | None]:
 
 
 def _ask_once(work: Work) -> None:
-    """Asks the served model one question, unless the evaluation did so already."""
-    if work.root.child("evaluation").exists(ASKED_NAME) or not _held_out_table(work.root.child("dataset")):
+    """Asks the served model one question, unless the evaluation did so already, or its texts were purged."""
+    from asclepius_ray.report.evaluation_artefacts import is_purged
+
+    evaluation = work.root.child("evaluation")
+    if evaluation.exists(ASKED_NAME) or is_purged(evaluation):
+        return
+    if not _held_out_table(work.root.child("dataset")):
         return
     work.connect()
     with serve_models(work.run, {"trained": work.root.child("model").uri}, work.progress) as models:

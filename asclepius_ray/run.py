@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from asclepius_ray.artifacts import Folder
+from asclepius_ray.chat.account_limits import account_of, with_account_limits
 from asclepius_ray.chat.config import EndpointConfig
 from asclepius_ray.config import Section, parse_section
 from asclepius_ray.errors import ConfigError
@@ -53,6 +54,8 @@ class Run(Section):
             )
         for role, endpoint in endpoints_of(self).items():
             _check_endpoint(role, endpoint)
+        _check_evaluation_budget(self)
+        with_account_limits(asked_by_evaluation(self))
         for name, address in (
             ("root", self.root),
             ("input.path", self.input.path),
@@ -125,6 +128,11 @@ def endpoints_of(run: Run) -> dict[str, EndpointConfig]:
     }
 
 
+def asked_by_evaluation(run: Run) -> dict[str, EndpointConfig]:
+    """The chat endpoints of the evaluation under the paths of their sections."""
+    return {path: found for path, found in endpoints_of(run).items() if path != "teacher"}
+
+
 def read_secret(variable: str) -> str:
     """The value of an environment variable that holds a key, "" if it is unset or not named."""
     return os.environ.get(variable, "").strip() if variable else ""
@@ -136,6 +144,17 @@ def _realism_addresses(section: EvaluationConfig) -> list[tuple[str, str]]:
     path = "evaluation.realism"
     sets = [(f"{path}.texts.{name}.path", texts.path) for name, texts in section.realism.texts.items()]
     return [(f"{path}.model", section.realism.model), *sets]
+
+
+def _check_evaluation_budget(run: Run) -> None:
+    if not run.evaluation.budget_usd:
+        return
+    for role, endpoint in asked_by_evaluation(run).items():
+        if endpoint.price is None and account_of(endpoint) and not endpoint.is_offline:
+            raise ValueError(
+                f"evaluation.budget_usd is {run.evaluation.budget_usd:g}, but without {role}.price its "
+                "cost is not known; give its price, 0 for a server of your own"
+            )
 
 
 def _check_endpoint(role: str, endpoint: EndpointConfig) -> None:

@@ -88,6 +88,11 @@ def print_evaluation_estimate(console: Console, run: Run, roles: "list[RoleEstim
         rest = f", and {unknown} without a price" if unknown else ""
         line = f"evaluation at most {sum(known):,.2f} USD{rest}; what its journals have is not paid again"
         console.print(line, highlight=False, soft_wrap=True, markup=False)
+    budget = run.evaluation.budget_usd
+    if budget:
+        verdict = "is enough" if sum(known) <= budget else "may not be enough: the run would stop at it"
+        line = f"budget  evaluation.budget_usd = {budget:,.2f} USD {verdict}"
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def print_status(console: Console, root: Folder) -> None:
@@ -177,6 +182,9 @@ def _print_loss(console: Console, loss: dict[str, Any]) -> None:
 
 def _print_asked(console: Console, run: Run, root: Folder) -> None:
     """Shows the text only of published case reports and only here: a job's log is no place for a note."""
+    if not root.child("evaluation").exists(ASKED_NAME):
+        # Purged, or nobody could be asked.
+        return
     asked = json.loads(root.child("evaluation").read_bytes(ASKED_NAME))
     if run.input.kind == "notes" or is_submitted_job():
         console.print(f"asked   kept in {root.child('evaluation').uri}/{ASKED_NAME}", soft_wrap=True)
