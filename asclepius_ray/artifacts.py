@@ -49,6 +49,11 @@ class Folder:
             raise ArtifactError(f"{self.uri} is in a bucket; this needs a local folder")
         return Path(self.uri.removeprefix("file://")).expanduser()
 
+    @property
+    def shown(self) -> str:
+        """The address for a message: without its query, and without what stands before an @ and may be a key."""
+        return self.uri if self.is_local else re.sub(r"//[^/@]*@", "//***@", self.uri.partition("?")[0])
+
     def child(self, name: str) -> "Folder":
         # A URI may end in a query (endpoint_override=…) that belongs to the file system.
         base, mark, query = (self.uri, "", "") if self.is_local else self.uri.partition("?")
@@ -65,9 +70,8 @@ class Folder:
             found: tuple[pyarrow.fs.FileSystem, str] = pyarrow.fs.FileSystem.from_uri(self.uri)
         except (pyarrow.ArrowInvalid, OSError) as error:
             # Neither the address nor the library's words are repeated whole: both may hold a key.
-            shown = re.sub(r"//[^/@]*@", "//***@", self.uri.partition("?")[0])
             raise ConfigError(
-                f"{shown} cannot be opened as a file system ({type(error).__name__}); local paths, s3:// "
+                f"{self.shown} cannot be opened as a file system ({type(error).__name__}); local paths, s3:// "
                 "and gs:// addresses are known"
             ) from None
         return found
