@@ -5,13 +5,12 @@ Needs neither ray nor torch: a wrong setting is reported at once.
 
 import json
 import os
-import re
 import tomllib
 from typing import Any
 
 from pydantic import Field, model_validator
 
-from asclepius_ray.artifacts import Folder
+from asclepius_ray.artifacts import KEY_IN_ADDRESS, Folder
 from asclepius_ray.chat.config import EndpointConfig
 from asclepius_ray.config import Section, parse_section
 from asclepius_ray.errors import ConfigError
@@ -21,8 +20,6 @@ from asclepius_ray.synthesis.config import InputConfig, SynthesisConfig
 from asclepius_ray.tokens.config import TokensConfig
 from asclepius_ray.training.config import TrainingConfig
 
-# A secret may hold a slash; what is behind a colon and no number is a secret, and no port.
-_KEY_IN_ADDRESS = re.compile(r"\w+://([^/?]*@|[^/?:]+:(?!\d+([/?]|$))[^?]*@)")
 _KEYS_ARE_IN_THE_ENVIRONMENT = (
     "put it into the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), where no manifest and no log "
     "shows it"
@@ -70,7 +67,7 @@ class Run(Section):
             *_realism_addresses(self.evaluation),
             *((f"{role}.model_path", endpoint.model_path) for role, endpoint in endpoints_of(self).items()),
         ):
-            if _KEY_IN_ADDRESS.match(address):
+            if KEY_IN_ADDRESS.match(address):
                 raise ValueError(f"{name} holds a key before its @; {_KEYS_ARE_IN_THE_ENVIRONMENT}")
         return self
 
@@ -142,7 +139,7 @@ def read_secret(variable: str) -> str:
 
 
 def _read_stored(address: str) -> bytes:
-    if _KEY_IN_ADDRESS.match(address):
+    if KEY_IN_ADDRESS.match(address):
         raise ConfigError(
             f"{name_run_file(address)} has a key before the @ of its address; {_KEYS_ARE_IN_THE_ENVIRONMENT}"
         )

@@ -70,9 +70,10 @@ def test_who_may_not_read_it_is_told_how_to_get_the_right(closed_bucket: str) ->
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs", "https"])
-def test_a_key_in_the_address_is_refused_and_not_repeated(scheme: str) -> None:
+@pytest.mark.parametrize("key", ["AKIA0:secret-value@", "AKIA0:7secret-value/of/parts@", "AKIA0@"])
+def test_a_key_in_the_address_is_refused_and_not_repeated(scheme: str, key: str) -> None:
     with pytest.raises(ConfigError, match="has a key before the @") as caught:
-        load_run(f"{scheme}://AKIA0:secret-value@bucket/run.toml?x=secret-value")
+        load_run(f"{scheme}://{key}bucket/run.toml?x=secret-value")
     assert "secret-value" not in str(caught.value)
     assert "AKIA0" not in str(caught.value)
 

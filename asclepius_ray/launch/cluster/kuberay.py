@@ -87,7 +87,7 @@ def render_service(profile: Profile, file: RunFile, ray_version: str) -> list[Js
 
 
 def build_entrypoint(profile: Profile, file: RunFile) -> str:
-    """The command of a RayJob: a page of the image's, the run file where pods see it, and where the run lives."""
+    """The command of a RayJob: a page of the image's, the run file as pods see it, and the run's places."""
     page = f"{profile.image.project_folder}/jobs/{profile.job.name}.py"
     places = place_run(profile.job.name, file.run, profile.storage)
     settings = [f"--set {shlex.quote(f'{place.setting}={place.path}')}" for place in places]
