@@ -27,6 +27,8 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 SUMS_NAME = "SHA256SUMS"
 """Hashes that were taken while files were written, in the form that `sha256sum -c` reads."""
+# A secret may hold a slash; what is behind a colon and no number is a secret, and no port.
+KEY_IN_ADDRESS = re.compile(r"^(\w+://)([^/?]*@|[^/?:]+:(?!\d+([/?]|$))[^?]*@)")
 _PRIVATE = 0o600
 """Files hold texts of patients; the folder of the run is closed to others as well."""
 _PACKAGES = ("asclepius-ray", "ray", "torch", "deepspeed", "transformers", "aiohttp", "pyarrow")
@@ -49,6 +51,11 @@ class Folder:
             raise ArtifactError(f"{self.uri} is in a bucket; this needs a local folder")
         return Path(self.uri.removeprefix("file://")).expanduser()
 
+    @property
+    def shown(self) -> str:
+        """The address for a message: without its query, and without what before its @ may be a key."""
+        return self.uri if self.is_local else KEY_IN_ADDRESS.sub(r"\1***@", self.uri.partition("?")[0])
+
     def child(self, name: str) -> "Folder":
         # A URI may end in a query (endpoint_override=…) that belongs to the file system.
         base, mark, query = (self.uri, "", "") if self.is_local else self.uri.partition("?")
@@ -65,10 +72,9 @@ class Folder:
             found: tuple[pyarrow.fs.FileSystem, str] = pyarrow.fs.FileSystem.from_uri(self.uri)
         except (pyarrow.ArrowInvalid, OSError) as error:
             # Neither the address nor the library's words are repeated whole: both may hold a key.
-            shown = re.sub(r"//[^/@]*@", "//***@", self.uri.partition("?")[0])
             raise ConfigError(
-                f"{shown} cannot be opened as a file system ({type(error).__name__}); local paths, s3:// "
-                "and gs:// addresses are known"
+                f"{self.shown} cannot be opened as a file system ({type(error).__name__}); local paths, "
+                "s3:// and gs:// addresses are known"
             ) from None
         return found
 

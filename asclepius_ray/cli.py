@@ -30,7 +30,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-RunFile = Annotated[str, typer.Argument(metavar="RUN.toml", help="The run file; jobs/runs/ holds examples.")]
+RunFile = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN.toml", help="The run file, here or at s3:// or gs://; jobs/runs/ holds examples."
+    ),
+]
 Job = Annotated[str, typer.Argument(metavar="JOB", help="synthesize, train, evaluate, serve or pipeline")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="a.b=c", help="Changes one setting; may be repeated.")

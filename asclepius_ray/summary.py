@@ -1,6 +1,7 @@
 """What the command prints at the end of a job and for `status`: read from the artefacts, changing nothing."""
 
 import json
+import shlex
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -197,7 +198,7 @@ def _print_asked(console: Console, run: Run, root: Folder) -> None:
 
 
 def _print_next_steps(console: Console, run: Run, run_file: str) -> None:
-    key = run.serving.api_key_env
+    key, run_file = run.serving.api_key_env, shlex.quote(run_file)
     root = " --set root=runs/mine"
     steps = (
         (

@@ -33,6 +33,9 @@ FILES = {
     "raycluster.yaml": Committed("kubernetes", "raycluster", beside=("storage.yaml",)),
     "rayjob.yaml": Committed("kubernetes", "rayjob", RUN_FILE, ("storage.yaml",)),
     "rayservice.yaml": Committed("kubernetes", "rayservice", RUN_FILE, ("storage.yaml", "rayjob.yaml")),
+    "queues/kueue.yaml": Committed("kueue", "rayjob", RUN_FILE, ("storage.yaml",)),
+    "queues/volcano.yaml": Committed("volcano", "rayjob", RUN_FILE, ("storage.yaml",)),
+    "queues/yunikorn.yaml": Committed("yunikorn", "rayjob", RUN_FILE, ("storage.yaml",)),
 }
 KINDS = {"raycluster.yaml": "RayCluster", "rayjob.yaml": "RayJob", "rayservice.yaml": "RayService"}
 

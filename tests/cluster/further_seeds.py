@@ -4,10 +4,12 @@ from typing import Any
 
 from seeds import (
     CLUSTER,
+    ENTRYPOINT,
     HEAD_POD,
     JOB,
     JOB_HEAD,
     JOB_SPEC,
+    JOB_WORKER,
     SERVICE,
     TYPES,
     WORKER_POD,
@@ -41,7 +43,20 @@ def _incremental(option: str, value: Any) -> Seed:
     )
 
 
+KUEUE, YUNIKORN = "queues/kueue.yaml", "queues/yunikorn.yaml"
+
+
+def _kueue(path: str, value: Any, *also: tuple[str, Any]) -> Seed:
+    return Seed("queue-kueue", KUEUE, "RayJob", path, value, also=also)
+
+
 FURTHER_SEEDS = [
+    _kueue("spec/shutdownAfterJobFinishes", False),
+    _kueue("spec/clusterSelector", {"ray.io/cluster": "mine"}),
+    _kueue(f"{JOB_SPEC}/enableInTreeAutoscaling", True),
+    _kueue(f"{JOB_SPEC}/workerGroupSpecs", [{"groupName": str(number)} for number in range(8)]),
+    Seed("queue-yunikorn-gang", YUNIKORN, "RayJob", f"{JOB_WORKER}/minReplicas", 0),
+    job("run-file-seen", "spec/entrypoint", ENTRYPOINT.replace("/etc/asclepius", "https://host")),
     Seed(
         "operator-replica-limits",
         CLUSTER,

@@ -9,7 +9,7 @@ from asclepius_ray.launch.cluster.companions import RUN_FILE_KEY, head_budget, r
 from asclepius_ray.launch.cluster.placing import place_run, place_service
 from asclepius_ray.launch.cluster.pods import RUN_FOLDER, PodPlan, head_group, worker_group
 from asclepius_ray.launch.cluster.profile import Profile, Role
-from asclepius_ray.launch.cluster.queues import is_suspended_by_queue, queue_labels
+from asclepius_ray.launch.cluster.queues import is_kueues, queue_labels
 from asclepius_ray.launch.cluster.serve_config import serve_config
 from asclepius_ray.launch.cluster.yaml_text import Json, dump_documents
 from asclepius_ray.run import Run, endpoints_of
@@ -26,6 +26,8 @@ class RunFile:
 
     text: str
     run: Run
+    address: str = ""
+    """Where in a bucket the job reads it; "" = a ConfigMap holds it."""
 
 
 def render_storage(profile: Profile) -> list[Json]:
@@ -41,26 +43,29 @@ def render_cluster(profile: Profile, ray_version: str) -> list[Json]:
     """A cluster of all groups that stays, for `asclepius submit`."""
     plan = PodPlan(profile, profile.name)
     spec = _cluster_spec(plan, tuple(profile.workers), ray_version)
-    return [head_budget(plan.resource), _resource(plan, "RayCluster", spec)]
+    return [head_budget(plan.resource), _resource(plan, "RayCluster", spec, spec)]
 
 
 def render_job(profile: Profile, file: RunFile, ray_version: str) -> list[Json]:
     """One job on a cluster of its own, which goes after it."""
-    _refuse_headers(file.run)
     name = f"{profile.name}-{profile.job.name}"
-    plan = PodPlan(profile, name, run_config=f"{name}-run")
+    plan = PodPlan(profile, name, run_config="" if file.address else f"{name}-run")
+    if plan.run_config:
+        _refuse_headers(file.run)
+    cluster = _cluster_spec(plan, JOB_ROLES, ray_version)
     spec: Json = {
-        "entrypoint": build_entrypoint(profile, file.run),
+        "entrypoint": build_entrypoint(profile, file),
         # The submitter goes with the head's pod: nothing submits the job again while the first one works.
         "submissionMode": "SidecarMode",
         "backoffLimit": profile.job.retries,
         "preRunningDeadlineSeconds": profile.job.start_seconds,
         "activeDeadlineSeconds": profile.job.longest_seconds,
         **_deletion(profile),
-        "rayClusterSpec": _cluster_spec(plan, JOB_ROLES, ray_version),
+        "rayClusterSpec": cluster,
     }
-    job = _resource(plan, "RayJob", spec)
-    return [run_config(plan.run_config, file.text), head_budget(name), job]
+    job = _resource(plan, "RayJob", spec, cluster)
+    beside = [run_config(plan.run_config, file.text)] if plan.run_config else []
+    return [*beside, head_budget(name), job]
 
 
 def render_service(profile: Profile, file: RunFile, ray_version: str) -> list[Json]:
@@ -69,28 +74,31 @@ def render_service(profile: Profile, file: RunFile, ray_version: str) -> list[Js
     withheld = frozenset(asking - {file.run.serving.api_key_env})
     plan = PodPlan(profile, f"{profile.name}-model", reads_only=True, withheld=withheld)
     configuration = serve_config(place_service(file.run, profile.storage))
+    cluster = _cluster_spec(plan, SERVICE_ROLES, ray_version)
     spec: Json = {
         # A new cluster takes over when it is ready; the old one then ends its streams.
         "upgradeStrategy": {"type": "NewCluster"},
         "rayClusterDeletionDelaySeconds": max(60, int(file.run.serving.drain_seconds)),
         "excludeHeadPodFromServeSvc": True,
         "serveConfigV2": dump_documents([configuration]),
-        "rayClusterConfig": _cluster_spec(plan, SERVICE_ROLES, ray_version),
+        "rayClusterConfig": cluster,
     }
-    return [head_budget(plan.resource), _resource(plan, "RayService", spec)]
+    return [head_budget(plan.resource), _resource(plan, "RayService", spec, cluster)]
 
 
-def build_entrypoint(profile: Profile, run: Run) -> str:
-    """The command of a RayJob: a page of the image's, the mounted run file, and where the run lives."""
+def build_entrypoint(profile: Profile, file: RunFile) -> str:
+    """The command of a RayJob: a page of the image's, the run file as pods see it, and the run's places."""
     page = f"{profile.image.project_folder}/jobs/{profile.job.name}.py"
-    places = place_run(profile.job.name, run, profile.storage)
+    places = place_run(profile.job.name, file.run, profile.storage)
     settings = [f"--set {shlex.quote(f'{place.setting}={place.path}')}" for place in places]
-    return " ".join(["python", page, f"{RUN_FOLDER}/{RUN_FILE_KEY}", *settings])
+    run_file = shlex.quote(file.address) if file.address else f"{RUN_FOLDER}/{RUN_FILE_KEY}"
+    return " ".join(["python", page, run_file, *settings])
 
 
-def _resource(plan: PodPlan, kind: str, spec: Json) -> Json:
+def _resource(plan: PodPlan, kind: str, spec: Json, cluster: Json) -> Json:
     metadata: Json = {"name": plan.resource}
-    if labels := queue_labels(plan.profile.queue, plan.resource):
+    is_gang = all(group["minReplicas"] for group in cluster["workerGroupSpecs"])
+    if labels := queue_labels(plan.profile.queue, plan.resource, is_gang):
         metadata["labels"] = labels
     return {"apiVersion": API, "kind": kind, "metadata": metadata, "spec": spec}
 
@@ -108,20 +116,22 @@ def _cluster_spec(plan: PodPlan, roles: Sequence[Role], ray_version: str) -> Jso
         "rayVersion": ray_version,
         # Written out, because leaving it out means no authentication.
         "authOptions": {"mode": "token"} | ({"secretName": secret} if secret else {}),
-        "enableInTreeAutoscaling": True,
-        "autoscalerOptions": {
-            "version": "v2",
-            "idleTimeoutSeconds": IDLE_SECONDS,
-            "upscalingMode": "Default",
-        },
+        **_autoscaling(profile),
         "headGroupSpec": head_group(plan),
         "workerGroupSpecs": [worker_group(plan, role, group) for role, group in groups.items()],
     }
 
 
+def _autoscaling(profile: Profile) -> Json:
+    if is_kueues(profile.queue):
+        return {"enableInTreeAutoscaling": False}
+    options = {"version": "v2", "idleTimeoutSeconds": IDLE_SECONDS, "upscalingMode": "Default"}
+    return {"enableInTreeAutoscaling": True, "autoscalerOptions": options}
+
+
 def _deletion(profile: Profile) -> Json:
     job = profile.job
-    if is_suspended_by_queue(profile.queue):
+    if is_kueues(profile.queue):
         return {"shutdownAfterJobFinishes": True, "ttlSecondsAfterFinished": job.keep_failed_seconds}
     rules = [
         {

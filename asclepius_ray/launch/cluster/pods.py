@@ -6,6 +6,7 @@ Every pod runs without root, holds its keys by the name of a secret, and has the
 from dataclasses import dataclass
 
 from asclepius_ray.launch.cluster.profile import Machine, Profile, WorkerGroup
+from asclepius_ray.launch.cluster.queues import is_kueues
 from asclepius_ray.launch.cluster.yaml_text import Json
 
 RUN_FOLDER = "/etc/asclepius"
@@ -40,7 +41,7 @@ def head_group(plan: PodPlan) -> Json:
 
 
 def worker_group(plan: PodPlan, role: str, group: WorkerGroup) -> Json:
-    """One group of workers, from its fewest to its most."""
+    """One group of workers, from its fewest to its most; with Kueue all of them from the start."""
     template = _template(plan, "worker", group, group.gpus)
     spot = plan.profile.cloud.spot_labels if group.spot else {}
     tolerations = [
@@ -53,10 +54,11 @@ def worker_group(plan: PodPlan, role: str, group: WorkerGroup) -> Json:
         template["spec"]["tolerations"] = tolerations
     if spot:
         template["spec"]["nodeSelector"] = {**group.node_labels, **spot}
+    fewest = group.most if is_kueues(plan.profile.queue) else group.fewest
     return {
         "groupName": role,
-        "replicas": group.fewest,
-        "minReplicas": group.fewest,
+        "replicas": fewest,
+        "minReplicas": fewest,
         "maxReplicas": group.most,
         "rayStartParams": {},
         "template": template,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 
+from asclepius_ray.artifacts import Folder
 from asclepius_ray.config import parse_section
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.launch.cluster.serve_config import IMPORT_PATH
@@ -67,6 +68,9 @@ def _run_file(document: Document, others: Sequence[Document]) -> Iterator[Troubl
         entrypoint = parse_entrypoint(text_at(resource.spec, "entrypoint"))
         if resource.kind != "RayJob" or entrypoint is None or not resource.cluster:
             continue
+        if not Folder(entrypoint.run_file).is_local:
+            yield from _stored_run_file(entrypoint.run_file)
+            continue
         name, key = mounted_config(resource, entrypoint.run_file)
         if not name:
             said = f"the head mounts no ConfigMap in which {entrypoint.run_file} would be"
@@ -74,6 +78,12 @@ def _run_file(document: Document, others: Sequence[Document]) -> Iterator[Troubl
         elif find_run_text(resource, others) is None:
             said = f"no file given here holds the ConfigMap {name} with {key}"
             yield Trouble("spec.entrypoint", said, "render the job with --run, or name the file that has it")
+
+
+def _stored_run_file(address: str) -> Iterator[Trouble]:
+    if not address.startswith(("s3://", "gs://")):
+        said = f"the job reads its run file at {Folder(address).shown}, which is in no bucket"
+        yield Trouble("spec.entrypoint", said, "name one at s3:// or gs://, or mount a ConfigMap with it")
 
 
 def _claim_is_shared(document: Document, others: Sequence[Document]) -> Iterator[Trouble]:
@@ -201,7 +211,7 @@ def _claimed_by_many(claim: str, documents: Sequence[Document]) -> bool:
 SET_RULES: dict[str, SetRule] = {
     "job-exists": _job_exists,
     "no-local-folder": _local_folder,
-    "run-file-mounted": _run_file,
+    "run-file-seen": _run_file,
     "claim-shared": _claim_is_shared,
     "head-budget": _budget,
     "serve-config": _serve_config,

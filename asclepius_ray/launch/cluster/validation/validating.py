@@ -13,6 +13,7 @@ from asclepius_ray.launch.cluster.validation.model_shapes import find_shape
 from asclepius_ray.launch.cluster.validation.operator_cluster_rules import CLUSTER_RULES
 from asclepius_ray.launch.cluster.validation.operator_job_rules import JOB_RULES, SERVICE_RULES
 from asclepius_ray.launch.cluster.validation.pod_rules import POD_RULES
+from asclepius_ray.launch.cluster.validation.queue_rules import QUEUE_RULES
 from asclepius_ray.launch.cluster.validation.reading import text_at
 from asclepius_ray.launch.cluster.validation.run_rules import NUMBER_RULES, RUN_RULES, service_model
 from asclepius_ray.launch.cluster.validation.schemas import load_schema, schema_troubles
@@ -39,6 +40,7 @@ RULES = (
     *JOB_RULES,
     *SERVICE_RULES,
     *POD_RULES,
+    *QUEUE_RULES,
     *SET_RULES,
     *RUN_RULES,
     *NUMBER_RULES,
@@ -102,7 +104,7 @@ def _rules_of_resource(resource: RayResource, crds: str) -> Iterator[Finding]:
     if crds:
         schema = load_schema(crds, resource.kind)
         yield from as_findings(SCHEMA, file, schema_troubles(resource.document.value, schema))
-    rules = CLUSTER_RULES | POD_RULES
+    rules = CLUSTER_RULES | POD_RULES | QUEUE_RULES
     rules |= {"RayJob": JOB_RULES, "RayService": SERVICE_RULES}.get(resource.kind, {})
     for name, rule in rules.items():
         yield from as_findings(name, file, rule(resource))
