@@ -20,7 +20,7 @@ def serve_config(run: Run) -> Json:
     serving, root = run.serving, Folder(run.root)
     if serving.tls_certificate:
         raise ConfigError(
-            "serving.tls_certificate is set, and KubeRay asks the pods of a RayService whether they are ready "
+            "serving.tls_certificate is set, and KubeRay asks a RayService's pods whether they are ready "
             "over plain HTTP; leave it out and end TLS at the ingress or gateway before the service"
         )
     settings = serving.model_dump(mode="json", exclude_defaults=True, exclude=_OF_A_START)
