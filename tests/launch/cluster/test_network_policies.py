@@ -7,7 +7,7 @@ import pytest
 
 from asclepius_ray.config import parse_section
 from asclepius_ray.launch.cluster.kuberay import RunFile
-from asclepius_ray.launch.cluster.network_policies import OPERATOR_LABELS
+from asclepius_ray.launch.cluster.network_policies import NAMESPACE_LABEL, OPERATOR_LABELS
 from asclepius_ray.launch.cluster.pods import labels_of
 from asclepius_ray.launch.cluster.profile import Profile, Target, load_profile
 from asclepius_ray.launch.cluster.rendering import render
@@ -58,9 +58,13 @@ def _comes_in(
 
 
 def _names(peer: dict[str, Any], labels: dict[str, str], namespace: str) -> bool:
-    named = peer.get("namespaceSelector", {}).get("matchLabels", {}).get("kubernetes.io/metadata.name", "")
+    if "namespaceSelector" in peer:
+        wanted = peer["namespaceSelector"].get("matchLabels", {})
+        is_there = wanted in ({}, {NAMESPACE_LABEL: namespace})
+    else:
+        is_there = not namespace
     pods = peer.get("podSelector", {}).get("matchLabels", {})
-    return named == namespace and pods.items() <= labels.items()
+    return is_there and pods.items() <= labels.items()
 
 
 def _ports_out(policies: Policies, labels: dict[str, str]) -> dict[int, list[Any]]:
