@@ -113,18 +113,25 @@ def _state_error(channel: grpc.Channel) -> grpc.StatusCode:
     return code
 
 
-def test_the_head_answers_nobody_without_a_certificate_and_nobody_without_the_token(
-    head: Head, authority: Path
+def _channel(head: Head, trusted: bytes, variables: dict[str, str]) -> grpc.Channel:
+    """One that shows the node's certificate, if these are the variables of one."""
+    names = ("RAY_TLS_SERVER_KEY", "RAY_TLS_SERVER_CERT")
+    own = [Path(variables[name]).read_bytes() for name in names if name in variables]
+    return grpc.secure_channel(head.gcs, grpc.ssl_channel_credentials(trusted, *own))
+
+
+def test_the_head_answers_nobody_without_its_authority_s_certificate_and_nobody_without_the_token(
+    head: Head, service: dict[str, Any], authority: Path, place: Path, tmp_path: Path
 ) -> None:
     trusted = (authority / "ca.crt").read_bytes()
+    strangers = make_authority(tmp_path / "of-strangers")
+    stranger = prepare(pod_of(service), place / "other", strangers)
     with grpc.insecure_channel(head.gcs) as channel:
         assert _state_error(channel) is grpc.StatusCode.UNAVAILABLE
-    with grpc.secure_channel(head.gcs, grpc.ssl_channel_credentials(trusted)) as channel:
-        assert _state_error(channel) is grpc.StatusCode.UNAVAILABLE
-    own = [
-        Path(head.environment[name]).read_bytes() for name in ("RAY_TLS_SERVER_KEY", "RAY_TLS_SERVER_CERT")
-    ]
-    with grpc.secure_channel(head.gcs, grpc.ssl_channel_credentials(trusted, *own)) as channel:
+    for variables in ({}, stranger):
+        with _channel(head, trusted, variables) as channel:
+            assert _state_error(channel) is grpc.StatusCode.UNAVAILABLE
+    with _channel(head, trusted, head.environment) as channel:
         assert _state_error(channel) is grpc.StatusCode.UNAUTHENTICATED
     assert httpx.get(f"{head.address}/api/jobs/").status_code == 401
 
