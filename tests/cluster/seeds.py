@@ -20,6 +20,7 @@ class Seed:
     rule: str
     file: str
     kind: str
+    """As "Kind", or as "Kind/name" where the file has several."""
     path: str
     value: Any
     """`...` takes the place away."""

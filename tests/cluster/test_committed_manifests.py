@@ -84,9 +84,10 @@ def test_the_rayservice_s_application_is_one_that_serve_and_this_package_take() 
     assert ApplicationSettings.model_validate(application.args).serving.use_gpu
 
 
-def test_every_budget_selects_the_head_of_its_own_resource_alone() -> None:
+def test_every_budget_of_a_head_selects_the_head_of_its_own_resource_alone() -> None:
     for file, kind in KINDS.items():
-        wanted = document(file, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"]
+        name = f"{document(file, kind)['metadata']['name']}-head"
+        wanted = document(file, f"PodDisruptionBudget/{name}")["spec"]["selector"]["matchLabels"]
         for other, other_kind in KINDS.items():
             resource = RayResource(Document(other, document(other, other_kind)))
             selected = [wanted.items() <= group.labels.items() for group in resource.groups]

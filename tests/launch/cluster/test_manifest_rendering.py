@@ -134,7 +134,10 @@ def test_a_queue_labels_the_job_and_the_manifest_stays_valid(system: str, shared
     documents = _render(_profile(queue=queue), "rayjob")
     assert documents["RayJob"]["metadata"]["labels"] == QUEUES[system]
     found = validate(
-        [Document("rayjob.yaml", document) for document in documents.values()],
+        [
+            Document("rayjob.yaml", document)
+            for document in render(_profile(queue=queue), "rayjob", _run(), VERSION)
+        ],
         Knowledge(crds=str(shared_data / "kuberay-crds")),
     )
     assert found.findings == []
@@ -156,8 +159,16 @@ TEACHER = {"cpus": 16, "memory_gib": 128, "gpus": 2, "gpu_memory_gib": 80, "most
             }
         },
         {"shutdown": {"drain_seconds": 30, "grace_seconds": 110}, "job": {"name": "train", "retries": 0}},
+        {"tls": {}},
+        {
+            "network": {
+                "outside": ("10.1.0.0/16",),
+                "api_server": ("10.0.0.1/32",),
+                "serve_namespaces": ("a",),
+            }
+        },
     ],
-    ids=["bucket", "spot", "image", "teacher", "times"],
+    ids=["bucket", "spot", "image", "teacher", "times", "tls", "closed network"],
 )
 def test_whatever_a_profile_says_its_files_break_no_rule(
     changes: dict[str, object], shared_data: Path
