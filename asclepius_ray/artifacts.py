@@ -43,6 +43,12 @@ class Folder:
         return "://" not in self.uri or self.uri.startswith("file://")
 
     @property
+    def name(self) -> str:
+        """The last part of the path."""
+        base = self.uri if self.is_local else self.uri.partition("?")[0]
+        return base.rstrip("/").rpartition("/")[2]
+
+    @property
     def local_path(self) -> Path:
         """The path of a local folder; an ArtifactError for one in a bucket."""
         if not self.is_local:

@@ -13,6 +13,7 @@ from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.buyer import Buyer
 from asclepius_ray.chat.desk import Desk
 from asclepius_ray.chat.desk_link import DeskLink
+from asclepius_ray.chat.desk_snapshot import DeskSnapshot
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.exchange import Completion, Failure, Request
 from asclepius_ray.chat.gate import Patience
@@ -41,8 +42,9 @@ class Seat:
 class Asker:
     """Buys the answers of one endpoint."""
 
-    def __init__(self, seat: Seat, buyer: Buyer) -> None:
+    def __init__(self, seat: Seat, buyer: Buyer, desk: Desk) -> None:
         self.seat = seat
+        self._desk = desk
         self._buyer = buyer
         self._on_their_way: set[asyncio.Task[Completion | Failure]] = set()
 
@@ -54,6 +56,10 @@ class Asker:
         asking.add_done_callback(self._came_in)
         # Who breaks the evaluation off does not break off what is paid for.
         return await asyncio.shield(asking)
+
+    async def snapshot(self) -> DeskSnapshot:
+        """The figures of the desk at this moment."""
+        return await self._desk.snapshot()
 
     async def let_in_flight_end(self) -> None:
         """Waits for the answers that are on their way, some seconds at most."""
@@ -81,7 +87,7 @@ async def open_asker(root: Folder, seat: Seat) -> AsyncIterator[Asker]:
     await desk.forget_failures()
     link = DeskLink(desk.exchange, "evaluation").start()
     buyer = Buyer(seat.endpoint, link)
-    asker = Asker(seat, buyer)
+    asker = Asker(seat, buyer, desk)
     try:
         yield asker
     finally:
