@@ -69,7 +69,13 @@ class Folder:
             return pyarrow.fs.LocalFileSystem(), str(self.local_path.absolute())
         try:
             found: tuple[pyarrow.fs.FileSystem, str] = pyarrow.fs.FileSystem.from_uri(self.uri)
-        except (pyarrow.ArrowInvalid, OSError) as error:
+        except OSError as error:
+            shown = re.sub(r"//[^/@]*@", "//***@", self.uri.partition("?")[0])
+            raise ConfigError(
+                f"{shown} cannot be reached ({type(error).__name__}); check the network, the bucket's name, "
+                "and the keys in the environment"
+            ) from None
+        except pyarrow.ArrowInvalid as error:
             # Neither the address nor the library's words are repeated whole: both may hold a key.
             shown = re.sub(r"//[^/@]*@", "//***@", self.uri.partition("?")[0])
             raise ConfigError(

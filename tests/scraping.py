@@ -17,7 +17,7 @@ Series = dict[str, float]
 
 @contextmanager
 def scraping(ray_folder: Path) -> Iterator[Series]:
-    """Yields the newest value of every series of the stages and of Ray Serve; it grows while the run works."""
+    """Yields the newest value of every series of ours and of Ray Serve; it grows while the run works."""
     seen, ended = Series(), threading.Event()
 
     def scrape() -> None:

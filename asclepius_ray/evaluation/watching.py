@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.evaluation.asking import Asker
 from asclepius_ray.evaluation.metrics import Metrics, Tally, status_of
+from asclepius_ray.evaluation.status import STATUS_NAME
 
-STATUS_NAME = "evaluation_status.json"
 LOOK_SECONDS = 2.0
 
 
