@@ -25,7 +25,8 @@ def exported() -> str:
 
 
 def value_of(page: str, name: str, label: str = "") -> float | None:
-    found = re.search(rf'^{name}\{{[^}}]*run="mine"[^}}]*{label}[^}}]*\}} (\S+)$', page, re.MULTILINE)
+    labels = rf'(?=[^}}]*run="mine")(?=[^}}]*{label})'
+    found = re.search(rf"^{name}\{{{labels}[^}}]*\}} (\S+)$", page, re.MULTILINE)
     return float(found[1]) if found else None
 
 
