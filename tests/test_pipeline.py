@@ -32,9 +32,12 @@ NOT_OF_A_SMALL_RUN = {
     # Of trouble.
     "ray_asclepius_serving_refused_requests_total",
     "ray_asclepius_serving_audit_lines_lost_total",
+    "ray_asclepius_synthesis_lost_rows",
     # Of GPUs.
     "ray_asclepius_training_device_memory_gib",
     "ray_asclepius_training_model_flops_utilisation",
+    # Of a synthesis that takes longer than a moment.
+    "ray_asclepius_synthesis_seconds_left",
     # Of a teacher with a price, a budget and limits.
     "ray_asclepius_synthesis_cost_usd",
     "ray_asclepius_synthesis_budget_usd",
