@@ -45,6 +45,12 @@ class Folder:
         return "://" not in self.uri or self.uri.startswith("file://")
 
     @property
+    def name(self) -> str:
+        """The last part of the path."""
+        base = self.uri if self.is_local else self.uri.partition("?")[0]
+        return base.rstrip("/").rpartition("/")[2]
+
+    @property
     def local_path(self) -> Path:
         """The path of a local folder; an ArtifactError for one in a bucket."""
         if not self.is_local:
@@ -70,7 +76,13 @@ class Folder:
             return pyarrow.fs.LocalFileSystem(), str(self.local_path.absolute())
         try:
             found: tuple[pyarrow.fs.FileSystem, str] = pyarrow.fs.FileSystem.from_uri(self.uri)
-        except (pyarrow.ArrowInvalid, OSError) as error:
+        except OSError as error:
+            shown = re.sub(r"//[^/@]*@", "//***@", self.uri.partition("?")[0])
+            raise ConfigError(
+                f"{shown} cannot be reached ({type(error).__name__}); check the network, the bucket's name, "
+                "and the keys in the environment"
+            ) from None
+        except pyarrow.ArrowInvalid as error:
             # Neither the address nor the library's words are repeated whole: both may hold a key.
             raise ConfigError(
                 f"{self.shown} cannot be opened as a file system ({type(error).__name__}); local paths, "

@@ -225,9 +225,9 @@ def submit(
 @app.command()
 @guarded
 def status(root: Annotated[str, typer.Argument(metavar="ROOT", help="The run's folder or URI.")]) -> None:
-    """Shows which stages of a run are finished, how far the synthesis is, and who is working on it."""
+    """Shows how far each stage of a run is, what it has cost, who works on it, and what to do next."""
     from asclepius_ray.artifacts import Folder
-    from asclepius_ray.summary import print_status
+    from asclepius_ray.run_status import print_status
 
     print_status(output, Folder(root).absolute())
 

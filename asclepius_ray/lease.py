@@ -173,15 +173,26 @@ def read_holder(folder: Folder) -> Holder | None:
 
 def is_live(holder: Holder, folder: Folder) -> bool:
     """Whether the holder still works; watches one on another machine for a heartbeat if in doubt."""
-    if holder.exit_code is not None:
-        return False
-    if (holder.host, holder.machine_id) == (socket.gethostname(), _machine_id()):
-        return _process_lives(holder)
-    if time.time() - holder.heartbeat_unix < STALE_SECONDS:
+    if seems_live(holder):
         return True
+    if holder.exit_code is not None or _is_here(holder):
+        return False
     time.sleep(HEARTBEAT_SECONDS * 1.5)
     now = read_holder(folder)
     return now is not None and (now.token, now.heartbeat_unix) != (holder.token, holder.heartbeat_unix)
+
+
+def seems_live(holder: Holder) -> bool:
+    """The same at once: one on another machine by its last heartbeat alone."""
+    if holder.exit_code is not None:
+        return False
+    if _is_here(holder):
+        return _process_lives(holder)
+    return time.time() - holder.heartbeat_unix < STALE_SECONDS
+
+
+def _is_here(holder: Holder) -> bool:
+    return (holder.host, holder.machine_id) == (socket.gethostname(), _machine_id())
 
 
 def _this_process(purpose: str) -> Holder:

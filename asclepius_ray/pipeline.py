@@ -64,8 +64,11 @@ class Work:
     def connect(self) -> None:
         """Connects to Ray unless that is done: no job starts Ray twice, or for nothing."""
         if not self.connected:
+            from asclepius_ray.node_watch import watching_nodes
+
             self.session.enter_context(ray_session(self.progress))
             self.connected = True
+            self.session.enter_context(watching_nodes(self.root.name))
             check_root_is_shared(self.root, LEASE_NAME)
 
 
@@ -116,13 +119,14 @@ def run_job(job: str, run: Run, redo: str, progress: Progress, only_failed: bool
 
 def serve(run: Run, progress: Progress) -> None:
     """Serves the run's model, or `serving.model`, until a signal."""
+    from asclepius_ray.node_watch import watching_nodes
     from asclepius_ray.serving.stage import serve_until_stopped
 
     model = run.serving.model or run.folder.child("model").uri
     if not run.serving.model:
         require_artifact(run.folder, "model", "train")
     serving = run.serving.model_copy(update={"keys": run.serving.keys or run.folder.child("keys.json").uri})
-    with ray_session(progress, serves=True):
+    with ray_session(progress, serves=True), watching_nodes(run.folder.name):
         serve_until_stopped({run.name: model}, serving, read_secret(serving.api_key_env), progress)
 
 

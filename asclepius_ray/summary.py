@@ -1,8 +1,7 @@
-"""What the command prints at the end of a job and for `status`: read from the artefacts, changing nothing."""
+"""What the command prints at the end of a job: read from the artefacts, changing nothing."""
 
 import json
 import shlex
-import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from asclepius_ray.artifacts import Folder
-from asclepius_ray.errors import ConfigError
 from asclepius_ray.fingerprints import STAGES
-from asclepius_ray.lease import is_live, read_holder
 from asclepius_ray.pipeline import ASKED_NAME
 from asclepius_ray.ray_session import is_submitted_job
 from asclepius_ray.run import Run
-from asclepius_ray.synthesis.status import STATUS_NAME, describe, format_seconds
 from asclepius_ray.training.config import TINY
 
 if TYPE_CHECKING:
@@ -94,38 +90,6 @@ def print_evaluation_estimate(console: Console, run: Run, roles: "list[RoleEstim
         verdict = "is enough" if sum(known) <= budget else "may not be enough: the run would stop at it"
         line = f"budget  evaluation.budget_usd = {budget:,.2f} USD {verdict}"
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-
-
-def print_status(console: Console, root: Folder) -> None:
-    """Prints the state of each stage and the holder of the root; a ConfigError if it is no run's folder."""
-    if not root.exists("run.json"):
-        raise ConfigError(f"{root.uri} is not the folder of a run: it has no run.json")
-    table = Table("stage", "state", "counts", box=None)
-    for stage in STAGES:
-        finished = stage.finished(root)
-        counts = json.dumps(finished.counts) if finished else ""
-        table.add_row(stage.name, "finished" if finished else "not finished", counts)
-    console.print(table)
-    holder = read_holder(root)
-    live = holder is not None and is_live(holder, root)
-    if STAGES[0].finished(root) is None:
-        _print_synthesis(console, root)
-    console.print(f"in use by {holder}" if live else "in use by nobody", highlight=False, soft_wrap=True)
-
-
-def _print_synthesis(console: Console, root: Folder) -> None:
-    """Prints how far a synthesis is or was when it was last seen."""
-    if not root.exists(STATUS_NAME):
-        return
-    seen = json.loads(root.read_bytes(STATUS_NAME))
-    rows, age_seconds = seen["rows"], max(0.0, time.time() - seen["updated_unix"])
-    console.print(
-        f"synthesize {rows['done']} of {rows['readable']} rows: {describe(seen)} "
-        f"({format_seconds(age_seconds)} ago)",
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
-    )
 
 
 def _print_rows(console: Console, root: Folder) -> None:

@@ -15,6 +15,7 @@ from asclepius_ray.chat.buyer import Buyer
 from asclepius_ray.chat.desk import Desk
 from asclepius_ray.chat.desk_link import DeskLink
 from asclepius_ray.chat.desk_messages import Trouble
+from asclepius_ray.chat.desk_snapshot import DeskSnapshot
 from asclepius_ray.chat.durable_purse import DurablePurse, spent_in
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.exchange import Completion, Failure, Request
@@ -63,6 +64,10 @@ class Asker:
         asking.add_done_callback(self._came_in)
         # Who breaks the evaluation off does not break off what is paid for.
         return await asyncio.shield(asking)
+
+    async def snapshot(self) -> DeskSnapshot:
+        """The figures of the desk at this moment."""
+        return await self._desk.snapshot()
 
     async def stop(self) -> None:
         """Sends nothing more; what is in flight comes in."""

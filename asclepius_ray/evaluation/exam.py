@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -14,7 +15,9 @@ from asclepius_ray.evaluation.asking import Asker, Seat, let_in_flight_end, open
 from asclepius_ray.evaluation.config import EvaluationConfig, most_orders
 from asclepius_ray.evaluation.grading import Judge, JudgeUsage, grade_single, grade_together
 from asclepius_ray.evaluation.judging import draw_orders
+from asclepius_ray.evaluation.metrics import Tally
 from asclepius_ray.evaluation.records import Answer, Grade, Item, ItemKind
+from asclepius_ray.evaluation.watching import watching
 from asclepius_ray.progress import Progress
 
 LONGEST_END_SECONDS = 10.0
@@ -114,7 +117,7 @@ class _Session:
             model: {answer.item_id: answer for answer in given_answers(test_items, model, texts)}
             for model, texts in exam.given.items()
         }
-        self._num_done = 0
+        self._tally = Tally(len(exam.items), time.time())
 
     async def run(self, root: Folder) -> Outcome:
         exam = self._exam
@@ -129,10 +132,12 @@ class _Session:
                 Judge(name, await opened(seat), exam.config.reasons, self._usage[name])
                 for name, seat in exam.judges.items()
             ]
+            asked = [*askers.values(), *(judge.asker for judge in judges)]
+            seats = {asker.seat.name: asker for asker in asked}
+            await stack.enter_async_context(watching(root, self._tally, seats))
             try:
                 done = await self._ask_items(askers, judges)
             except BaseException:
-                asked = [*askers.values(), *(judge.asker for judge in judges)]
                 await let_in_flight_end(asked, self._progress.say)
                 raise
         outcome = Outcome(usage=self._usage)
@@ -181,9 +186,10 @@ class _Session:
         async with places:
             answers = await self._answers(item, askers)
             graded = await asyncio.gather(*(self._grade(item, answers, orders, judge) for judge in judges))
-        self._num_done += 1
-        self._progress.update(self._num_done)
-        return list(answers.values()), [grade for grades in graded for grade in grades]
+        done = list(answers.values()), [grade for grades in graded for grade in grades]
+        self._tally.add(*done, time.time())
+        self._progress.update(self._tally.items["done"])
+        return done
 
     async def _answers(self, item: Item, askers: Mapping[str, Asker]) -> dict[str, Answer]:
         longest = self._exam.config.max_new_tokens
