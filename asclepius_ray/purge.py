@@ -10,7 +10,7 @@ from asclepius_ray.chat.purse import MARK_NAME
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.evaluation.asking import JOURNALS_NAME
 from asclepius_ray.fingerprints import EVALUATE, SYNTHESIZE
-from asclepius_ray.lease import acquire
+from asclepius_ray.lease import acquire, forget_the_dead
 from asclepius_ray.pipeline import ASKED_NAME
 from asclepius_ray.report.page import write_report
 from asclepius_ray.synthesis.question_pool import FOLDER_NAME
@@ -37,6 +37,7 @@ def purge(root: Folder) -> int:
     lease = acquire(root, "purge")
     try:
         num_removed = _remove_texts(root)
+        forget_the_dead(root)
         write_report(root)
     finally:
         lease.release(0)
