@@ -15,6 +15,6 @@ def set_fence(confirm: Callable[[], None] | None) -> None:
 
 
 def confirm_root() -> None:
-    """Returns while the root is this run's; waits while nobody can say; ends the process if it is another's."""
+    """Returns if the root is this run's; waits while nobody can say; ends the process if it is another's."""
     if _confirm is not None:
         _confirm()

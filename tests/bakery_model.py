@@ -6,7 +6,7 @@ has been watched for too long (the pair is in `too_old`), the validity that its 
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from itertools import combinations
 
 from asclepius_ray.lease.bakery import (
@@ -77,7 +77,7 @@ def reachable(first: World, limits: Limits) -> Iterator[World]:
                 waiting.append(following)
 
 
-@lru_cache(maxsize=None)
+@cache
 def entrants_of(names: frozenset[str]) -> dict[str, Entrant]:
     return read_entrants(names)
 
@@ -86,20 +86,26 @@ def _following(world: World, limits: Limits) -> Iterator[World]:
     for place, process in enumerate(world.processes):
         if process.has_left:
             continue
-        if len(world.too_old) < limits.silences:
-            yield from _grow_old(world, place)
+        yield from _suffer(world, place, limits)
         if process.is_dead:
             continue
-        if limits.processes_die:
-            yield _with(world, place, replace(process, is_dead=True, valid_by=0))
-        if limits.processes_pause and process.holds:
-            yield _with(world, place, replace(process, valid_by=0))
         if process.claim.step is Step.HOLD:
             yield from _act_as_holder(world, place, limits)
         elif process.claim.step is Step.LOST:
             yield _leave(world, place)
         else:
             yield from _act(world, place, limits)
+
+
+def _suffer(world: World, place: int, limits: Limits) -> Iterator[World]:
+    """What befalls a process."""
+    process = world.processes[place]
+    if len(world.too_old) < limits.silences:
+        yield from _grow_old(world, place)
+    if limits.processes_die and not process.is_dead:
+        yield _with(world, place, replace(process, is_dead=True, valid_by=0))
+    if limits.processes_pause and process.holds:
+        yield _with(world, place, replace(process, valid_by=0))
 
 
 def _grow_old(world: World, place: int) -> Iterator[World]:

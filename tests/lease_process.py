@@ -1,4 +1,4 @@
-"""One process that wants a root in a bucket, as a test starts it: `python lease_process.py WHAT URI SECONDS …`.
+"""One process that wants a root in a bucket, as a test starts it.
 
 What it says goes to its output, a line each, with seconds of a clock that all processes of a machine share.
 """
@@ -16,7 +16,8 @@ PURPOSE = "synthesize:1"
 
 
 def say(event: str, **values: object) -> None:
-    print(json.dumps({"event": event, "at": time.monotonic(), **values}), flush=True)
+    sys.stdout.write(json.dumps({"event": event, "at": time.monotonic(), **values}) + "\n")
+    sys.stdout.flush()
 
 
 def hold_in_turns(root: Folder, timing: Timing, seconds: float) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,17 @@ def bucket() -> Iterator[str]:
 class Process:
     """One of `lease_process.py`; what it says is taken in as it comes."""
 
-    def __init__(self, what: str, root: Folder, seconds: float, name: str = "") -> None:
+    def __init__(
+        self,
+        what: str,
+        root: Folder,
+        seconds: float,
+        name: str = "",
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    ) -> None:
         self.events: list[dict[str, Any]] = []
         self.process = subprocess.Popen(
-            [sys.executable, SCRIPT, what, root.uri, str(seconds), str(HEARTBEAT_SECONDS), name],
+            [sys.executable, SCRIPT, what, root.uri, str(seconds), str(heartbeat_seconds), name],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -70,9 +78,9 @@ class Process:
 
 
 def test_of_many_that_want_the_root_again_and_again_never_two_hold_it(bucket: str) -> None:
-    with door_to(bucket.format("many"), latency_seconds=0.05) as door:
+    with door_to(bucket.format("many"), latency_seconds=0.02) as door:
         root = Folder(door.uri)
-        processes = [Process("turns", root, 6) for _ in range(8)]
+        processes = [Process("turns", root, 8, heartbeat_seconds=10) for _ in range(8)]
         ends = [process.end() for process in processes]
     assert ends == [0] * 8
     root = Folder(bucket.format("many"))
@@ -82,7 +90,7 @@ def test_of_many_that_want_the_root_again_and_again_never_two_hold_it(bucket: st
         spans += [(began["at"], ended["at"]) for began, ended in zip(held, left, strict=True)]
     spans.sort()
     assert len(spans) >= 4
-    overlaps = [pair for pair in zip(spans, spans[1:], strict=False) if pair[1][0] < pair[0][1]]
+    overlaps = [pair for pair in pairwise(spans) if pair[1][0] < pair[0][1]]
     assert overlaps == []
     holder = read_holder(root)
     assert holder is not None

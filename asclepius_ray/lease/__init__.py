@@ -1,8 +1,8 @@
-"""One live writer a root. `acquire` takes it, `join` takes it or follows a twin, `read_holder` says who has it.
+"""One live writer a root. `acquire` takes it, `join` takes it or follows a twin.
 
 On a file system the check and the write happen under a lock (`local.py`). In a bucket, where nothing can be
-locked, those who want the root stand in a queue (`bakery.py`, `bucket.py`). Both leave the file `lease` in the
-root: who holds it, and at the end the exit code.
+locked, those who want the root stand in a queue (`bakery.py`, `bucket.py`). Both leave the file `lease` in
+the root: who holds it, and at the end the exit code.
 
 A holder that is dead on this machine is taken over at once; one on another machine after 60 s without a sign
 of life. What is guaranteed in a bucket, given that a request ends or fails within seconds:
@@ -19,8 +19,8 @@ of life. What is guaranteed in a bucket, given that a request ends or fails with
 
 What remains: a request that had left before the process stopped may arrive later, and what its workers on
 other machines write until Ray ends them. Segments of the journal and files of checkpoints have names that no
-other writer can choose, so nothing bought or trained is harmed; a table or a shard of a model of the same name
-could be, and its artefact's manifest would then not fit it.
+other writer can choose, so they harm none of another's; a table or a shard of a model of the same name
+could be written over, and its hash in the manifest would then not fit it.
 """
 
 from collections.abc import Callable

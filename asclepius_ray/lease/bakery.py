@@ -9,11 +9,12 @@ Each claimant writes objects of its own alone, and everything is told by the nam
 
 A claimant holds the root once nobody is before it: nobody choosing, nobody with a lower number (the token
 decides between equal ones). All this asks of a bucket is that a listing shows every object whose writing was
-over before the listing began, and none whose removal was (S3 since December 2020, Google Cloud, Azure, MinIO).
+over before the listing began, and none whose removal was (S3 since December 2020, Google Cloud, Azure,
+MinIO).
 
 One that is silent is passed over in this order: its `deposed` is written, and then a listing must show the
-very sign of life that was watched for too long. A holder renews itself the other way round: it writes its sign
-of life, and then a listing must show no `deposed`. Whoever comes second sees the other.
+very sign of life that was watched for too long. A holder renews itself the other way round: it writes its
+sign of life, and then a listing must show no `deposed`. Whoever comes second sees the other.
 
 `Claim` is one claimant; `operation` says what it does next, `Claim.after` what it is when that is done. The
 tests walk through every order in which the operations of several claimants can meet.

@@ -1,4 +1,4 @@
-"""The lease on a bucket: the queue of `bakery.py` over a bucket's objects, in the folder `.lease` of the root."""
+"""The lease on a bucket: the queue of `bakery.py` over objects in the folder `.lease` of the root."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The lease on a folder: its file is looked at and written under a lock, so that two runs never both hold it."""
+"""The lease on a folder: its file is looked at and written under a lock, so two runs never both hold it."""
 
 import contextlib
 import fcntl
