@@ -1,4 +1,4 @@
-"""The same job sent to a cluster twice, with its root in a bucket: joined, and taken over when a driver dies."""
+"""The same job sent twice, with its root in a bucket: joined, and taken over if a driver dies."""
 
 import os
 import signal
