@@ -22,6 +22,7 @@ import pyarrow.fs
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from asclepius_ray.errors import ArtifactError, ConfigError
+from asclepius_ray.fence import confirm_root
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -169,6 +170,7 @@ class Folder:
 
     def clear(self) -> None:
         """Removes the folder's manifest first and then the rest, so that no half of it looks whole."""
+        confirm_root()
         filesystem, path = self._open()
         if self.exists(MANIFEST_NAME):
             filesystem.delete_file(f"{path}/{MANIFEST_NAME}")
@@ -263,6 +265,7 @@ def write_manifest(
         details=details or {},
         packages=_installed_packages(),
     )
+    confirm_root()
     folder.write_bytes(MANIFEST_NAME, (manifest.model_dump_json(indent=2) + "\n").encode())
     return manifest
 

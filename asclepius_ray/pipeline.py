@@ -21,6 +21,7 @@ from asclepius_ray.chat.endpoint import Endpoint, price_of
 from asclepius_ray.endpoints import check_endpoint_config, open_endpoint, reach_endpoint
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.evaluation.config import EvaluationConfig
+from asclepius_ray.fence import confirm_root
 from asclepius_ray.fingerprints import (
     EVALUATE,
     STAGES,
@@ -31,7 +32,7 @@ from asclepius_ray.fingerprints import (
     made_from,
     require_artifact,
 )
-from asclepius_ray.lease import LEASE_NAME, acquire, follow, make_root
+from asclepius_ray.lease import LEASE_NAME, acquire, join, make_root
 from asclepius_ray.progress import Progress
 from asclepius_ray.ray_session import check_root_is_shared, is_submitted_job, ray_session
 from asclepius_ray.records import Rejection
@@ -74,10 +75,19 @@ class Work:
 
 @contextmanager
 def _holding(run: Run, job: str, progress: Progress) -> Iterator[Work]:
-    """The root, made and leased; gives it back with the result, whatever happens."""
+    """The root, made and leased; gives it back with the result, whatever happens.
+
+    A submitted job whose twin is at work follows it, and exits with its code.
+    """
     root = run.folder
     make_root(root)
-    lease = acquire(root, _purpose(run, job))
+    lease = (
+        join(root, _purpose(run, job), progress.say)
+        if is_submitted_job()
+        else acquire(root, _purpose(run, job))
+    )
+    if isinstance(lease, int):
+        raise SystemExit(lease)
     exit_code = 1
     with ExitStack() as session:
         try:
@@ -91,14 +101,11 @@ def _holding(run: Run, job: str, progress: Progress) -> Iterator[Work]:
 def run_job(job: str, run: Run, redo: str, progress: Progress, only_failed: bool = False) -> None:
     """Runs a job of `JOBS` except "serve".
 
-    `only_failed` asks the teacher anew for the rows that failed, and makes what follows anew. A submitted
-    job whose twin is at work already follows it, and exits with its code.
+    `only_failed` asks the teacher anew for the rows that failed, and makes what follows anew.
     """
     stages = STAGES if job == "pipeline" else tuple(stage for stage in STAGES if stage.name == job)
     redo = _redo_for_failed(run, stages, redo) if only_failed else redo
     _check_redo(redo, stages)
-    if is_submitted_job() and (code := follow(run.folder, _purpose(run, job), progress.say)) is not None:
-        raise SystemExit(code)
     with _holding(run, job, progress) as work:
         work.only_failed = only_failed
         redone = _from_stage_on(redo)
@@ -238,6 +245,7 @@ def _check_what_is_trained(run: Run) -> None:
 
 
 def _run_stage(work: Work, stage: Stage) -> None:
+    confirm_root()
     finished = stage.finished(work.root)
     expected = made_from(stage, work.run, work.root)
     if finished is not None:
@@ -382,6 +390,7 @@ def _write_report(work: Work) -> None:
     from asclepius_ray.report.page import write_report
 
     work.progress.begin("writing the report")
+    confirm_root()
     write_report(work.root)
 
 

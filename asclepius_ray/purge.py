@@ -16,7 +16,7 @@ from asclepius_ray.errors import ConfigError
 from asclepius_ray.evaluation.asking import JOURNALS_NAME
 from asclepius_ray.evaluation.sheets.comparing import AGREEMENT_NAME, LATEX_NAME
 from asclepius_ray.fingerprints import EVALUATE, SYNTHESIZE
-from asclepius_ray.lease import acquire
+from asclepius_ray.lease import acquire, forget_the_dead
 from asclepius_ray.pipeline import ASKED_NAME
 from asclepius_ray.report.evaluation_artefacts import PURGED_NAME
 from asclepius_ray.report.page import write_report
@@ -48,6 +48,7 @@ def purge(root: Folder) -> int:
             mark = json.dumps({"purged_unix": time.time()})
             root.child("evaluation").write_bytes(PURGED_NAME, mark.encode())
         num_removed = _remove_texts(root)
+        forget_the_dead(root)
         write_report(root)
     finally:
         lease.release(0)

@@ -11,7 +11,7 @@ import pyarrow.fs
 from asclepius_ray.artifacts import MANIFEST_NAME, Folder
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.evaluation.status import STATUS_NAME as EVALUATION_STATUS_NAME
-from asclepius_ray.lease import LEASE_NAME, Holder, read_holder, seems_live
+from asclepius_ray.lease import LEASE_NAME, Holder, Timing, read_holder, seems_live
 from asclepius_ray.metric_log import METRICS_NAME, SEGMENTS
 from asclepius_ray.synthesis.status import STATUS_NAME
 from asclepius_ray.training.checkpoints.catalog import COMMIT_NAME
@@ -88,7 +88,7 @@ def _read(root: Folder) -> RunState:
         _training(root.child("training")) if has_training else None,
         _json(root, EVALUATION_STATUS_NAME) if EVALUATION_STATUS_NAME in there else None,
         holder,
-        holder is not None and seems_live(holder),
+        holder is not None and seems_live(holder, Timing()),
     )
 
 

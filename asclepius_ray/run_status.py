@@ -8,7 +8,7 @@ from rich.table import Table
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import BudgetError, EndpointError, Interrupted, StageChangedError
-from asclepius_ray.lease import STALE_SECONDS
+from asclepius_ray.lease import Timing
 from asclepius_ray.run_state import LAST_ARTEFACTS, RunState, read_state
 from asclepius_ray.synthesis.status import describe, format_seconds
 
@@ -114,7 +114,7 @@ def _next(state: RunState, now: float) -> str:
         return f"`asclepius run {unfinished[0]} RUN.toml`"
     if holder.exit_code is None:
         silent = now - holder.heartbeat_unix
-        watched = "; another machine takes it over at its next start" if silent >= STALE_SECONDS else ""
+        watched = "; another machine takes it over at its next start" if silent >= Timing().stale else ""
         return f"{holder} has ended without a word, most often for want of memory{watched}: {_AGAIN}"
     if holder.exit_code == 0:
         return f"`asclepius run {unfinished[0]} RUN.toml`"

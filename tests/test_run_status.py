@@ -15,7 +15,6 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from asclepius_ray import lease
 from asclepius_ray.artifacts import Folder, write_manifest
 from asclepius_ray.fingerprints import STAGES
 from asclepius_ray.lease import Holder, acquire, read_holder
@@ -126,8 +125,7 @@ def test_the_stages_are_those_of_the_pipeline() -> None:
     assert {stage.name: stage.artifacts[-1] for stage in STAGES} == LAST_ARTEFACTS
 
 
-def test_a_run_at_work_and_after_it(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "SETTLE_SECONDS", 0.0)
+def test_a_run_at_work_and_after_it(bucket: Bucket) -> None:
     root = Folder(bucket.uri("mine"))
     begin(root)
     held = acquire(root, "pipeline:1")
