@@ -159,6 +159,23 @@ def follow(folder: Folder, purpose: str, say: Callable[[str], None]) -> int | No
     return None
 
 
+def acquire_or_follow(folder: Folder, purpose: str, say: Callable[[str], None]) -> Lease | int:
+    """The lease, or what a live holder of the same purpose has ended with.
+
+    Of several that ask in the same moment one gets it, and the others follow that one; a LeaseError names a
+    holder of another purpose.
+    """
+    while True:
+        if (exit_code := follow(folder, purpose, say)) is not None:
+            return exit_code
+        try:
+            return acquire(folder, purpose)
+        except LeaseError:
+            holder = read_holder(folder)
+            if holder is None or holder.purpose != purpose:
+                raise
+
+
 def read_holder(folder: Folder) -> Holder | None:
     """Who stands in the lease, dead or alive; None if nobody does."""
     if not folder.exists(LEASE_NAME):

@@ -31,7 +31,7 @@ from asclepius_ray.fingerprints import (
     made_from,
     require_artifact,
 )
-from asclepius_ray.lease import LEASE_NAME, acquire, follow, make_root
+from asclepius_ray.lease import LEASE_NAME, acquire, acquire_or_follow, make_root
 from asclepius_ray.progress import Progress
 from asclepius_ray.ray_session import check_root_is_shared, is_submitted_job, ray_session
 from asclepius_ray.records import Rejection
@@ -71,10 +71,19 @@ class Work:
 
 @contextmanager
 def _holding(run: Run, job: str, progress: Progress) -> Iterator[Work]:
-    """The root, made and leased; gives it back with the result, whatever happens."""
+    """The root, made and leased; gives it back with the result, whatever happens.
+
+    A submitted job whose twin is at work follows it instead: a SystemExit with its code.
+    """
     root = run.folder
     make_root(root)
-    lease = acquire(root, _purpose(run, job))
+    if is_submitted_job():
+        taken = acquire_or_follow(root, _purpose(run, job), progress.say)
+        if isinstance(taken, int):
+            raise SystemExit(taken)
+        lease = taken
+    else:
+        lease = acquire(root, _purpose(run, job))
     exit_code = 1
     with ExitStack() as session:
         try:
@@ -94,8 +103,6 @@ def run_job(job: str, run: Run, redo: str, progress: Progress, only_failed: bool
     stages = STAGES if job == "pipeline" else tuple(stage for stage in STAGES if stage.name == job)
     redo = _redo_for_failed(run, stages, redo) if only_failed else redo
     _check_redo(redo, stages)
-    if is_submitted_job() and (code := follow(run.folder, _purpose(run, job), progress.say)) is not None:
-        raise SystemExit(code)
     with _holding(run, job, progress) as work:
         work.only_failed = only_failed
         redone = _from_stage_on(redo)
