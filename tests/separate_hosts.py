@@ -24,12 +24,15 @@ HOME = Path("/tmp")
 END_SECONDS = 20.0
 _PREFIX = "asc"
 _NAME = re.compile(rf"{_PREFIX}(\d+)(-\d+)?")
-# What a host is, before its first process begins. The name leads to loopback, as Debian's installer has it.
+# What a host is, before its first process begins. Its name leads to loopback, as Debian's installer has it;
+# names of others are refused at once, where a server of names that cannot be reached would be waited for.
 _BOOT = """
 set -e
 hostname "$1"
 printf '127.0.0.1 localhost\\n127.0.1.1 %s\\n' "$1" > "$2/hosts"
 mount --bind "$2/hosts" /etc/hosts
+echo nameserver 127.0.0.1 > "$2/resolv.conf"
+mount --bind "$2/resolv.conf" "$(readlink -f /etc/resolv.conf)"
 mount --bind "$3" "$4"
 mount -t tmpfs code "$5"
 mount -t tmpfs shm /dev/shm
@@ -138,9 +141,7 @@ def separate_hosts(folder: Path, number: int) -> Iterator[Hosts]:
         _run("ip", "link", "set", bridge, "up")
         hosts = []
         for index in range(number):
-            host = Host(
-                f"{bridge}-{index}", f"{subnet}.{11 + index}", folder / f"host-{index}", shared
-            )
+            host = Host(f"{bridge}-{index}", f"{subnet}.{11 + index}", folder / f"host-{index}", shared)
             undo.callback(_remove_namespace, host.name)
             undo.callback(host.halt)
             _connect(host, bridge, gateway)

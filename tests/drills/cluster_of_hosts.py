@@ -1,9 +1,10 @@
-"""A Ray cluster of a head and workers that are hosts of their own, as a launcher would start it on machines."""
+"""A Ray cluster of a head and workers that are hosts of their own, started as on real machines."""
 
 import os
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import httpx
 from local_heads import Head
 from separate_hosts import Host, Hosts
+from submitted_jobs import submit
 
 HERE = Path(sys.executable).parent
 START_SECONDS = 90.0
@@ -19,8 +21,8 @@ LOOK_SECONDS = 0.2
 SOON_NOTICED = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "2000",
-    "RAY_health_check_failure_threshold": "3",
+    "RAY_health_check_timeout_ms": "3000",
+    "RAY_health_check_failure_threshold": "4",
 }
 
 
@@ -31,12 +33,13 @@ class ClusterOfHosts:
         self.hosts = hosts
         self.head, *self.workers = hosts.hosts
         self._cut_off: list[Host] = []
+        self._jobs: list[subprocess.Popen[str]] = []
         address = f"http://{self.head.address}:8265"
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         # No proxy stands between the hosts, whatever the machine has, and none of them is Amazon's, of which
         # a client of S3 would wait to hear.
         kept |= {**authentication, "NO_PROXY": "*", "no_proxy": "*", "AWS_EC2_METADATA_DISABLED": "true"}
-        self.submitted_to = Head(address, kept)
+        self._submitted_to = Head(address, kept)
         # The job's `python` is the first one of the head's PATH; the code comes with the job.
         self._of_nodes = {**kept, **SOON_NOTICED, "PATH": f"{HERE}{os.pathsep}{kept['PATH']}"}
         self._of_nodes.pop("PYTHONPATH", None)
@@ -48,6 +51,21 @@ class ClusterOfHosts:
         for worker in self.workers:
             self._boot_worker(worker)
         self._wait_for({host.address for host in self.hosts.hosts})
+
+    def submit(self, root: str, *overrides: str, shared: Sequence[Path] = ()) -> subprocess.Popen[str]:
+        """Submits the pipeline, from this machine."""
+        job = submit(self._submitted_to, "pipeline", root, *overrides, shared=shared)
+        self._jobs.append(job)
+        return job
+
+    def stop(self) -> None:
+        """Whoever has made the hosts takes them away; they are as before `start`."""
+        for job in self._jobs:
+            job.kill()
+            job.wait()
+        for host in self.hosts.hosts:
+            host.halt()
+            host.join()
 
     def cut_off(self, role: str) -> None:
         """Cuts off a host beside the head on which such a process is at work; waits for one."""
@@ -111,7 +129,7 @@ class ClusterOfHosts:
 
     def _list(self, kind: str) -> list[dict[str, Any]]:
         answer = httpx.get(
-            f"{self.submitted_to.address}/api/v0/{kind}?limit=10000",
+            f"{self._submitted_to.address}/api/v0/{kind}?limit=10000",
             headers={"Authorization": f"Bearer {self._token}"},
             timeout=10,
             trust_env=False,
@@ -122,13 +140,9 @@ class ClusterOfHosts:
 
 @contextmanager
 def cluster_of_hosts(hosts: Hosts, authentication: dict[str, str]) -> Iterator[ClusterOfHosts]:
-    """Whoever has made the hosts ends them, and the cluster with them."""
     cluster = ClusterOfHosts(hosts, authentication)
     try:
         cluster.start()
         yield cluster
     finally:
-        for host in hosts.hosts:
-            host.halt()
-            host.join()
-
+        cluster.stop()

@@ -34,7 +34,7 @@ NUM_CALLS = 3 * NUM_ROWS
 IN_FLIGHT = 6
 SLOW_SECONDS = 1.0
 """A call's time where something is to happen meanwhile."""
-END_SECONDS = 240
+END_SECONDS = 400
 WHOLE = (
     f"input.limit={NUM_ROWS}",
     "synthesis.workers=3",
@@ -108,10 +108,7 @@ def undisturbed(cluster: ClusterOfHosts, bucket: str) -> Made:
     """Over three hosts, with the root in a bucket."""
     root = Folder(bucket.format("undisturbed"))
     with teacher_at(cluster.hosts.gateway) as teacher:
-        job = submit(
-            cluster.submitted_to, "pipeline", root.uri, *WHOLE, f"teacher.base_url={teacher.base_url}"
-        )
-        end(job)
+        end(cluster.submit(root.uri, *WHOLE, f"teacher.base_url={teacher.base_url}"))
         assert counted_by(teacher.base_url).num_accepted == NUM_CALLS
     return made_in(root)
 
@@ -133,16 +130,8 @@ def test_three_nodes_of_one_machine_with_a_shared_folder_make_the_same(
         started_head(TOKEN, tmp_path, num_workers=2) as head,
         teacher_at("127.0.0.1") as teacher,
     ):
-        end(
-            submit(
-                head,
-                "pipeline",
-                root,
-                *WHOLE,
-                f"teacher.base_url={teacher.base_url}",
-                shared=[tmp_path],
-            )
-        )
+        settings = (*WHOLE, f"teacher.base_url={teacher.base_url}")
+        end(submit(head, "pipeline", root, *settings, shared=[tmp_path]))
     assert made_in(Folder(str(root))) == undisturbed
 
 
@@ -161,15 +150,10 @@ def survived(cluster: ClusterOfHosts, bucket: str) -> Survived:
     root = Folder(bucket.format("survived"))
     slow_evaluation = ("evaluation.max_new_tokens=200", "evaluation.max_in_flight=1")
     with teacher_at(cluster.hosts.gateway, SLOW_SECONDS) as teacher:
-        job = submit(
-            cluster.submitted_to,
-            "pipeline",
-            root.uri,
-            *WHOLE,
-            *slow_evaluation,
-            f"teacher.base_url={teacher.base_url}",
+        job = cluster.submit(root.uri, *WHOLE, *slow_evaluation, f"teacher.base_url={teacher.base_url}")
+        cluster.wait_until(
+            lambda: len(teacher.accepted_at) >= NUM_CALLS // 4, END_SECONDS, "nothing is asked"
         )
-        cluster.wait_until(lambda: len(teacher.accepted_at) >= NUM_CALLS // 4, END_SECONDS, "nothing is asked")
         cluster.cut_off("RowWalker")
         at_risk = counted_by(teacher.base_url).num_prompts - num_durable(root)
         assert not is_finished(root.child("dataset"))
@@ -220,10 +204,12 @@ def test_a_job_killed_twice_and_then_submitted_twice_at_once_is_done_once_and_ma
         settings = (*WHOLE, f"teacher.base_url={teacher.base_url}")
 
         def submitted() -> "subprocess.Popen[str]":
-            return submit(cluster.submitted_to, "pipeline", path, *settings, shared=[SHARED_FOLDER])
+            return cluster.submit(path, *settings, shared=[SHARED_FOLDER])
 
         job = submitted()
-        cluster.wait_until(lambda: len(teacher.accepted_at) >= NUM_CALLS // 3, END_SECONDS, "nothing is asked")
+        cluster.wait_until(
+            lambda: len(teacher.accepted_at) >= NUM_CALLS // 3, END_SECONDS, "nothing is asked"
+        )
         at_risk = kill_driver(cluster, job, root, teacher)
         job = submitted()
         wait_for_checkpoint(cluster, root)
