@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +12,12 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS"] = "0"
 
 import pytest
-from canaries import leaking_files
+from canaries import leaking_files, leaks_since
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+STARTED_UNIX = time.time()
 PROJECT = Path(__file__).resolve().parents[1]
 SHARED_DATA = PROJECT.parent / "shared" / "data"
 
@@ -52,6 +54,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST)
 
     items.sort(key=place)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A word of a patient in any log of the whole run is a failure of it, whichever process wrote it."""
+    if hasattr(session.config, "workerinput"):
+        return
+    scratch: pytest.TempPathFactory = session.config._tmp_path_factory  # type: ignore[attr-defined]
+    if leaks := leaks_since(STARTED_UNIX, scratch.getbasetemp()):
+        raise pytest.UsageError(f"logs hold patients' text: {leaks}")
 
 
 @pytest.fixture(scope="session")
