@@ -38,7 +38,8 @@ def _listen_at_own_address() -> None:
 
 def interface_of(address: str) -> str:
     """The network interface of this machine that has the address; "" if none has."""
-    for name, found in psutil.net_if_addrs().items():
+    interfaces: dict[str, list[Any]] = psutil.net_if_addrs()
+    for name, found in interfaces.items():
         # An IPv6 address of a link carries the link's name: fe80::1%eth0.
         if address in {each.address.partition("%")[0] for each in found}:
             return name
