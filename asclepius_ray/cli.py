@@ -213,12 +213,16 @@ def submit(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Shows what would be sent, and sends nothing.")
     ] = False,
+    shared: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FOLDER", help="A folder that all nodes mount there; may be repeated."),
+    ] = None,
 ) -> None:
     """Sends the job package to a cluster as a Ray job, follows its log, ends with its result."""
     from asclepius_ray.launch.submit import Submission, submit_job
 
     _check_job(job)
-    submission = Submission(job, run_file, address, tuple(overrides or ()), dry_run)
+    submission = Submission(job, run_file, address, tuple(overrides or ()), dry_run, tuple(shared or ()))
     raise typer.Exit(submit_job(submission, _say))
 
 

@@ -82,9 +82,12 @@ def open_endpoint(config: EndpointConfig, serving: ServingConfig, progress: Prog
 @contextlib.contextmanager
 def _offline_teacher(config: EndpointConfig) -> Iterator[Endpoint]:
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     api_key = secrets.token_urlsafe(32)
-    actor = ray.remote(OfflineTeacherActor).options(num_cpus=0).remote(api_key)
+    # On the driver's own node: with any other one that is lost, the run would lose its teacher.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor = ray.remote(OfflineTeacherActor).options(num_cpus=0, scheduling_strategy=here).remote(api_key)
     try:
         yield Endpoint.from_config(config, ray.get(actor.base_url.remote()), api_key)
     finally:

@@ -44,6 +44,7 @@ LONGEST_FIRST = (
     "test_training_kills.py",
     "test_whole_line_elsewhere.py",
     "test_submitted_job.py",
+    "test_hosts.py",
 )
 """Files of more than a minute: one that begins last would leave a core without work."""
 

@@ -9,9 +9,9 @@ from moto.server import ThreadedMotoServer
 
 
 @contextmanager
-def local_bucket(name: str) -> Iterator[str]:
-    """Yields the URI of a new bucket, with {} for the path in it."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+def local_bucket(name: str, address: str = "127.0.0.1") -> Iterator[str]:
+    """Yields the URI of a new bucket, with {} for the path in it; the server listens at `address`."""
+    server = ThreadedMotoServer(ip_address=address, port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     os.environ["AWS_ACCESS_KEY_ID"] = os.environ["AWS_SECRET_ACCESS_KEY"] = "testing"

@@ -1,11 +1,14 @@
 import asyncio
 import errno
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import ray
+from ray.util.state import list_actors
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from asclepius_ray.chat.client import ChatClient
@@ -91,6 +94,19 @@ def test_the_offline_teacher_answers_from_every_node_and_is_gone_afterwards(ray_
             assert (teacher.model, teacher.is_offline) == ("offline-rules", True)
             address = teacher.base_url
     assert is_gone(f"{address}/models")
+
+
+def test_the_offline_teacher_stands_on_the_drivers_node_as_no_other_loss_may_end_the_run(
+    ray_cluster: str,
+) -> None:
+    with ExitStack() as opened:
+        for _ in range(9):
+            opened.enter_context(
+                open_endpoint(EndpointConfig(base_url="offline"), ServingConfig(), Progress())
+            )
+        filters = [("class_name", "=", "OfflineTeacherActor"), ("state", "=", "ALIVE")]
+        nodes = [teacher.node_id for teacher in list_actors(ray_cluster, filters=filters)]
+    assert nodes == [ray.get_runtime_context().get_node_id()] * 9
 
 
 def test_a_model_by_its_path_is_served_to_every_node_for_as_long_as_it_is_asked(

@@ -2,9 +2,12 @@
 
 A job starts in an unpacked copy of its package that Ray deletes afterwards, so a relative path means
 nothing there. On a cluster of one node it is made absolute; where the work
-runs on several nodes a local place is refused, because each node would see its own.
+runs on several nodes a local place is refused, because each node would see its own, unless it lies in a
+folder that all of them mount.
 """
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,27 +35,46 @@ class Place:
 
 
 def place_on_cluster(
-    job: str, run: Run, spread: str, packaged: frozenset[Path], project: Path
+    job: str, run: Run, spread: str, packaged: frozenset[Path], project: Path, shared: Sequence[str] = ()
 ) -> list[Place]:
     """The settings to override so that they mean the same in the job; a SubmitError refuses a local one.
 
     `spread` says why local paths do not hold, "" where all work runs on one node. A file that travels
-    in the package (`packaged`) is named by its place in it.
+    in the package (`packaged`) is named by its place in it. `shared`: folders that every node mounts, under
+    the paths that they have there.
     """
     local = [place for place in places_of(job, run) if Folder(place.path).is_local]
-    if spread and local:
-        raise SubmitError(
-            f"{local[0].setting} = {local[0].path!r} is a local path, and {spread}; each node would see "
-            "another folder there: use a bucket that all of them reach (s3://, gs://)"
-        )
     moved: list[Place] = []
     for place in local:
-        path = Folder(place.path).local_path.absolute().resolve()
-        if path in packaged:
-            moved.append(Place(place.setting, path.relative_to(project).as_posix()))
+        path = Folder(place.path).local_path.absolute()
+        is_packaged = path.resolve() in packaged
+        # The driver alone reads the input, in the unpacked package.
+        travels = is_packaged and place.setting == "input.path"
+        if spread and not travels and not _is_below(path, shared):
+            raise SubmitError(
+                f"{place.setting} = {place.path!r} is a local path, and {spread}; each node would see "
+                "another folder there: use a bucket that all of them reach (s3://, gs://), or name the "
+                "folder that all of them mount with --shared FOLDER"
+            )
+        if is_packaged:
+            moved.append(Place(place.setting, path.resolve().relative_to(project).as_posix()))
         elif not Path(place.path).is_absolute():
-            moved.append(Place(place.setting, str(path)))
+            moved.append(Place(place.setting, str(path if spread else path.resolve())))
     return moved
+
+
+def check_shared(folders: Sequence[str]) -> None:
+    """A SubmitError for one that cannot be the same on all nodes."""
+    for folder in folders:
+        if not Path(folder).is_absolute():
+            raise SubmitError(
+                f"--shared {folder!r} is no absolute path; name the folder as the cluster's nodes mount it, "
+                "such as /mnt/runs"
+            )
+
+
+def _is_below(path: Path, folders: Sequence[str]) -> bool:
+    return any(Path(os.path.normpath(path)).is_relative_to(folder) for folder in folders)
 
 
 def expected_variables(job: str, run: Run) -> dict[str, str]:

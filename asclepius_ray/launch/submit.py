@@ -16,7 +16,13 @@ import aiohttp
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from asclepius_ray.errors import ConfigError, Interrupted, SubmitError
-from asclepius_ray.launch.locations import STAGES_OF_JOB, Place, expected_variables, place_on_cluster
+from asclepius_ray.launch.locations import (
+    STAGES_OF_JOB,
+    Place,
+    check_shared,
+    expected_variables,
+    place_on_cluster,
+)
 from asclepius_ray.launch.package import (
     RUN_FILE_NAME,
     Package,
@@ -55,6 +61,8 @@ class Submission:
     """The dashboard's, http://HOST:8265."""
     overrides: tuple[str, ...] = ()
     dry_run: bool = False
+    shared: tuple[str, ...] = ()
+    """Folders that every node of the cluster mounts, as they are called there."""
 
 
 def submit_job(submission: Submission, say: Say, project: Path | None = None) -> int:
@@ -68,6 +76,7 @@ def submit_job(submission: Submission, say: Say, project: Path | None = None) ->
     text = read_run_text(submission.run_file)
     run = parse_run(text, name_run_file(submission.run_file), list(submission.overrides))
     _refuse_headers(submission.overrides)
+    check_shared(submission.shared)
     folder = (project or find_project()).resolve()
     with tempfile.TemporaryDirectory(prefix="asclepius-submit-") as temporary:
         run_file = Path(temporary) / RUN_FILE_NAME
@@ -78,7 +87,9 @@ def submit_job(submission: Submission, say: Say, project: Path | None = None) ->
         check_versions(own_versions(), versions, submission.address)
         nodes = list_nodes(client, submission.address)
         packaged = frozenset(list_files(folder).values())
-        places = place_on_cluster(submission.job, run, describe_spread(nodes), packaged, folder)
+        places = place_on_cluster(
+            submission.job, run, describe_spread(nodes), packaged, folder, submission.shared
+        )
         entrypoint = build_entrypoint(submission.job, submission.overrides, places, has_jobs(folder))
         say(f"package: {package.num_files} files, {package.size_bytes / 1e6:.2f} MB")
         say(f"cluster: {len(nodes)} node(s), Ray {versions.ray}, Python {versions.python}")

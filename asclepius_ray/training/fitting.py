@@ -11,7 +11,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.train import RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2.api.config import LoggingConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -21,6 +21,7 @@ from asclepius_ray.errors import TrainingError
 from asclepius_ray.training.board import Board
 from asclepius_ray.training.config import TrainingConfig
 from asclepius_ray.training.failures import original_error
+from asclepius_ray.training.process_group import OwnAddressConfig
 from asclepius_ray.training.recorder import Recorder
 from asclepius_ray.training.recovery import ElasticPolicy, RecoveryPolicy
 from asclepius_ray.training.worker import train_on_worker
@@ -163,7 +164,7 @@ def make_trainer(root: Folder, training: TrainingConfig, settings: dict[str, Any
             use_gpu=training.use_gpu,
             elastic_resize_monitor_interval_s=RESIZE_SECONDS,
         ),
-        torch_config=TorchConfig(
+        torch_config=OwnAddressConfig(
             backend="nccl" if training.use_gpu else "gloo", timeout_s=COLLECTIVE_TIMEOUT_SECONDS
         ),
         # The checkpoints are ours: Ray Train is told of none, and the failures are the policy's.

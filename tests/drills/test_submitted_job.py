@@ -2,13 +2,13 @@
 
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from local_heads import Head, started_head
+from submitted_jobs import BIN, TOKEN, submit, wait_for_line
 
 from asclepius_ray.artifacts import Folder, is_finished, read_manifest
 from asclepius_ray.chat.offline.faults import Faults
@@ -16,9 +16,6 @@ from asclepius_ray.chat.offline.server import OfflineTeacher
 from asclepius_ray.lease import read_holder
 from asclepius_ray.training.checkpoints.catalog import committed_steps
 
-PROJECT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
-TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a-token-made-for-this-drill"}
 SMALL = (
     "input.limit=16",
     "training.phases=[{kind='notes', epochs=1, learning_rate=2e-3}, {kind='instructions', epochs=1}]",
@@ -32,42 +29,11 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         yield head
 
 
-def submit(head: Head, job: str, root: Path, *overrides: str) -> subprocess.Popen[str]:
-    sets = [part for override in (f"root={root}", *SMALL, *overrides) for part in ("--set", override)]
-    command = [
-        BIN / "asclepius",
-        "submit",
-        job,
-        "jobs/runs/quickstart.toml",
-        "--address",
-        head.address,
-        *sets,
-    ]
-    return subprocess.Popen(
-        command,
-        cwd=PROJECT,
-        env=head.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def wait_for_line(process: subprocess.Popen[str], text: str) -> str:
-    assert process.stdout is not None
-    seen = ""
-    for line in process.stdout:
-        seen += line
-        if text in line:
-            return seen
-    raise AssertionError(seen)
-
-
 @pytest.fixture(scope="module")
 def whole_run(head: Head, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The root of a pipeline that ran as a submitted job, and the job's log."""
     root = tmp_path_factory.mktemp("whole") / "root"
-    process = submit(head, "pipeline", root)
+    process = submit(head, "pipeline", root, *SMALL)
     output, _ = process.communicate(timeout=400)
     assert process.returncode == 0, output
     return root, output
@@ -91,9 +57,9 @@ def test_a_job_submitted_twice_is_done_once_and_both_end_with_its_result(head: H
             "teacher.model=offline-rules",
             "teacher.max_in_flight=2",
         )
-        first = submit(head, "synthesize", root, *settings)
+        first = submit(head, "synthesize", root, *SMALL, *settings)
         seen = wait_for_line(first, "synthesize")
-        second = submit(head, "synthesize", root, *settings)
+        second = submit(head, "synthesize", root, *SMALL, *settings)
         followed, _ = second.communicate(timeout=120)
         rest, _ = first.communicate(timeout=120)
         asked = teacher.requests_answered
@@ -112,7 +78,7 @@ def test_ray_job_stop_ends_a_job_in_order_and_it_can_be_submitted_again(head: He
             "teacher.model=offline-rules",
             "teacher.max_in_flight=2",
         )
-        process = submit(head, "synthesize", root, *settings)
+        process = submit(head, "synthesize", root, *SMALL, *settings)
         seen = wait_for_line(process, "synthesize 0/16")
         job_id = seen.split("job ", 1)[1].split(":", 1)[0]
         time.sleep(2)
@@ -125,7 +91,7 @@ def test_ray_job_stop_ends_a_job_in_order_and_it_can_be_submitted_again(head: He
         holder = read_holder(Folder(str(root)))
         assert holder is not None
         assert holder.exit_code is not None
-        again = submit(head, "synthesize", root, *settings)
+        again = submit(head, "synthesize", root, *SMALL, *settings)
         output, _ = again.communicate(timeout=120)
         assert again.returncode == 0, output
 
@@ -137,7 +103,7 @@ def test_ray_job_stop_saves_the_training_within_the_three_seconds_that_it_leaves
     for name in ("journal", "notes", "dataset", "rejected"):
         shutil.copytree(whole_run[0] / name, root / name)
     longer = ("training.checkpoint_steps=0", "training.phases=[{kind='notes', epochs=200}]")
-    process = submit(head, "train", root, *longer)
+    process = submit(head, "train", root, *SMALL, *longer)
     seen = wait_for_line(process, "workers begin after step 0")
     job_id = seen.split("job ", 1)[1].split(":", 1)[0]
     training = Folder(str(root / "training"))
@@ -151,7 +117,7 @@ def test_ray_job_stop_saves_the_training_within_the_three_seconds_that_it_leaves
     assert process.returncode != 0, seen + rest
     (saved,) = committed_steps(training)
     assert saved >= 3
-    again = submit(head, "train", root, *longer)
+    again = submit(head, "train", root, *SMALL, *longer)
     seen = wait_for_line(again, "workers begin after step")
     again.kill()
     assert f"begin after step {saved}" in seen

@@ -6,7 +6,7 @@ import pytest
 
 from asclepius_ray.config import parse_section
 from asclepius_ray.errors import SubmitError
-from asclepius_ray.launch.locations import Place, expected_variables, place_on_cluster
+from asclepius_ray.launch.locations import Place, check_shared, expected_variables, place_on_cluster
 from asclepius_ray.run import Run
 
 PROJECT = Path("/project")
@@ -18,8 +18,8 @@ def _run(root: str = "s3://bucket/run", **sections: object) -> Run:
     return parse_section(Run, {"name": "small", "root": root, **sections}, "the run file")
 
 
-def _places(job: str, run: Run, spread: str = "") -> list[Place]:
-    return place_on_cluster(job, run, spread, frozenset([REPORTS]), PROJECT)
+def _places(job: str, run: Run, spread: str = "", shared: tuple[str, ...] = ()) -> list[Place]:
+    return place_on_cluster(job, run, spread, frozenset([REPORTS]), PROJECT, shared)
 
 
 @pytest.mark.parametrize("root", ["runs/here", "/scratch/run", "file:///scratch/run"])
@@ -34,6 +34,32 @@ def test_a_local_input_is_refused_on_several_nodes_where_the_job_reads_it(path: 
     with pytest.raises(SubmitError, match=r"input\.path = .* is a local path"):
         _places("synthesize", run, spread=SPREAD)
     assert _places("train", run, spread=SPREAD) == []
+
+
+def test_what_lies_in_a_folder_that_all_nodes_mount_holds_there() -> None:
+    run = _run("/mnt/runs/first", input={"path": "/mnt/reports.csv"})
+    assert _places("pipeline", run, SPREAD, shared=("/scratch", "/mnt")) == []
+    with pytest.raises(SubmitError, match=r"input\.path = '/mnt/reports.csv' is a local path"):
+        _places("pipeline", run, SPREAD, shared=("/mnt/runs",))
+
+
+@pytest.mark.parametrize("root", ["/mnt/../scratch/run", "/mnt-old/run"])
+def test_a_path_that_only_looks_as_if_it_lay_there_is_refused(root: str) -> None:
+    with pytest.raises(SubmitError, match="is a local path"):
+        _places("train", _run(root), SPREAD, shared=("/mnt",))
+
+
+def test_a_shared_folder_is_named_as_the_nodes_have_it() -> None:
+    check_shared(["/mnt/runs"])
+    with pytest.raises(SubmitError, match="--shared 'runs' is no absolute path"):
+        check_shared(["runs"])
+
+
+def test_an_input_that_travels_in_the_package_holds_on_several_nodes_as_the_driver_alone_reads_it() -> None:
+    run = _run(input={"path": str(REPORTS)}, training={"dataset": str(REPORTS)})
+    assert _places("synthesize", run, SPREAD) == [Place("input.path", "jobs/runs/reports.csv")]
+    with pytest.raises(SubmitError, match=r"training\.dataset = .* is a local path"):
+        _places("train", run, SPREAD)
 
 
 def test_places_in_a_bucket_stay_as_they_are_on_any_number_of_nodes() -> None:
