@@ -25,7 +25,6 @@ API_KEY = "a-key-for-this-drill-0123456789abcdef"
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a-token-made-for-this-drill"}
 RUN = 'name = "tiny"\nroot = "runs/tiny"\n[serving]\nreplicas = [1, 2]\nmax_new_tokens = 8\n'
 PATIENCE_SECONDS = 60.0
-REFUSED_WITHIN_SECONDS = 30
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "chest pain"}], "max_tokens": 4}
 WORDS = (" The", " wound", " heals.")
 TASKS = """
@@ -93,15 +92,18 @@ def test_nodes_with_certificates_of_one_authority_work_together_and_a_stranger_c
     plain = head.environment | {"RAY_USE_TLS": "0"}
     address = [f"--address={head.gcs}"]
     with (
-        started_node(address, second, tmp_path / "second.log") as _,
-        started_node(address, stranger, tmp_path / "stranger.log") as refused,
-        started_node(address, plain, tmp_path / "plain.log") as unencrypted,
+        started_node(address, second, tmp_path / "second.log"),
+        started_node(address, stranger, tmp_path / "stranger.log"),
+        started_node(address, plain, tmp_path / "plain.log"),
     ):
         give_up = time.monotonic() + PATIENCE_SECONDS
         while len(seen := _nodes_that_work(head, head.environment)) < 2:
             assert time.monotonic() < give_up, (tmp_path / "second.log").read_text()
-        assert refused.wait(REFUSED_WITHIN_SECONDS) != 0
-        assert unencrypted.wait(REFUSED_WITHIN_SECONDS) != 0
+        # Ray goes on trying; each time it is turned away.
+        for log in (tmp_path / "stranger.log", tmp_path / "plain.log"):
+            while "Failed to connect to GCS" not in log.read_text():
+                assert time.monotonic() < give_up, log.read_text()
+                time.sleep(0.5)
         assert _nodes_that_work(head, head.environment) == seen
 
 
