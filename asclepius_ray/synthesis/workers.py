@@ -34,7 +34,6 @@ from asclepius_ray.synthesis.walk import RESULT_SCHEMA, RowResult, Walk
 
 Value = TypeVar("Value")
 
-CPUS_PER_WORKER = 0.1
 CONCURRENT_BLOCKS = 64
 """Calls of one actor at the same time: a block ends with its slowest row, and must not hold up the rest."""
 
@@ -53,6 +52,8 @@ class Crew:
     desk: Any
     """The desk's actor."""
     root: Folder
+    cpus: float = 0.1
+    """What Ray keeps for one of them."""
     sends: bool = True
     """False: rows go as far as the journal carries them, and tell what they need next."""
 
@@ -223,7 +224,7 @@ def _map_options(crew: Crew, workers: int, num_blocks: int) -> dict[str, Any]:
         "fn_constructor_args": (crew,),
         "batch_size": None,
         "batch_format": "pyarrow",
-        "num_cpus": CPUS_PER_WORKER,
+        "num_cpus": crew.cpus,
         "compute": ActorPoolStrategy(
             size=workers,
             max_concurrent_calls_per_actor=concurrent_blocks,

@@ -5,7 +5,7 @@ Every pod runs without root, holds its keys by the name of a secret, and has the
 
 from dataclasses import dataclass
 
-from asclepius_ray.launch.cluster.profile import Machine, Profile, WorkerGroup
+from asclepius_ray.launch.cluster.profile import Machine, Profile, Role, WorkerGroup, idle_seconds
 from asclepius_ray.launch.cluster.yaml_text import Json
 
 RUN_FOLDER = "/etc/asclepius"
@@ -39,7 +39,7 @@ def head_group(plan: PodPlan) -> Json:
     return {"rayStartParams": {"num-cpus": "0"}, "template": template}
 
 
-def worker_group(plan: PodPlan, role: str, group: WorkerGroup) -> Json:
+def worker_group(plan: PodPlan, role: Role, group: WorkerGroup) -> Json:
     """One group of workers, from its fewest to its most."""
     template = _template(plan, "worker", group, group.gpus)
     spot = plan.profile.cloud.spot_labels if group.spot else {}
@@ -58,6 +58,7 @@ def worker_group(plan: PodPlan, role: str, group: WorkerGroup) -> Json:
         "replicas": group.fewest,
         "minReplicas": group.fewest,
         "maxReplicas": group.most,
+        "idleTimeoutSeconds": idle_seconds(role, group),
         "rayStartParams": {},
         "template": template,
     }
