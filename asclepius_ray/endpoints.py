@@ -82,9 +82,13 @@ def open_endpoint(config: EndpointConfig, serving: ServingConfig, progress: Prog
 @contextlib.contextmanager
 def _offline_teacher(config: EndpointConfig) -> Iterator[Endpoint]:
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     api_key = secrets.token_urlsafe(32)
-    actor = ray.remote(OfflineTeacherActor).options(num_cpus=0).remote(api_key)
+    # Beside the driver: on a worker's node it would go with that node, or keep it from going.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options = {"num_cpus": 0, "scheduling_strategy": here}
+    actor = ray.remote(OfflineTeacherActor).options(**options).remote(api_key)
     try:
         yield Endpoint.from_config(config, ray.get(actor.base_url.remote()), api_key)
     finally:
