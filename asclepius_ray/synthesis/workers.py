@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 import ray
-import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
 from asclepius_ray.artifacts import Folder
@@ -173,7 +172,7 @@ def walk_reports(reports: Reports, crew: Crew, workers: int) -> Generator[pa.Tab
     Raises RunTrouble where the run as a whole has to end. Closing the generator ends the workers.
     """
     with _quiet_context():
-        dataset = ray.data.from_arrow_refs(reports.blocks).map_batches(
+        dataset = reports.blocks.dataset().map_batches(
             RowWalker, **_map_options(crew, workers, len(reports.blocks))
         )
         # Without prefetching: it holds a block back until the next one comes, and what the other rows wait
