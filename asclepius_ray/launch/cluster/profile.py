@@ -17,7 +17,7 @@ SAVE_SECONDS = 60
 """So long a drained worker may take to bring its last checkpoint away."""
 SPARE_SECONDS = 15
 STAGE_IDLE_SECONDS, SERVING_IDLE_SECONDS = 60, 300
-"""How long nodes without work stay: a finished stage needs its own no more, and a service's load comes back."""
+"""How long nodes without work stay: a finished stage needs its own no more, a service's load comes back."""
 NOTICE_SECONDS = {"aws": 120, "gcp": 30}
 """How long before it takes a spot machine away a cloud says so."""
 
@@ -96,8 +96,8 @@ class WorkerGroup(Machine):
     fewest: NaturalInt = 0
     most: PositiveInt = 1
     idle_seconds: PositiveInt | None = None
-    """A node that nothing runs on goes after so long; absent = 60, and 300 for serving. On AWS and Google Cloud
-    it is one time for all groups, the longest of theirs."""
+    """A node that nothing runs on goes after so long; absent = 60, and 300 for serving. On AWS and Google
+    Cloud it is one time for all groups, the longest of theirs."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "WorkerGroup":

@@ -35,7 +35,8 @@ def _cpus_suffice(started: Started) -> Iterator[Trouble]:
     there = slots(pools, on_gpu=False)
     if needed > there:
         path = pools_for("synthesis", pools, on_gpu=False)[0].path if pools else _groups_path(started)
-        said = f"synthesis.workers are {run.synthesis.workers} of {each:g} CPUs each, and the nodes have {there}"
+        count = run.synthesis.workers
+        said = f"synthesis.workers is {count}, {each:g} CPUs each, and the nodes have {there}"
         yield Trouble(path, said, f"raise it, or set synthesis.workers to {max(1, int(there / each))}")
 
 
