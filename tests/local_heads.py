@@ -47,32 +47,34 @@ def started_head(authentication: dict[str, str], folder: Path, num_workers: int)
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         environment.pop(name, None)
-    gcs, dashboard, client = (_free_port() for _ in range(3))
+    gcs, dashboard, client = (free_port() for _ in range(3))
     common = ["--block", "--disable-usage-stats", "--num-cpus=2", "--object-store-memory=100000000"]
     common += ["--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0"]
     head = ["--head", f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
     with ExitStack() as nodes:
         # A socket's path has at most 107 characters, and pytest's folders are long.
-        head.append(f"--temp-dir={nodes.enter_context(_short_link(folder))}")
-        nodes.enter_context(_node([*head, *common], environment, folder / "head.log"))
+        head.append(f"--temp-dir={nodes.enter_context(short_link(folder))}")
+        nodes.enter_context(ray_node([*head, *common], environment, folder / "head.log"))
         address = f"http://127.0.0.1:{dashboard}"
-        _wait_for_port(gcs)
+        wait_for_port(gcs)
         for number in range(num_workers):
             worker = [f"--address=127.0.0.1:{gcs}", *common]
-            nodes.enter_context(_node(worker, environment, folder / f"worker-{number}.log"))
-        _wait_for_nodes(address, authentication, 1 + num_workers)
+            nodes.enter_context(ray_node(worker, environment, folder / f"worker-{number}.log"))
+        wait_for_nodes(address, authentication, 1 + num_workers)
         yield Head(address, environment)
 
 
 @contextmanager
-def _node(options: list[str], environment: dict[str, str], log: Path) -> Iterator[None]:
+def ray_node(
+    options: list[str], environment: dict[str, str], log: Path
+) -> Iterator["subprocess.Popen[bytes]"]:
     command = [str(Path(sys.executable).parent / "ray"), "start", *options]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        yield
+        yield process
     finally:
         # The node is a process group of its own: nothing else of this machine is touched. SIGTERM would
         # drain it first, for up to half a minute.
@@ -80,7 +82,7 @@ def _node(options: list[str], environment: dict[str, str], log: Path) -> Iterato
         process.wait(timeout=30)
 
 
-def _wait_for_port(port: int) -> None:
+def wait_for_port(port: int) -> None:
     deadline = time.monotonic() + STARTUP_SECONDS
     while True:
         try:
@@ -93,7 +95,7 @@ def _wait_for_port(port: int) -> None:
             return
 
 
-def _wait_for_nodes(address: str, authentication: dict[str, str], wanted: int) -> None:
+def wait_for_nodes(address: str, authentication: dict[str, str], wanted: int) -> None:
     token = authentication.get("RAY_AUTH_TOKEN")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     deadline = time.monotonic() + STARTUP_SECONDS
@@ -110,7 +112,7 @@ def _wait_for_nodes(address: str, authentication: dict[str, str], wanted: int) -
     raise TimeoutError(f"the cluster has {alive} of {wanted} nodes after {STARTUP_SECONDS} s")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -118,7 +120,7 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _short_link(folder: Path) -> Iterator[Path]:
+def short_link(folder: Path) -> Iterator[Path]:
     link = Path(tempfile.gettempdir()) / f"asclepius-{os.getpid()}-{folder.name}"
     link.symlink_to(folder)
     try:
