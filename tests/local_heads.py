@@ -53,14 +53,14 @@ def started_head(authentication: dict[str, str], folder: Path, num_workers: int)
     head = ["--head", f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
     with ExitStack() as nodes:
         # A socket's path has at most 107 characters, and pytest's folders are long.
-        head.append(f"--temp-dir={nodes.enter_context(_short_link(folder))}")
+        head.append(f"--temp-dir={nodes.enter_context(short_link(folder))}")
         nodes.enter_context(started_node(head, environment, folder / "head.log"))
         address = f"http://127.0.0.1:{dashboard}"
-        _wait_for_port(gcs)
+        wait_for_port(gcs)
         for number in range(num_workers):
             worker = [f"--address=127.0.0.1:{gcs}"]
             nodes.enter_context(started_node(worker, environment, folder / f"worker-{number}.log"))
-        _wait_for_nodes(address, authentication, 1 + num_workers)
+        wait_for_nodes(address, authentication, 1 + num_workers)
         yield Head(address, environment, f"127.0.0.1:{gcs}")
 
 
@@ -71,7 +71,16 @@ def started_node(
     """A node of two CPUs, and the process that keeps it up."""
     common = ["--block", "--disable-usage-stats", "--num-cpus=2", "--object-store-memory=100000000"]
     common += ["--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0"]
-    command = [str(Path(sys.executable).parent / "ray"), "start", *options, *common]
+    with ray_node([*options, *common], environment, log) as process:
+        yield process
+
+
+@contextmanager
+def ray_node(
+    options: list[str], environment: dict[str, str], log: Path
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A node started with these options, and the process that keeps it up."""
+    command = [str(Path(sys.executable).parent / "ray"), "start", *options]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
@@ -86,7 +95,7 @@ def started_node(
         process.wait(timeout=30)
 
 
-def _wait_for_port(port: int) -> None:
+def wait_for_port(port: int) -> None:
     deadline = time.monotonic() + STARTUP_SECONDS
     while True:
         try:
@@ -99,7 +108,7 @@ def _wait_for_port(port: int) -> None:
             return
 
 
-def _wait_for_nodes(address: str, authentication: dict[str, str], wanted: int) -> None:
+def wait_for_nodes(address: str, authentication: dict[str, str], wanted: int) -> None:
     token = authentication.get("RAY_AUTH_TOKEN")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     deadline = time.monotonic() + STARTUP_SECONDS
@@ -124,7 +133,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def _short_link(folder: Path) -> Iterator[Path]:
+def short_link(folder: Path) -> Iterator[Path]:
     link = Path(tempfile.gettempdir()) / f"asclepius-{os.getpid()}-{folder.name}"
     link.symlink_to(folder)
     try:

@@ -5,36 +5,36 @@ from collections.abc import Sequence
 from asclepius_ray.doctor.findings import Finding, ok, problem, warning
 from asclepius_ray.doctor.fit import GIB
 from asclepius_ray.doctor.memory import ModelShape, Plan, checkpoint_bytes
-from asclepius_ray.doctor.nodes import Node
+from asclepius_ray.doctor.nodes import Node, may_grow
 from asclepius_ray.run import Run
 
 SLOW_BYTES_PER_SECOND = 20e6
 
 
 def check_resources(run: Run, nodes: Sequence[Node]) -> Finding:
-    """What Ray would wait for without end."""
+    """What Ray would wait for without end, unless nodes come by themselves."""
     training, serving = run.training, run.serving
     kind = "GPU" if training.use_gpu else "CPU"
     slots = sum(node.slots(training.use_gpu) for node in nodes)
     said = f"{len(nodes)} node(s): {_total(nodes, False)} CPUs, {_total(nodes, True)} GPUs"
     fewest = training.workers.fewest
     if slots < fewest:
-        return problem(
-            "resources",
+        return _lack(
+            nodes,
             f"{said}; {fewest} training workers need a {kind} each and would wait without end",
             "lower training.workers, or start more nodes",
         )
     models = len(run.evaluation.served_models)
     if serving.use_gpu and not _total(nodes, True):
-        return problem(
-            "resources",
+        return _lack(
+            nodes,
             f"{said}; serving.use_gpu is true, and no node has a GPU",
             "set serving.use_gpu = false, or start a node with one",
         )
     each = serving.private(serving.host).replicas.fewest
     if (replicas := models * each) > _total(nodes, False):
-        return problem(
-            "resources",
+        return _lack(
+            nodes,
             f"{said}; the evaluation serves {models} models with {each} replica(s), a CPU each",
             "lower serving.replicas, or name one model in evaluation.models",
         )
@@ -95,6 +95,12 @@ def check_disks(model: ModelShape, plan: Plan, keep_checkpoints: int, nodes: Seq
 
 def format_bytes(number: float) -> str:
     return f"{number / GIB:,.1f} GiB" if number >= GIB else f"{number / 1e6:,.0f} MB"
+
+
+def _lack(nodes: Sequence[Node], said: str, advice: str) -> Finding:
+    if may_grow(nodes):
+        return warning("resources", f"{said}, unless the cluster's autoscaler brings nodes", advice)
+    return problem("resources", said, advice)
 
 
 def _total(nodes: Sequence[Node], of_gpus: bool) -> int:

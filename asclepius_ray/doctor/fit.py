@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from asclepius_ray.doctor.findings import Finding, ok, problem, warning
 from asclepius_ray.doctor.memory import ModelShape, Plan, worker_memory
-from asclepius_ray.doctor.nodes import Node
+from asclepius_ray.doctor.nodes import Node, may_grow
 
 GIB = 1 << 30
 PROCESS_BYTES = 1 * GIB
@@ -25,6 +25,8 @@ def check_memory(model: ModelShape, plan: Plan, nodes: Sequence[Node]) -> Findin
     said = f"ZeRO {plan.zero_stage} takes about {chosen:.1f} GiB a worker (GiB by stage {stages})"
     if plan.on_gpu and not any(node.gpu_memory_bytes for node in nodes):
         return warning("memory", said, "no node tells how much memory its GPUs have: compare it yourself")
+    if may_grow(nodes) and sum(node.slots(plan.on_gpu) for node in nodes) < plan.workers:
+        return warning("memory", said, "nodes are yet to come: compare it yourself, or look at the dry run")
     there = _describe_room(plan, nodes)
     if num_fitting(model, plan, nodes) >= plan.workers:
         return ok("memory", f"{said}; {there}")

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,14 @@ class Node:
     def slots(self, on_gpu: bool) -> int:
         """Workers that Ray would put here."""
         return int(self.num_gpus if on_gpu else self.num_cpus)
+
+
+def may_grow(nodes: Sequence[Node]) -> bool:
+    """Whether nodes may be yet to come: a head that takes no work leaves it to others.
+
+    Ray itself does not tell what its autoscaler could bring.
+    """
+    return any(not node.num_cpus and not node.num_gpus for node in nodes)
 
 
 def look_at_nodes(scratch: Folder) -> list[Node]:

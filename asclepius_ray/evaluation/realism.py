@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray
-import ray.data
 from pydantic import SecretStr
 from ray.data import ActorPoolStrategy, DataContext
 
@@ -29,6 +27,7 @@ from asclepius_ray.evaluation.realism_model import locate_model
 from asclepius_ray.evaluation.realism_reader import ReaderSettings, open_reader
 from asclepius_ray.evaluation.realism_texts import InputTexts, read_texts
 from asclepius_ray.progress import Progress
+from asclepius_ray.tables.blocks import Blocks
 
 TEXTS_A_BLOCK = 32
 """Never fewer for more workers: texts are scored beside those of their block, which rounds figures alike."""
@@ -55,7 +54,7 @@ _SCORES = pa.schema(
 class _Texts:
     """One set in the object store: its blocks, and how many texts are in them."""
 
-    blocks: list["ray.ObjectRef[pa.Table]"] = field(default_factory=list)
+    blocks: Blocks = field(default_factory=Blocks)
     num_texts: int = 0
     num_unreadable: int = 0
     """Rows that are empty, or that cannot be read."""
@@ -153,7 +152,7 @@ def _load(
             {"set": number, "place": found.num_texts + place, "text": text}
             for place, text in enumerate(block)
         ]
-        found.blocks.append(ray.put(pa.Table.from_pylist(rows, schema=_TEXTS)))
+        found.blocks.add(pa.Table.from_pylist(rows, schema=_TEXTS))
         found.num_texts += len(block)
     return found
 
@@ -168,10 +167,12 @@ def _keep_readable(texts: Iterator[str | None], found: _Texts) -> Iterator[str]:
 
 def _score(sets: list[_Texts], settings: ReaderSettings, config: RealismConfig, progress: Progress) -> _Found:
     found = _Found([np.zeros((texts.num_texts, 3)) for texts in sets])
-    blocks = [block for texts in sets for block in texts.blocks]
+    blocks = Blocks()
+    for texts in sets:
+        blocks.extend(texts.blocks)
     done = 0
     with _quiet_context():
-        dataset = ray.data.from_arrow_refs(blocks).map_batches(
+        dataset = blocks.dataset().map_batches(
             TextScorer,
             fn_constructor_args=(settings,),
             batch_size=None,

@@ -41,6 +41,9 @@ class SynthesisConfig(Section):
 
     workers: Annotated[int, Operational(), Field(ge=1)] = 2
     """Ray actors that ask the teacher."""
+    cpus_per_worker: Annotated[float, Operational(), Field(gt=0)] = 0.1
+    """What Ray keeps for each: a worker mostly waits. On a cluster that grows with what is asked for it says
+    how many nodes come for the workers."""
     validation_share: float = Field(default=0.05, gt=0, lt=1)
     """Share of the articles (not of the rows) that is held out; at least one article."""
     pilot_rows: int = Field(default=400, ge=0)

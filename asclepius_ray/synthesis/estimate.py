@@ -91,7 +91,7 @@ def estimate(
     )
     progress.begin("asking a sample", sample.num_rows)
     with trouble_as_error(), open_desk(root.child(JOURNAL_NAME), order.teacher) as desk:
-        with closing(walk_reports(sample, Crew(walk, desk, root), 1)) as blocks:
+        with closing(walk_reports(sample, Crew(walk, desk, root, order.config.cpus_per_worker), 1)) as blocks:
             results = list(read_rows(blocks))
         seen: DeskSnapshot = ray.get(desk.snapshot.remote())
     limits = PresentLimits(seen.requests_per_minute, seen.tokens_per_minute)

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from itertools import groupby, islice
 
 import pyarrow as pa
-import ray
 
 from asclepius_ray.records import CaseReport, Rejection
 from asclepius_ray.synthesis.case_reports import read_case_reports
 from asclepius_ray.synthesis.config import InputConfig
+from asclepius_ray.tables.blocks import Blocks
 
 SMALLEST_BLOCK_ROWS = 4
 LARGEST_BLOCK_ROWS = 64
@@ -36,7 +36,7 @@ _SCHEMA = pa.schema(
 class Reports:
     """The readable rows, in blocks in input order."""
 
-    blocks: list["ray.ObjectRef[pa.Table]"] = field(default_factory=list)
+    blocks: Blocks = field(default_factory=Blocks)
     first_rows: list[int] = field(default_factory=list)
     """row_index of each block's first row."""
     num_rows: int = 0
@@ -48,7 +48,7 @@ class Reports:
     """row_index → text of the first so many reports, for the report's examples."""
 
     def add_block(self, reports: list[CaseReport]) -> None:
-        self.blocks.append(ray.put(pa.Table.from_pylist([r.to_row() for r in reports], schema=_SCHEMA)))
+        self.blocks.add(pa.Table.from_pylist([r.to_row() for r in reports], schema=_SCHEMA))
         self.first_rows.append(reports[0].row_index)
         self.num_rows += len(reports)
         self.articles.update(report.article for report in reports)

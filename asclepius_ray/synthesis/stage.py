@@ -141,7 +141,8 @@ def _walk_all(
         text_is_note=order.input.kind == "notes",
         pilot_rows=order.config.pilot_rows,
     )
-    crew = Crew(walk, desk, root, sends=order.teacher.transport == "requests")
+    sends = order.teacher.transport == "requests"
+    crew = Crew(walk, desk, root, order.config.cpus_per_worker, sends)
 
     def walk_once(monitor: Monitor | None) -> Generator[pa.Table, None, None]:
         with closing(walk_reports(reports, crew, order.config.workers)) as blocks:

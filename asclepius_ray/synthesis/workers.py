@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 import ray
-import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
 from asclepius_ray.artifacts import Folder
@@ -34,7 +33,6 @@ from asclepius_ray.synthesis.walk import RESULT_SCHEMA, RowResult, Walk
 
 Value = TypeVar("Value")
 
-CPUS_PER_WORKER = 0.1
 CONCURRENT_BLOCKS = 64
 """Calls of one actor at the same time: a block ends with its slowest row, and must not hold up the rest."""
 
@@ -53,6 +51,8 @@ class Crew:
     desk: Any
     """The desk's actor."""
     root: Folder
+    cpus: float = 0.1
+    """What Ray keeps for one of them."""
     sends: bool = True
     """False: rows go as far as the journal carries them, and tell what they need next."""
 
@@ -172,7 +172,7 @@ def walk_reports(reports: Reports, crew: Crew, workers: int) -> Generator[pa.Tab
     Raises RunTrouble where the run as a whole has to end. Closing the generator ends the workers.
     """
     with _quiet_context():
-        dataset = ray.data.from_arrow_refs(reports.blocks).map_batches(
+        dataset = reports.blocks.dataset().map_batches(
             RowWalker, **_map_options(crew, workers, len(reports.blocks))
         )
         # Without prefetching: it holds a block back until the next one comes, and what the other rows wait
@@ -223,7 +223,7 @@ def _map_options(crew: Crew, workers: int, num_blocks: int) -> dict[str, Any]:
         "fn_constructor_args": (crew,),
         "batch_size": None,
         "batch_format": "pyarrow",
-        "num_cpus": CPUS_PER_WORKER,
+        "num_cpus": crew.cpus,
         "compute": ActorPoolStrategy(
             size=workers,
             max_concurrent_calls_per_actor=concurrent_blocks,

@@ -90,6 +90,8 @@ LAUNCHER_SEEDS = [
     gcp("launcher-head-stays", f"{TYPES}/head/node_config/scheduling", [{"preemptible": True}]),
     aws("launcher-head-without-work", f"{TYPES}/head/resources/CPU", 8),
     aws("launcher-worker-limit", f"{TYPES}/training/max_workers", 9),
+    aws("launcher-idle-timeout", f"{TYPES}/training/idle_timeout_s", 60),
+    gcp("launcher-idle-timeout", "idle_timeout_minutes", 60),
     aws("launcher-token", "head_start_ray_commands/1", "ray start --head", "head_start_ray_commands"),
     gcp("launcher-token", "file_mounts", {}),
     aws(
@@ -145,6 +147,12 @@ OPERATOR_CLUSTER_SEEDS = [
     job("operator-replica-limits", f"{JOB_WORKER}/minReplicas", 3),
     job("operator-idle-timeout", f"{JOB_WORKER}/idleTimeoutSeconds", -1),
     job("operator-idle-timeout", f"{JOB_SPEC}/autoscalerOptions/idleTimeoutSeconds", -1),
+    job(
+        "operator-idle-timeout",
+        f"{JOB_SPEC}/autoscalerOptions/version",
+        "v1",
+        f"{JOB_WORKER}/idleTimeoutSeconds",
+    ),
     Seed(
         "operator-priority",
         JOB,
@@ -349,7 +357,7 @@ RUN_SEEDS = [
     command("training-within-group", "--set training.workers=[4,16]", f"{JOB_WORKER}/maxReplicas"),
     aws("training-within-group", f"{TYPES}/training/resources/GPU", 4, f"{TYPES}/training/max_workers"),
     command(
-        "synthesis-within-group", "--set synthesis.workers=64", f"{JOB_SPEC}/workerGroupSpecs/0/maxReplicas"
+        "synthesis-within-group", "--set synthesis.workers=641", f"{JOB_SPEC}/workerGroupSpecs/0/maxReplicas"
     ),
     service(
         "serving-within-group",

@@ -58,6 +58,17 @@ def disks(node: Node, plan: Plan) -> Finding:
     return check_disks(MODEL, plan, 2, [node])
 
 
+HEAD = replace(NODE, name="head", num_cpus=0, num_gpus=0, gpu_memory_bytes=())
+
+
+def test_what_an_autoscaler_may_bring_is_no_problem() -> None:
+    for nodes in ([HEAD], [HEAD, replace(NODE, num_gpus=4, gpu_memory_bytes=(80 * GIB,) * 4)]):
+        assert check_resources(run_of(), nodes).level is Level.WARNING
+        assert check_memory(MODEL, PLAN, nodes).level is Level.WARNING
+    assert check_resources(run_of(), [HEAD, NODE]).level is Level.OK
+    assert check_memory(MODEL, PLAN, [HEAD, NODE]).level is Level.OK
+
+
 FAULTS: dict[str, tuple[Callable[[Node, Plan], Finding], Node, Plan, str, str]] = {
     "fewer GPUs than workers": (
         resources,

@@ -2,7 +2,6 @@
 
 import sys
 
-import ray.data
 from ray.data.exceptions import ExecutionTimeoutError
 from rich.console import Console
 
@@ -28,7 +27,7 @@ def walk(root: Folder, reports: str, base_url: str) -> None:
     rows = Walk(endpoint, seed=0, demands=Demands(30), text_is_note=False, pilot_rows=NUM_ROWS)
     with open_desk(root.child("journal"), endpoint) as desk:
         options = _map_options(Crew(rows, desk, root), NUM_WORKERS, len(found.blocks))
-        plan = ray.data.from_arrow_refs(found.blocks).map_batches(RowWalker, **options)
+        plan = found.blocks.dataset().map_batches(RowWalker, **options)
         for _block in plan.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             pass
 

@@ -4,11 +4,10 @@ The code comes with the image; from here travel the token and the keys alone, ea
 """
 
 from asclepius_ray.errors import ConfigError
-from asclepius_ray.launch.cluster.profile import Machine, Profile, WorkerGroup
+from asclepius_ray.launch.cluster.profile import Machine, Profile, WorkerGroup, idle_seconds
 from asclepius_ray.launch.cluster.yaml_text import Json
 
 OPEN_FILES = 65536
-IDLE_MINUTES = 10
 KEYS_FILE = "/home/ray/keys.env"
 TOKEN_FILE = "/home/ray/.ray/auth_token"
 HEAD = "head"
@@ -37,7 +36,7 @@ def render_launcher(profile: Profile, cloud: str) -> list[Json]:
         },
         "max_workers": sum(group.most for group in profile.workers.values()),
         "upscaling_speed": 1.0,
-        "idle_timeout_minutes": IDLE_MINUTES,
+        "idle_timeout_minutes": _idle_minutes(profile),
         "head_node_type": HEAD,
         "available_node_types": _node_types(profile),
         "file_mounts": {TOKEN_FILE: profile.authentication.token_file, KEYS_FILE: profile.secrets.file},
@@ -49,6 +48,12 @@ def render_launcher(profile: Profile, cloud: str) -> list[Json]:
         "worker_start_ray_commands": ["ray stop", _start_command(profile, is_head=False)],
     }
     return [launcher]
+
+
+def _idle_minutes(profile: Profile) -> float:
+    """One time for all types: the autoscaler that Ray runs on virtual machines knows none of a type's own."""
+    longest = max(idle_seconds(role, group) for role, group in profile.workers.items())
+    return round(longest / 60, 2)
 
 
 def _drain_watch(profile: Profile) -> str:

@@ -6,7 +6,7 @@ Every pod runs without root, holds its keys by the name of a secret, and has the
 from dataclasses import dataclass
 
 from asclepius_ray.launch.cluster.preparing import RESTRICTED, Preparation
-from asclepius_ray.launch.cluster.profile import Machine, Profile, WorkerGroup
+from asclepius_ray.launch.cluster.profile import Machine, Profile, Role, WorkerGroup, idle_seconds
 from asclepius_ray.launch.cluster.queues import is_kueues
 from asclepius_ray.launch.cluster.yaml_text import Json
 
@@ -43,7 +43,7 @@ def head_group(plan: PodPlan) -> Json:
     return {"rayStartParams": {"num-cpus": "0"}, "template": template}
 
 
-def worker_group(plan: PodPlan, role: str, group: WorkerGroup) -> Json:
+def worker_group(plan: PodPlan, role: Role, group: WorkerGroup) -> Json:
     """One group of workers, from its fewest to its most; with Kueue all of them from the start."""
     template = _template(plan, "worker", group, group.gpus)
     spot = plan.profile.cloud.spot_labels if group.spot else {}
@@ -57,12 +57,14 @@ def worker_group(plan: PodPlan, role: str, group: WorkerGroup) -> Json:
         template["spec"]["tolerations"] = tolerations
     if spot:
         template["spec"]["nodeSelector"] = {**group.node_labels, **spot}
-    fewest = group.most if is_kueues(plan.profile.queue) else group.fewest
+    is_fixed = is_kueues(plan.profile.queue)
+    fewest = group.most if is_fixed else group.fewest
     return {
         "groupName": role,
         "replicas": fewest,
         "minReplicas": fewest,
         "maxReplicas": group.most,
+        **({} if is_fixed else {"idleTimeoutSeconds": idle_seconds(role, group)}),
         "rayStartParams": {},
         "template": template,
     }

@@ -17,6 +17,8 @@ KUBERNETES_TARGETS: tuple[Target, ...] = ("raycluster", "rayjob", "rayservice", 
 SAVE_SECONDS = 60
 """So long a drained worker may take to bring its last checkpoint away."""
 SPARE_SECONDS = 15
+STAGE_IDLE_SECONDS, SERVING_IDLE_SECONDS = 60, 300
+"""How long nodes without work stay: a finished stage needs its own no more, a service's load comes back."""
 NOTICE_SECONDS = {"aws": 120, "gcp": 30}
 """How long before it takes a spot machine away a cloud says so."""
 
@@ -94,6 +96,9 @@ class WorkerGroup(Machine):
     """Whether the cloud may take them back: cheaper, and every stage goes on after it."""
     fewest: NaturalInt = 0
     most: PositiveInt = 1
+    idle_seconds: PositiveInt | None = None
+    """A node that nothing runs on goes after so long; absent = 60, and 300 for serving. On AWS and Google
+    Cloud it is one time for all groups, the longest of theirs."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "WorkerGroup":
@@ -262,6 +267,13 @@ class Profile(Section):
                 f"shutdown.drain_seconds is {drain}, and {kind} takes a spot machine away after "
                 f"{NOTICE_SECONDS[kind]} s: set less"
             )
+
+
+def idle_seconds(role: Role, group: WorkerGroup) -> int:
+    """How long a node of the group stays that nothing runs on."""
+    if group.idle_seconds is not None:
+        return group.idle_seconds
+    return SERVING_IDLE_SECONDS if role == "serving" else STAGE_IDLE_SECONDS
 
 
 def load_profile(path: str) -> Profile:

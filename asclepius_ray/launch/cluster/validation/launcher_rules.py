@@ -11,6 +11,7 @@ import jsonschema
 
 from asclepius_ray.launch.cluster.profile import NOTICE_SECONDS, SAVE_SECONDS, SPARE_SECONDS
 from asclepius_ray.launch.cluster.validation.findings import Trouble
+from asclepius_ray.launch.cluster.validation.operator_cluster_rules import AUTOSCALER_VARIABLE
 from asclepius_ray.launch.cluster.validation.pod_rules import is_pinned
 from asclepius_ray.launch.cluster.validation.reading import (
     list_at,
@@ -67,6 +68,7 @@ RAYS_ERRORS = (
     jsonschema.ValidationError,
 )
 """What the launcher's own preparation raises where something is missing or of the wrong type."""
+MOST_IDLE_MINUTES = 30
 STARTS = ("head_start_ray_commands", "worker_start_ray_commands")
 LauncherRule = Callable[[Json], Iterator[Trouble]]
 _DRAIN = re.compile(r"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=(\d+)")
@@ -142,6 +144,18 @@ def _worker_limit(launcher: Json) -> Iterator[Trouble]:
             yield Trouble(f"{path}.max_workers", said, "lower it, or raise the cluster's max_workers")
         if number_at(kind, "min_workers") > number_at(kind, "max_workers", default=most):
             yield Trouble(f"{path}.min_workers", "it is above max_workers", "lower it, or raise max_workers")
+
+
+def _idle_timeout(launcher: Json) -> Iterator[Trouble]:
+    starts = " ".join(_texts(launcher, "head_start_ray_commands"))
+    for path, kind in _types(launcher).items():
+        if "idle_timeout_s" in kind and f"{AUTOSCALER_VARIABLE}=1" not in starts:
+            said = "only Ray's second autoscaler reads it, and on virtual machines the first one runs"
+            advice = f"set the cluster's idle_timeout_minutes, or export {AUTOSCALER_VARIABLE}=1 on the head"
+            yield Trouble(f"{path}.idle_timeout_s", said, advice)
+    if number_at(launcher, "idle_timeout_minutes", default=5) > MOST_IDLE_MINUTES:
+        said = f"nodes cost for more than {MOST_IDLE_MINUTES} minutes after the last stage that needed them"
+        yield Trouble("idle_timeout_minutes", said, "set a few minutes")
 
 
 def _token(launcher: Json) -> Iterator[Trouble]:
@@ -229,6 +243,7 @@ LAUNCHER_RULES: dict[str, LauncherRule] = {
     "launcher-head-stays": _head_stays,
     "launcher-head-without-work": _head_without_work,
     "launcher-worker-limit": _worker_limit,
+    "launcher-idle-timeout": _idle_timeout,
     "launcher-token": _token,
     "launcher-dashboard": _dashboard,
     "launcher-local-folder": _local_folder,

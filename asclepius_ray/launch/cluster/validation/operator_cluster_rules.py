@@ -128,6 +128,11 @@ def _replica_limits(resource: RayResource) -> Iterator[Trouble]:
 
 
 def _idle_timeout(resource: RayResource) -> Iterator[Trouble]:
+    for group in resource.workers:
+        if "idleTimeoutSeconds" in group.value and not _uses_autoscaler_v2(resource):
+            said = f"{group.name} has an idle time of its own, which only the second autoscaler takes"
+            advice = "set enableInTreeAutoscaling: true and autoscalerOptions.version: v2, or remove it"
+            yield Trouble(f"{group.path}.idleTimeoutSeconds", said, advice)
     places = [(f"{group.path}.idleTimeoutSeconds", group.value) for group in resource.workers]
     options = table_at(resource.cluster, "autoscalerOptions")
     places.append((f"{resource.cluster_path}.autoscalerOptions.idleTimeoutSeconds", options))

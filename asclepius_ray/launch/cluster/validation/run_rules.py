@@ -29,13 +29,15 @@ def _training_fits(started: Started) -> Iterator[Trouble]:
 
 def _cpus_suffice(started: Started) -> Iterator[Trouble]:
     stages, run = STAGES_OF_JOB[started.job], started.run
-    needed = run.synthesis.workers if "synthesis" in stages else 0
+    each = run.synthesis.cpus_per_worker
+    needed = run.synthesis.workers * each if "synthesis" in stages else 0
     pools = pools_of(started.document)
     there = slots(pools, on_gpu=False)
     if needed > there:
         path = pools_for("synthesis", pools, on_gpu=False)[0].path if pools else _groups_path(started)
-        said = f"synthesis.workers is {needed}, a CPU each, and the nodes have {there}"
-        yield Trouble(path, said, f"raise it, or set synthesis.workers to {max(1, there)}")
+        count = run.synthesis.workers
+        said = f"synthesis.workers is {count}, {each:g} CPUs each, and the nodes have {there}"
+        yield Trouble(path, said, f"raise it, or set synthesis.workers to {max(1, int(there / each))}")
 
 
 def _serving_fits(started: Started) -> Iterator[Trouble]:
