@@ -69,9 +69,9 @@ def print_estimate(console: Console, run: Run, estimate: "Estimate") -> None:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def print_evaluation_estimate(console: Console, run: Run, roles: "list[RoleEstimate]") -> None:
-    """Prints what the evaluation will need at most: a line for each model that is asked and each judge."""
-    table = Table("evaluation", "calls", "prompt tokens", "completion tokens", "cost", "time", box=None)
+def print_role_estimates(console: Console, what: str, roles: "list[RoleEstimate]") -> None:
+    """Prints what a synthesis or an evaluation will need at most: a line for each that is asked."""
+    table = Table(what, "calls", "prompt tokens", "completion tokens", "cost", "time", box=None)
     for role in roles:
         table.add_row(
             role.role,
@@ -86,7 +86,7 @@ def print_evaluation_estimate(console: Console, run: Run, roles: "list[RoleEstim
     if known:
         unknown = len(roles) - len(known)
         rest = f", and {unknown} without a price" if unknown else ""
-        line = f"evaluation at most {sum(known):,.2f} USD{rest}; what its journals have is not paid again"
+        line = f"{what} at most {sum(known):,.2f} USD{rest}; what its journals have is not paid again"
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
