@@ -35,7 +35,7 @@ def tell_gpus(run: Run, rows: KeptRows | None, gpu: GpuPlan) -> Iterator[str]:
 
 def tell_training(cost: TrainingCost, gpu: GpuPlan) -> str:
     return (
-        f"training  {cost.tokens / 1e6:,.0f} million tokens x {cost.operations_per_token / 1e9:,.1f} billion "
+        f"training  {cost.tokens / 1e6:,.1f} million tokens x {cost.operations_per_token / 1e9:,.1f} billion "
         f"operations, at {gpu.utilisation:.0%} of the peak of {cost.gpus} {gpu.name}: "
         f"{cost.hours:,.1f} hours, {cost.gpu_hours:,.1f} GPU hours, {cost.usd:,.2f} USD"
     )
