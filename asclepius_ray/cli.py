@@ -18,6 +18,7 @@ from rich.console import Console
 
 from asclepius_ray import evaluate_commands, key_commands
 from asclepius_ray.errors import AsclepiusError, ConfigError, Interrupted
+from asclepius_ray.estimate_command import estimate
 from asclepius_ray.launch.cluster import commands as cluster_commands
 from asclepius_ray.launch.drain_watch.commands import drain_watch
 
@@ -180,25 +181,7 @@ def doctor(
     _say("nothing stands in the way of this run")
 
 
-@app.command()
-@guarded
-def estimate(
-    run_file: RunFile,
-    overrides: Overrides = None,
-    rows: Annotated[int, typer.Option(min=1, help="How many rows are asked.")] = 20,
-) -> None:
-    """Asks the teacher for a few rows and tells what the synthesis and the evaluation will cost."""
-    from asclepius_ray.pipeline import estimate as estimate_run
-    from asclepius_ray.progress import Progress
-    from asclepius_ray.run import load_run
-    from asclepius_ray.summary import print_estimate, print_evaluation_estimate
-
-    settings = load_run(run_file, overrides)
-    with Progress() as progress:
-        synthesis, evaluation = estimate_run(settings, rows, progress)
-    if synthesis is not None:
-        print_estimate(output, settings, synthesis)
-    print_evaluation_estimate(output, settings, evaluation)
+app.command("estimate")(guarded(estimate))
 
 
 @app.command()

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from asclepius_ray.chat.endpoint import Endpoint, price_of
 from asclepius_ray.endpoints import check_endpoint_config, open_endpoint, reach_endpoint
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.evaluation.config import EvaluationConfig
+from asclepius_ray.evaluation.estimate import AskedTexts, RoleEstimate, estimate_evaluation, mean_texts
 from asclepius_ray.fence import confirm_root
 from asclepius_ray.fingerprints import (
     EVALUATE,
@@ -43,7 +44,6 @@ from asclepius_ray.synthesis.question_pool import FOLDER_NAME as QUESTIONS_NAME
 from asclepius_ray.training.dataset_source import check_dataset
 
 if TYPE_CHECKING:
-    from asclepius_ray.evaluation.estimate import RoleEstimate
     from asclepius_ray.synthesis.estimate import Estimate
 
 ASKED_NAME = "asked.json"
@@ -276,11 +276,19 @@ def estimate(run: Run, num_sampled: int, progress: Progress) -> "tuple[Estimate 
     """
     only_evaluation = run.evaluation.has_own_table and not run.input.path
     synthesis = None if only_evaluation else _estimate_synthesis(run, num_sampled, progress)
-    return synthesis, _estimate_evaluation(run, synthesis)
+    if synthesis is None:
+        return None, estimate_evaluation_of(run, None)
+    num_rows = synthesis.num_rows * synthesis.num_ok / synthesis.num_sampled
+    return synthesis, estimate_evaluation_of(
+        run, AskedTexts(num_rows, synthesis.note_characters, synthesis.question_characters)
+    )
 
 
-def _estimate_evaluation(run: Run, synthesis: "Estimate | None") -> "list[RoleEstimate]":
-    from asclepius_ray.evaluation.estimate import AskedTexts, estimate_evaluation, mean_texts
+def estimate_evaluation_of(run: Run, made: AskedTexts | None) -> list[RoleEstimate]:
+    """What the evaluation will need; nobody is asked.
+
+    `made`: all rows that the synthesis is expected to make, where the rows to evaluate on are not there yet.
+    """
     from asclepius_ray.evaluation.test_set import read_test_set
 
     section = run.evaluation
@@ -289,11 +297,9 @@ def _estimate_evaluation(run: Run, synthesis: "Estimate | None") -> "list[RoleEs
         notes, questions = [item.note for item in items], [item.question for item in items]
         texts = mean_texts(notes, questions, len(items))
     else:
-        assert synthesis is not None
-        kept = synthesis.num_rows * synthesis.num_ok / synthesis.num_sampled
-        held_out = kept * run.synthesis.validation_share
-        num_items = min(held_out, section.limit) if section.limit else held_out
-        texts = AskedTexts(num_items, synthesis.note_characters, synthesis.question_characters)
+        assert made is not None
+        held_out = made.num_items * run.synthesis.validation_share
+        texts = replace(made, num_items=min(held_out, section.limit or held_out))
     return estimate_evaluation(texts, section, run.judge)
 
 

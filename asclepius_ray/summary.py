@@ -66,9 +66,14 @@ def print_estimate(console: Console, run: Run, estimate: "Estimate") -> None:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def print_evaluation_estimate(console: Console, run: Run, roles: "list[RoleEstimate]") -> None:
-    """Prints what the evaluation will need at most: a line for each model that is asked and each judge."""
-    table = Table("evaluation", "calls", "prompt tokens", "completion tokens", "cost", "time", box=None)
+def print_role_estimates(
+    console: Console, what: str, roles: "list[RoleEstimate]", budget: tuple[str, float]
+) -> None:
+    """Prints what a synthesis or an evaluation will need at most, and whether its budget covers it.
+
+    A line for each that is asked; `budget`: the setting, and its US dollars, 0 = none.
+    """
+    table = Table(what, "calls", "prompt tokens", "completion tokens", "cost", "time", box=None)
     for role in roles:
         table.add_row(
             role.role,
@@ -83,12 +88,12 @@ def print_evaluation_estimate(console: Console, run: Run, roles: "list[RoleEstim
     if known:
         unknown = len(roles) - len(known)
         rest = f", and {unknown} without a price" if unknown else ""
-        line = f"evaluation at most {sum(known):,.2f} USD{rest}; what its journals have is not paid again"
+        line = f"{what} at most {sum(known):,.2f} USD{rest}; what its journals have is not paid again"
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-    budget = run.evaluation.budget_usd
-    if budget:
-        verdict = "is enough" if sum(known) <= budget else "may not be enough: the run would stop at it"
-        line = f"budget  evaluation.budget_usd = {budget:,.2f} USD {verdict}"
+    setting, budget_usd = budget
+    if budget_usd:
+        verdict = "is enough" if sum(known) <= budget_usd else "may not be enough: the run would stop at it"
+        line = f"budget  {setting} = {budget_usd:,.2f} USD {verdict}"
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 

@@ -46,7 +46,7 @@ def estimate_evaluation(
     num_asked = texts.num_items + config.unanswerable
     asked = [name for name in config.models if name not in config.answer_columns]
     models = [
-        _role(
+        estimate_role(
             name,
             config.endpoints.get(name),
             num_asked,
@@ -79,16 +79,17 @@ def _judge_role(
         + per_prompt * config.max_new_tokens * CHARACTERS_PER_TOKEN
     )
     sampling = endpoint.sampling.get("judge", default_sampling("judge"))
-    return _role(f"judge {name}", endpoint, num_calls, characters, sampling.max_tokens)
+    return estimate_role(f"judge {name}", endpoint, num_calls, characters, sampling.max_tokens)
 
 
-def _role(
+def estimate_role(
     role: str,
     endpoint: EndpointConfig | None,
     num_calls: float,
     prompt_characters: float,
-    completion_tokens: int,
+    completion_tokens: float,
 ) -> RoleEstimate:
+    """So many calls with prompts and replies of these mean lengths, at the endpoint's price and limits."""
     calls = round(num_calls)
     prompt_tokens = round(num_calls * prompt_characters / CHARACTERS_PER_TOKEN)
     completions = round(num_calls * completion_tokens)

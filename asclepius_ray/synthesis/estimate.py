@@ -65,6 +65,7 @@ class Estimate:
     note_characters: float
     """The mean over the sampled rows that came through; 0 where none did."""
     question_characters: float
+    answer_characters: float
 
 
 def estimate(
@@ -125,6 +126,7 @@ def reckon(
         spreads=tuple(spread for step in STEPS if (spread := _spread_of(step, results)) is not None),
         note_characters=_mean_length([result.note for result in results if result.state == "ok"]),
         question_characters=_mean_length([result.question for result in results if result.state == "ok"]),
+        answer_characters=_mean_length([result.answer for result in results if result.state == "ok"]),
     )
 
 

@@ -15,8 +15,10 @@ tokens x the row's length.
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from transformers import PreTrainedModel
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 TRILLION = 1e12
 # Dense 16-bit products, in 10^12 operations a second, from NVIDIA's data sheets. A name that is not here has
@@ -74,7 +76,12 @@ def peak_flops(device_name: str) -> float | None:
     return _PEAKS[max(fitting, key=len)] * TRILLION if fitting else None
 
 
-def measure_model(model: PreTrainedModel) -> ModelSize | None:
+def known_gpus() -> list[str]:
+    """The names of the GPUs whose peak is known, as `peak_flops` takes them."""
+    return sorted(" ".join(words) for words in _PEAKS)
+
+
+def measure_model(model: "PreTrainedModel") -> ModelSize | None:
     """The sizes of a model under any ZeRO stage; None for a mixture of experts: a token meets a few.
 
     The table of the tokens' vectors is looked up and not multiplied, unless it is the output's too.

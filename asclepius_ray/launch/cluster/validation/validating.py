@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from asclepius_ray.doctor.model_shapes import find_shape
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.launch.cluster.profile import Profile
 from asclepius_ray.launch.cluster.validation.findings import Finding, Trouble, as_findings
 from asclepius_ray.launch.cluster.validation.launcher_rules import LAUNCHER_RULES
 from asclepius_ray.launch.cluster.validation.manifests import CLUSTER_KEYS, LAUNCHER, Document, RayResource
 from asclepius_ray.launch.cluster.validation.memory_rules import GPU_MEMORY, gpu_memory
-from asclepius_ray.launch.cluster.validation.model_shapes import find_shape
 from asclepius_ray.launch.cluster.validation.network_rules import NETWORK_RULES
 from asclepius_ray.launch.cluster.validation.operator_cluster_rules import CLUSTER_RULES
 from asclepius_ray.launch.cluster.validation.operator_job_rules import JOB_RULES, SERVICE_RULES

@@ -1,0 +1,73 @@
+"""How many rows a run has and how long their texts are: what all its costs are reckoned from."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field, model_validator
+
+from asclepius_ray.config import Section, parse_section
+from asclepius_ray.errors import ConfigError
+
+if TYPE_CHECKING:
+    from asclepius_ray.synthesis.estimate import Estimate
+
+Count = Annotated[int, Field(ge=1)]
+Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
+class KeptRows:
+    """The rows that are trained on and held out, and the mean lengths of their texts."""
+
+    num_rows: float
+    note_characters: float
+    question_characters: float
+    answer_characters: float
+
+
+class Sizes(Section):
+    """A file of sizes: expected, or measured elsewhere, so that nobody is asked."""
+
+    reports: Count
+    """Rows of the input."""
+    rows: Count
+    """Those of them that come through all checks."""
+    report_characters: Length
+    note_characters: Length
+    question_characters: Length
+    answer_characters: Length
+
+    @model_validator(mode="after")
+    def _rows_are_of_reports(self) -> "Sizes":
+        if self.rows > self.reports:
+            raise ValueError(f"rows is {self.rows}, and only {self.reports} reports can become one")
+        return self
+
+    @property
+    def kept(self) -> KeptRows:
+        return KeptRows(self.rows, self.note_characters, self.question_characters, self.answer_characters)
+
+
+def load_sizes(path: str) -> Sizes:
+    """Reads a file of sizes; a ConfigError names what is wrong with it."""
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no file of sizes {path}; cluster/sizes/ holds one") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the file of sizes {path} cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the file of sizes {path} is not valid TOML: {error}") from None
+    return parse_section(Sizes, values, f"the file of sizes {path}")
+
+
+def kept_rows(estimate: "Estimate") -> KeptRows:
+    """What a sample that was asked for says of the whole input."""
+    return KeptRows(
+        estimate.num_rows * estimate.num_ok / estimate.num_sampled,
+        estimate.note_characters,
+        estimate.question_characters,
+        estimate.answer_characters,
+    )
