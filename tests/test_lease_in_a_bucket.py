@@ -113,9 +113,15 @@ def test_of_two_that_follow_one_that_is_killed_one_takes_over_and_the_other_foll
     assert any(str(heir.process.pid) in found["line"] for found in follower.said("follows"))
 
 
-def test_one_that_was_stopped_and_taken_over_ends_without_another_write(bucket: str) -> None:
-    root = Folder(bucket.format("stopped"))
-    first = Process("work", root, 60, "first")
+@pytest.mark.parametrize(
+    "heartbeat_seconds", [HEARTBEAT_SECONDS, 30.0], ids=["it sees that time passed", "its clock stood still"]
+)
+def test_one_that_was_stopped_and_taken_over_ends_without_another_write(
+    bucket: str, heartbeat_seconds: float
+) -> None:
+    root = Folder(bucket.format(f"stopped-{heartbeat_seconds}"))
+    # With long heartbeats it believes for long that nobody can have come: its next commit has to look.
+    first = Process("work", root, 60, "first", heartbeat_seconds)
     first.wait_for("wrote", 3)
     second = Process("work", root, 2, "second")
     second.wait_for("follows")
