@@ -4,6 +4,7 @@ A command that nobody knows here is a complaint too: who writes one into the gui
 """
 
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typer.exceptions import TyperException
 
 from asclepius_ray.cli import app
 from asclepius_ray.errors import AsclepiusError
+from asclepius_ray.launch.cluster.network_sections import TlsSection
 from asclepius_ray.launch.cluster.profile import load_profile
 from asclepius_ray.launch.cluster.yaml_text import load_documents
 from asclepius_ray.run import JOBS, load_run
@@ -112,7 +114,7 @@ def _names_of(kind: str) -> set[str]:
     return {
         "rayjob": {name for found, name in made if found == "RayJob"},
         # KubeRay keeps a cluster's token in a secret of the cluster's name.
-        "secret": clusters | {KUBERNETES.secrets.secret},
+        "secret": clusters | {KUBERNETES.secrets.secret, TlsSection().secret},
         "service": {f"{name}-head-svc" for name in clusters}
         | {f"{name}-serve-svc" for found, name in made if found == "RayService"},
     }.get(kind, set())
@@ -165,6 +167,12 @@ def _gcloud(command: Command, folder: Path) -> Iterator[str]:
 def _helm(command: Command, folder: Path) -> Iterator[str]:
     if command.words[1] == "install" and not command.value("--version").startswith("1.7."):
         yield "the files are for KubeRay 1.7"
+
+
+def _openssl(command: Command, folder: Path) -> Iterator[str]:
+    done = subprocess.run(command.words, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        yield done.stderr
 
 
 def _make(command: Command, folder: Path) -> Iterator[str]:
@@ -222,6 +230,7 @@ CHECKS: dict[tuple[str, ...], Check] = {
         )
     },
     **{("helm", *names): _helm for names in (("repo", "add"), ("install",))},
+    ("openssl", "req"): _openssl,
     ("make",): _make,
     ("export",): _export,
     ("mkdir",): _mkdir,
