@@ -22,11 +22,14 @@ import pyarrow.fs
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from asclepius_ray.errors import ArtifactError, ConfigError
+from asclepius_ray.fence import confirm_root
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 SUMS_NAME = "SHA256SUMS"
 """Hashes that were taken while files were written, in the form that `sha256sum -c` reads."""
+# A secret may hold a slash; what is behind a colon and no number is a secret, and no port.
+KEY_IN_ADDRESS = re.compile(r"^(\w+://)([^/?]*@|[^/?:]+:(?!\d+([/?]|$))[^?]*@)")
 _PRIVATE = 0o600
 """Files hold texts of patients; the folder of the run is closed to others as well."""
 _PACKAGES = ("asclepius-ray", "ray", "torch", "deepspeed", "transformers", "aiohttp", "pyarrow")
@@ -43,11 +46,22 @@ class Folder:
         return "://" not in self.uri or self.uri.startswith("file://")
 
     @property
+    def name(self) -> str:
+        """The last part of the path."""
+        base = self.uri if self.is_local else self.uri.partition("?")[0]
+        return base.rstrip("/").rpartition("/")[2]
+
+    @property
     def local_path(self) -> Path:
         """The path of a local folder; an ArtifactError for one in a bucket."""
         if not self.is_local:
             raise ArtifactError(f"{self.uri} is in a bucket; this needs a local folder")
         return Path(self.uri.removeprefix("file://")).expanduser()
+
+    @property
+    def shown(self) -> str:
+        """The address for a message: without its query, and without what before its @ may be a key."""
+        return self.uri if self.is_local else KEY_IN_ADDRESS.sub(r"\1***@", self.uri.partition("?")[0])
 
     def child(self, name: str) -> "Folder":
         # A URI may end in a query (endpoint_override=…) that belongs to the file system.
@@ -63,12 +77,17 @@ class Folder:
             return pyarrow.fs.LocalFileSystem(), str(self.local_path.absolute())
         try:
             found: tuple[pyarrow.fs.FileSystem, str] = pyarrow.fs.FileSystem.from_uri(self.uri)
-        except (pyarrow.ArrowInvalid, OSError) as error:
-            # Neither the address nor the library's words are repeated whole: both may hold a key.
+        except OSError as error:
             shown = re.sub(r"//[^/@]*@", "//***@", self.uri.partition("?")[0])
             raise ConfigError(
-                f"{shown} cannot be opened as a file system ({type(error).__name__}); local paths, s3:// "
-                "and gs:// addresses are known"
+                f"{shown} cannot be reached ({type(error).__name__}); check the network, the bucket's name, "
+                "and the keys in the environment"
+            ) from None
+        except pyarrow.ArrowInvalid as error:
+            # Neither the address nor the library's words are repeated whole: both may hold a key.
+            raise ConfigError(
+                f"{self.shown} cannot be opened as a file system ({type(error).__name__}); local paths, "
+                "s3:// and gs:// addresses are known"
             ) from None
         return found
 
@@ -151,6 +170,7 @@ class Folder:
 
     def clear(self) -> None:
         """Removes the folder's manifest first and then the rest, so that no half of it looks whole."""
+        confirm_root()
         filesystem, path = self._open()
         if self.exists(MANIFEST_NAME):
             filesystem.delete_file(f"{path}/{MANIFEST_NAME}")
@@ -245,6 +265,7 @@ def write_manifest(
         details=details or {},
         packages=_installed_packages(),
     )
+    confirm_root()
     folder.write_bytes(MANIFEST_NAME, (manifest.model_dump_json(indent=2) + "\n").encode())
     return manifest
 

@@ -30,7 +30,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-RunFile = Annotated[str, typer.Argument(metavar="RUN.toml", help="The run file; jobs/runs/ holds examples.")]
+RunFile = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN.toml", help="The run file, here or at s3:// or gs://; jobs/runs/ holds examples."
+    ),
+]
 Job = Annotated[str, typer.Argument(metavar="JOB", help="synthesize, train, evaluate, serve or pipeline")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="a.b=c", help="Changes one setting; may be repeated.")
@@ -74,10 +79,11 @@ def guarded(command: Callable[Arguments, object]) -> Callable[Arguments, None]:
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
     # Ray's calls give way to KeyboardInterrupt alone, and raise one of their own: any other exception
-    # becomes a SystemError in them, and what this one carried would be lost.
+    # becomes a SystemError in them, and what this one carried would be lost. Elsewhere the name tells it from
+    # Ctrl-C, after which there is no hurry.
     terminations.append(signum)
     if len(terminations) == 1:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("SIGTERM")
 
 
 def _stopped_message() -> str:
@@ -223,9 +229,9 @@ def submit(
 @app.command()
 @guarded
 def status(root: Annotated[str, typer.Argument(metavar="ROOT", help="The run's folder or URI.")]) -> None:
-    """Shows which stages of a run are finished, how far the synthesis is, and who is working on it."""
+    """Shows how far each stage of a run is, what it has cost, who works on it, and what to do next."""
     from asclepius_ray.artifacts import Folder
-    from asclepius_ray.summary import print_status
+    from asclepius_ray.run_status import print_status
 
     print_status(output, Folder(root).absolute())
 
@@ -246,12 +252,12 @@ def report(root: Annotated[str, typer.Argument(metavar="ROOT", help="The run's f
 @app.command()
 @guarded
 def purge(root: Annotated[str, typer.Argument(metavar="ROOT", help="The run's folder or URI.")]) -> None:
-    """Removes the journal and the report's examples of a finished run; notes, dataset and figures stay."""
+    """Removes journal, examples and raters' names of a finished run; notes, dataset, figures stay."""
     from asclepius_ray.artifacts import Folder
     from asclepius_ray.purge import purge as purge_root
 
     num_removed = purge_root(Folder(root).absolute())
-    _say(f"{num_removed} files with texts removed; the notes, the dataset and all figures are as they were")
+    _say(f"{num_removed} files with texts removed; the notes, the dataset and the scores are as they were")
 
 
 @app.command()

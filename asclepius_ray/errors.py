@@ -7,7 +7,7 @@ AsclepiusError                what is wrong, which value, what to do: one string
 ├── StageChangedError         a finished stage whose settings are not those of the run file
 ├── LeaseError                the root is held by another live run
 ├── EndpointError             a chat endpoint that refuses us or cannot be reached
-├── BudgetError               the teacher's budget is reached
+├── BudgetError               the budget of an endpoint or of the evaluation is reached
 ├── SynthesisError            the synthesis as a whole (not one row: a row's trouble is data)
 ├── TrainingError             no step ran, a model that cannot be opened, a loss that is not a number
 ├── ServingError              a model that cannot be served

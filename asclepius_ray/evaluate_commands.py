@@ -73,12 +73,17 @@ def agreement(
     from asclepius_ray.artifacts import Folder
     from asclepius_ray.evaluation.sheets.comparing import AGREEMENT_NAME, LATEX_NAME, compare_sheets
     from asclepius_ray.evaluation.sheets.results import describe_figures
+    from asclepius_ray.report.evaluation_artefacts import SCORES_NAME
+    from asclepius_ray.report.evaluation_page import write_evaluation_page
 
     folder = Folder(root).absolute()
     for line in describe_figures(compare_sheets(folder, files, key)):
         output.print(line, soft_wrap=True)
-    evaluation = folder.child("evaluation").uri
-    output.print(f"written: {evaluation}/{AGREEMENT_NAME} and {LATEX_NAME} beside it", soft_wrap=True)
+    evaluation = folder.child("evaluation")
+    output.print(f"written: {evaluation.uri}/{AGREEMENT_NAME} and {LATEX_NAME} beside it", soft_wrap=True)
+    if evaluation.exists(SCORES_NAME):
+        page, *_ = write_evaluation_page(folder)
+        output.print(f"shown on {page}", soft_wrap=True)
 
 
 HELP = "Sheets for clinicians, and what the filled ones say; the evaluation itself is `run evaluate`."

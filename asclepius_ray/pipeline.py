@@ -21,6 +21,7 @@ from asclepius_ray.chat.endpoint import Endpoint, price_of
 from asclepius_ray.endpoints import check_endpoint_config, open_endpoint, reach_endpoint
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.evaluation.config import EvaluationConfig
+from asclepius_ray.fence import confirm_root
 from asclepius_ray.fingerprints import (
     EVALUATE,
     STAGES,
@@ -31,7 +32,7 @@ from asclepius_ray.fingerprints import (
     made_from,
     require_artifact,
 )
-from asclepius_ray.lease import LEASE_NAME, acquire, acquire_or_follow, make_root
+from asclepius_ray.lease import LEASE_NAME, acquire, join, make_root
 from asclepius_ray.progress import Progress
 from asclepius_ray.ray_session import check_root_is_shared, is_submitted_job, ray_session
 from asclepius_ray.records import Rejection
@@ -64,8 +65,11 @@ class Work:
     def connect(self) -> None:
         """Connects to Ray unless that is done: no job starts Ray twice, or for nothing."""
         if not self.connected:
+            from asclepius_ray.node_watch import watching_nodes
+
             self.session.enter_context(ray_session(self.progress))
             self.connected = True
+            self.session.enter_context(watching_nodes(self.root.name))
             check_root_is_shared(self.root, LEASE_NAME)
 
 
@@ -73,17 +77,17 @@ class Work:
 def _holding(run: Run, job: str, progress: Progress) -> Iterator[Work]:
     """The root, made and leased; gives it back with the result, whatever happens.
 
-    A submitted job whose twin is at work follows it instead: a SystemExit with its code.
+    A submitted job whose twin is at work follows it, and exits with its code.
     """
     root = run.folder
     make_root(root)
-    if is_submitted_job():
-        taken = acquire_or_follow(root, _purpose(run, job), progress.say)
-        if isinstance(taken, int):
-            raise SystemExit(taken)
-        lease = taken
-    else:
-        lease = acquire(root, _purpose(run, job))
+    lease = (
+        join(root, _purpose(run, job), progress.say)
+        if is_submitted_job()
+        else acquire(root, _purpose(run, job))
+    )
+    if isinstance(lease, int):
+        raise SystemExit(lease)
     exit_code = 1
     with ExitStack() as session:
         try:
@@ -97,8 +101,7 @@ def _holding(run: Run, job: str, progress: Progress) -> Iterator[Work]:
 def run_job(job: str, run: Run, redo: str, progress: Progress, only_failed: bool = False) -> None:
     """Runs a job of `JOBS` except "serve".
 
-    `only_failed` asks the teacher anew for the rows that failed, and makes what follows anew. A submitted
-    job whose twin is at work already follows it, and exits with its code.
+    `only_failed` asks the teacher anew for the rows that failed, and makes what follows anew.
     """
     stages = STAGES if job == "pipeline" else tuple(stage for stage in STAGES if stage.name == job)
     redo = _redo_for_failed(run, stages, redo) if only_failed else redo
@@ -123,13 +126,14 @@ def run_job(job: str, run: Run, redo: str, progress: Progress, only_failed: bool
 
 def serve(run: Run, progress: Progress) -> None:
     """Serves the run's model, or `serving.model`, until a signal."""
+    from asclepius_ray.node_watch import watching_nodes
     from asclepius_ray.serving.stage import serve_until_stopped
 
     model = run.serving.model or run.folder.child("model").uri
     if not run.serving.model:
         require_artifact(run.folder, "model", "train")
     serving = run.serving.model_copy(update={"keys": run.serving.keys or run.folder.child("keys.json").uri})
-    with ray_session(progress, serves=True):
+    with ray_session(progress, serves=True), watching_nodes(run.folder.name):
         serve_until_stopped({run.name: model}, serving, read_secret(serving.api_key_env), progress)
 
 
@@ -241,6 +245,7 @@ def _check_what_is_trained(run: Run) -> None:
 
 
 def _run_stage(work: Work, stage: Stage) -> None:
+    confirm_root()
     finished = stage.finished(work.root)
     expected = made_from(stage, work.run, work.root)
     if finished is not None:
@@ -351,8 +356,13 @@ def _input_texts(run: Run) -> Iterator[str | None]:
 
 
 def _ask_once(work: Work) -> None:
-    """Asks the served model one question, unless the evaluation did so already."""
-    if work.root.child("evaluation").exists(ASKED_NAME) or not _held_out_table(work.root.child("dataset")):
+    """Asks the served model one question, unless the evaluation did so already, or its texts were purged."""
+    from asclepius_ray.report.evaluation_artefacts import is_purged
+
+    evaluation = work.root.child("evaluation")
+    if evaluation.exists(ASKED_NAME) or is_purged(evaluation):
+        return
+    if not _held_out_table(work.root.child("dataset")):
         return
     work.connect()
     with serve_models(work.run, {"trained": work.root.child("model").uri}, work.progress) as models:
@@ -380,6 +390,7 @@ def _write_report(work: Work) -> None:
     from asclepius_ray.report.page import write_report
 
     work.progress.begin("writing the report")
+    confirm_root()
     write_report(work.root)
 
 

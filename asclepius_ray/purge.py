@@ -1,17 +1,24 @@
 """A run's root → the same root without the texts that nothing needs any more; every figure stays.
 
 What goes: the journal (requests' answers), the question pool, the examples of the report, the question asked
-at the end. What stays: the notes, the dataset and the models' answers, which are what the run was for, the
-list of rejected rows, which holds ids and reasons alone, and all manifests.
+at the end, and what clinicians' sheets said, which names people: `asclepius evaluate agreement` reads them
+anew. What stays: the notes, the dataset and the models' answers, which are what the run was for, the list of
+rejected rows, which holds ids and reasons alone, and all manifests. A mark in the evaluation keeps its texts
+off every page that is written later.
 """
+
+import json
+import time
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.purse import MARK_NAME
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.evaluation.asking import JOURNALS_NAME
+from asclepius_ray.evaluation.sheets.comparing import AGREEMENT_NAME, LATEX_NAME
 from asclepius_ray.fingerprints import EVALUATE, SYNTHESIZE
-from asclepius_ray.lease import acquire
+from asclepius_ray.lease import acquire, forget_the_dead
 from asclepius_ray.pipeline import ASKED_NAME
+from asclepius_ray.report.evaluation_artefacts import PURGED_NAME
 from asclepius_ray.report.page import write_report
 from asclepius_ray.synthesis.question_pool import FOLDER_NAME
 from asclepius_ray.synthesis.stage import EXAMPLES_NAME, JOURNAL_NAME
@@ -36,7 +43,12 @@ def purge(root: Folder) -> int:
             )
     lease = acquire(root, "purge")
     try:
+        if EVALUATE.finished(root) is not None:
+            # First: a purge that is killed half-way leaves no page that shows what is to go.
+            mark = json.dumps({"purged_unix": time.time()})
+            root.child("evaluation").write_bytes(PURGED_NAME, mark.encode())
         num_removed = _remove_texts(root)
+        forget_the_dead(root)
         write_report(root)
     finally:
         lease.release(0)
@@ -53,9 +65,10 @@ def _remove_texts(root: Folder) -> int:
             journal.delete(name)
         num_removed += len(doomed)
     pool.clear()
-    if evaluation.exists(ASKED_NAME):
-        evaluation.delete(ASKED_NAME)
-        num_removed += 1
+    for name in (ASKED_NAME, AGREEMENT_NAME, LATEX_NAME):
+        if evaluation.exists(name):
+            evaluation.delete(name)
+            num_removed += 1
     notes = root.child("notes")
     if notes.exists(EXAMPLES_NAME):
         notes.delete(EXAMPLES_NAME)

@@ -5,14 +5,13 @@ Needs neither ray nor torch: a wrong setting is reported at once.
 
 import json
 import os
-import re
 import tomllib
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
 
-from asclepius_ray.artifacts import Folder
+from asclepius_ray.artifacts import KEY_IN_ADDRESS, Folder
+from asclepius_ray.chat.account_limits import account_of, with_account_limits
 from asclepius_ray.chat.config import EndpointConfig
 from asclepius_ray.config import Section, parse_section
 from asclepius_ray.errors import ConfigError
@@ -22,8 +21,11 @@ from asclepius_ray.synthesis.config import InputConfig, SynthesisConfig
 from asclepius_ray.tokens.config import TokensConfig
 from asclepius_ray.training.config import TrainingConfig
 
-# A secret may hold a slash; what is behind a colon and no number is a secret, and no port.
-_KEY_IN_ADDRESS = re.compile(r"\w+://([^/?]*@|[^/?:]+:(?!\d+([/?]|$))[^?]*@)")
+_KEYS_ARE_IN_THE_ENVIRONMENT = (
+    "put it into the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), where no manifest and no log "
+    "shows it"
+)
+_WORDS_OF_DENIAL = ("ACCESS_DENIED", "AccessDenied", "PermissionDenied", "Forbidden", "HTTP status 403")
 JOBS = ("synthesize", "train", "evaluate", "serve", "pipeline")
 
 
@@ -53,6 +55,8 @@ class Run(Section):
             )
         for role, endpoint in endpoints_of(self).items():
             _check_endpoint(role, endpoint)
+        _check_evaluation_budget(self)
+        with_account_limits(asked_by_evaluation(self))
         for name, address in (
             ("root", self.root),
             ("input.path", self.input.path),
@@ -66,11 +70,8 @@ class Run(Section):
             *_realism_addresses(self.evaluation),
             *((f"{role}.model_path", endpoint.model_path) for role, endpoint in endpoints_of(self).items()),
         ):
-            if _KEY_IN_ADDRESS.match(address):
-                raise ValueError(
-                    f"{name} holds a key before its @; put it into the environment (AWS_ACCESS_KEY_ID, "
-                    "AWS_SECRET_ACCESS_KEY), where no manifest and no log shows it"
-                )
+            if KEY_IN_ADDRESS.match(address):
+                raise ValueError(f"{name} holds a key before its @; {_KEYS_ARE_IN_THE_ENVIRONMENT}")
         return self
 
     @property
@@ -80,17 +81,27 @@ class Run(Section):
 
 def load_run(path: str, overrides: list[str] | None = None) -> Run:
     """Reads a run file and applies `a.b=c` overrides; a ConfigError names what is wrong with it."""
-    return parse_run(read_run_text(path), f"the run file {path}", overrides)
+    return parse_run(read_run_text(path), name_run_file(path), overrides)
+
+
+def name_run_file(path: str) -> str:
+    """A run file's name for messages, without what may be a key in its address."""
+    return f"the run file {Folder(path).shown}"
 
 
 def read_run_text(path: str) -> str:
-    """A run file as it is; a ConfigError where it cannot be read."""
+    """A run file as it is, here or in a bucket (s3://, gs://); a ConfigError where it cannot be read."""
+    place, name = Folder(path), name_run_file(path)
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return (place.local_path.read_bytes() if place.is_local else _read_stored(path)).decode()
     except FileNotFoundError:
-        raise ConfigError(f"there is no run file {path}; jobs/runs/ holds examples") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the run file {path} cannot be read: {error}") from None
+        raise ConfigError(f"there is no run file {place.shown}; jobs/runs/ holds examples") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name} cannot be read: it is no text in UTF-8 ({error.reason})") from None
+    except OSError as error:
+        if place.is_local:
+            raise ConfigError(f"{name} cannot be read: {error}") from None
+        raise ConfigError(f"{name} cannot be read: {_why_not_read(error)}") from None
 
 
 def parse_run(text: str, where: str, overrides: list[str] | None = None) -> Run:
@@ -125,9 +136,35 @@ def endpoints_of(run: Run) -> dict[str, EndpointConfig]:
     }
 
 
+def asked_by_evaluation(run: Run) -> dict[str, EndpointConfig]:
+    """The chat endpoints of the evaluation under the paths of their sections."""
+    return {path: found for path, found in endpoints_of(run).items() if path != "teacher"}
+
+
 def read_secret(variable: str) -> str:
     """The value of an environment variable that holds a key, "" if it is unset or not named."""
     return os.environ.get(variable, "").strip() if variable else ""
+
+
+def _read_stored(address: str) -> bytes:
+    if KEY_IN_ADDRESS.match(address):
+        raise ConfigError(
+            f"{name_run_file(address)} has a key before the @ of its address; {_KEYS_ARE_IN_THE_ENVIRONMENT}"
+        )
+    filesystem, path = Folder(address).filesystem()
+    with filesystem.open_input_stream(path) as stream:
+        return bytes(stream.read())
+
+
+def _why_not_read(error: OSError) -> str:
+    """The store's own words name the request, and no key: none is in an address that is read at all."""
+    said = " ".join(str(error).split())[:300]
+    if any(word in said for word in _WORDS_OF_DENIAL):
+        return (
+            "access is denied; give this environment the right to read it (for s3:// AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY or a role, for gs:// GOOGLE_APPLICATION_CREDENTIALS or a service account)"
+        )
+    return f"{said}; check its address, and endpoint_override and region in its query"
 
 
 def _realism_addresses(section: EvaluationConfig) -> list[tuple[str, str]]:
@@ -136,6 +173,17 @@ def _realism_addresses(section: EvaluationConfig) -> list[tuple[str, str]]:
     path = "evaluation.realism"
     sets = [(f"{path}.texts.{name}.path", texts.path) for name, texts in section.realism.texts.items()]
     return [(f"{path}.model", section.realism.model), *sets]
+
+
+def _check_evaluation_budget(run: Run) -> None:
+    if not run.evaluation.budget_usd:
+        return
+    for role, endpoint in asked_by_evaluation(run).items():
+        if endpoint.price is None and account_of(endpoint) and not endpoint.is_offline:
+            raise ValueError(
+                f"evaluation.budget_usd is {run.evaluation.budget_usd:g}, but without {role}.price its "
+                "cost is not known; give its price, 0 for a server of your own"
+            )
 
 
 def _check_endpoint(role: str, endpoint: EndpointConfig) -> None:

@@ -3,15 +3,17 @@
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from asclepius_ray.chat.account_limits import account_of, with_account_limits
 from asclepius_ray.chat.config import EndpointConfig
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.endpoints import open_endpoint
 from asclepius_ray.evaluation.config import JUDGE, MODEL_FOLDERS, EvaluationConfig
 from asclepius_ray.fingerprints import seat_identity, served_identity
 from asclepius_ray.progress import Progress
-from asclepius_ray.run import Run
+from asclepius_ray.run import Run, asked_by_evaluation
 
 if TYPE_CHECKING:
     from asclepius_ray.evaluation.asking import Seat
@@ -25,8 +27,12 @@ def open_seats(run: Run, progress: Progress) -> Iterator[tuple[dict[str, "Seat"]
     section = run.evaluation
     served = {name: run.folder.child(MODEL_FOLDERS[name]).uri for name in section.own_models}
     served |= {name: config.model_path for name, config in section.endpoints.items() if config.model_path}
-    asked = {name: config for name, config in section.endpoints.items() if name not in served}
-    judges = {JUDGE: run.judge, **section.judges}
+    limited = with_account_limits(asked_by_evaluation(run))
+    asked = {
+        name: limited[f"evaluation.endpoints.{name}"] for name in section.endpoints if name not in served
+    }
+    judges = {JUDGE: limited["judge"]}
+    judges |= {name: limited[f"evaluation.judges.{name}"] for name in section.judges}
 
     with ExitStack() as stack:
 
@@ -34,20 +40,38 @@ def open_seats(run: Run, progress: Progress) -> Iterator[tuple[dict[str, "Seat"]
             return stack.enter_context(open_endpoint(config, run.serving, progress))
 
         seats = {
-            name: Seat(f"judges/{name}", opened(config), seat_identity(config))
+            name: Seat(f"judges/{name}", opened(config), answers_identity(config), account_of(config))
             for name, config in judges.items()
         }
         models = {
-            name: Seat(f"models/{name}", opened(config), seat_identity(config))
+            name: Seat(f"models/{name}", opened(config), answers_identity(config), account_of(config))
             for name, config in asked.items()
         }
         if served:
             endpoints = stack.enter_context(serve_models(run, served, progress))
             models |= {
-                name: Seat(f"models/{name}", endpoint, served_identity(served[name]))
+                name: Seat(f"models/{name}", endpoint, model_identity(served[name]))
                 for name, endpoint in endpoints.items()
             }
         yield {name: models[name] for name in section.models if name in models}, seats
+
+
+def answers_identity(config: EndpointConfig) -> str:
+    """What the answers of a section depend on beside the requests: the served model, or the address."""
+    return model_identity(config.model_path) if config.model_path else seat_identity(config)
+
+
+def model_identity(model: str) -> str:
+    """`served_identity`, and of a model of the hub its revision too, where one is known.
+
+    For journals alone: a finished evaluation does not become another one when the hub is away.
+    """
+    from asclepius_ray.serving.model_source import hub_revision, is_hugging_face_id, locate_model
+
+    identity = served_identity(model)
+    located = locate_model(model)
+    revision = hub_revision(located) if is_hugging_face_id(located) else ""
+    return sha256(f"{identity} {revision}".encode()).hexdigest() if revision else identity
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""What the command prints at the end of a job and for `status`: read from the artefacts, changing nothing."""
+"""What the command prints at the end of a job: read from the artefacts, changing nothing."""
 
 import json
-import time
+import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from asclepius_ray.artifacts import Folder
-from asclepius_ray.errors import ConfigError
 from asclepius_ray.fingerprints import STAGES
-from asclepius_ray.lease import is_live, read_holder
 from asclepius_ray.pipeline import ASKED_NAME
 from asclepius_ray.ray_session import is_submitted_job
 from asclepius_ray.run import Run
-from asclepius_ray.synthesis.status import STATUS_NAME, describe, format_seconds
 from asclepius_ray.training.config import TINY
 
 if TYPE_CHECKING:
@@ -88,38 +85,11 @@ def print_evaluation_estimate(console: Console, run: Run, roles: "list[RoleEstim
         rest = f", and {unknown} without a price" if unknown else ""
         line = f"evaluation at most {sum(known):,.2f} USD{rest}; what its journals have is not paid again"
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-
-
-def print_status(console: Console, root: Folder) -> None:
-    """Prints the state of each stage and the holder of the root; a ConfigError if it is no run's folder."""
-    if not root.exists("run.json"):
-        raise ConfigError(f"{root.uri} is not the folder of a run: it has no run.json")
-    table = Table("stage", "state", "counts", box=None)
-    for stage in STAGES:
-        finished = stage.finished(root)
-        counts = json.dumps(finished.counts) if finished else ""
-        table.add_row(stage.name, "finished" if finished else "not finished", counts)
-    console.print(table)
-    holder = read_holder(root)
-    live = holder is not None and is_live(holder, root)
-    if STAGES[0].finished(root) is None:
-        _print_synthesis(console, root)
-    console.print(f"in use by {holder}" if live else "in use by nobody", highlight=False, soft_wrap=True)
-
-
-def _print_synthesis(console: Console, root: Folder) -> None:
-    """Prints how far a synthesis is or was when it was last seen."""
-    if not root.exists(STATUS_NAME):
-        return
-    seen = json.loads(root.read_bytes(STATUS_NAME))
-    rows, age_seconds = seen["rows"], max(0.0, time.time() - seen["updated_unix"])
-    console.print(
-        f"synthesize {rows['done']} of {rows['readable']} rows: {describe(seen)} "
-        f"({format_seconds(age_seconds)} ago)",
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
-    )
+    budget = run.evaluation.budget_usd
+    if budget:
+        verdict = "is enough" if sum(known) <= budget else "may not be enough: the run would stop at it"
+        line = f"budget  evaluation.budget_usd = {budget:,.2f} USD {verdict}"
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def _print_rows(console: Console, root: Folder) -> None:
@@ -177,6 +147,9 @@ def _print_loss(console: Console, loss: dict[str, Any]) -> None:
 
 def _print_asked(console: Console, run: Run, root: Folder) -> None:
     """Shows the text only of published case reports and only here: a job's log is no place for a note."""
+    if not root.child("evaluation").exists(ASKED_NAME):
+        # Purged, or nobody could be asked.
+        return
     asked = json.loads(root.child("evaluation").read_bytes(ASKED_NAME))
     if run.input.kind == "notes" or is_submitted_job():
         console.print(f"asked   kept in {root.child('evaluation').uri}/{ASKED_NAME}", soft_wrap=True)
@@ -189,7 +162,7 @@ def _print_asked(console: Console, run: Run, root: Folder) -> None:
 
 
 def _print_next_steps(console: Console, run: Run, run_file: str) -> None:
-    key = run.serving.api_key_env
+    key, run_file = run.serving.api_key_env, shlex.quote(run_file)
     root = " --set root=runs/mine"
     steps = (
         (

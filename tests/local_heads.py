@@ -24,6 +24,8 @@ class Head:
 
     address: str
     environment: dict[str, str]
+    gcs: str = ""
+    """HOST:PORT at which nodes join."""
 
 
 @dataclass
@@ -47,36 +49,40 @@ def started_head(authentication: dict[str, str], folder: Path, num_workers: int)
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         environment.pop(name, None)
-    gcs, dashboard, client = (_free_port() for _ in range(3))
-    common = ["--block", "--disable-usage-stats", "--num-cpus=2", "--object-store-memory=100000000"]
-    common += ["--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0"]
+    gcs, dashboard, client = (free_port() for _ in range(3))
     head = ["--head", f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
     with ExitStack() as nodes:
         # A socket's path has at most 107 characters, and pytest's folders are long.
         head.append(f"--temp-dir={nodes.enter_context(_short_link(folder))}")
-        nodes.enter_context(_node([*head, *common], environment, folder / "head.log"))
+        nodes.enter_context(started_node(head, environment, folder / "head.log"))
         address = f"http://127.0.0.1:{dashboard}"
         _wait_for_port(gcs)
         for number in range(num_workers):
-            worker = [f"--address=127.0.0.1:{gcs}", *common]
-            nodes.enter_context(_node(worker, environment, folder / f"worker-{number}.log"))
+            worker = [f"--address=127.0.0.1:{gcs}"]
+            nodes.enter_context(started_node(worker, environment, folder / f"worker-{number}.log"))
         _wait_for_nodes(address, authentication, 1 + num_workers)
-        yield Head(address, environment)
+        yield Head(address, environment, f"127.0.0.1:{gcs}")
 
 
 @contextmanager
-def _node(options: list[str], environment: dict[str, str], log: Path) -> Iterator[None]:
-    command = [str(Path(sys.executable).parent / "ray"), "start", *options]
+def started_node(
+    options: list[str], environment: dict[str, str], log: Path
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A node of two CPUs, and the process that keeps it up."""
+    common = ["--block", "--disable-usage-stats", "--num-cpus=2", "--object-store-memory=100000000"]
+    common += ["--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0"]
+    command = [str(Path(sys.executable).parent / "ray"), "start", *options, *common]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        yield
+        yield process
     finally:
         # The node is a process group of its own: nothing else of this machine is touched. SIGTERM would
         # drain it first, for up to half a minute.
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait(timeout=30)
 
 
@@ -110,7 +116,7 @@ def _wait_for_nodes(address: str, authentication: dict[str, str], wanted: int) -
     raise TimeoutError(f"the cluster has {alive} of {wanted} nodes after {STARTUP_SECONDS} s")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

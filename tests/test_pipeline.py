@@ -19,6 +19,8 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 from command_here import run_here
+from scraping import Series, scraping, value_of
+from watched_names import asked_names
 
 from asclepius_ray.artifacts import Folder, read_manifest
 
@@ -26,6 +28,24 @@ PROJECT = Path(__file__).resolve().parents[1]
 ASCLEPIUS = Path(sys.executable).parent / "asclepius"
 CANARY = "zyqcanary"
 NUM_REPORTS = 20
+NOT_OF_A_SMALL_RUN = {
+    # Of trouble.
+    "ray_asclepius_serving_refused_requests_total",
+    "ray_asclepius_serving_audit_lines_lost_total",
+    "ray_asclepius_synthesis_lost_rows",
+    # Of GPUs.
+    "ray_asclepius_training_device_memory_gib",
+    "ray_asclepius_training_model_flops_utilisation",
+    # Of a synthesis that takes longer than a moment.
+    "ray_asclepius_synthesis_seconds_left",
+    # Of a teacher with a price, a budget and limits.
+    "ray_asclepius_synthesis_cost_usd",
+    "ray_asclepius_synthesis_budget_usd",
+    "ray_asclepius_synthesis_requests_per_minute",
+    "ray_asclepius_evaluation_cost_usd",
+    "ray_asclepius_evaluation_budget_usd",
+}
+"""What a run on this machine has no value for; that each of them is exported is seen in tests/cluster."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +56,7 @@ class Finished:
     logs: Path
     code: int
     arguments: list[str]
+    exported: Series
 
     @property
     def text(self) -> str:
@@ -63,7 +84,8 @@ def run_and_time(arguments: list[str], ray_folder: Path) -> tuple[list[tuple[flo
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**environment, "RAY_TMPDIR": str(ray_folder)},
+        # Told every second and not every ten: the stages of a small run are short.
+        env={**environment, "RAY_TMPDIR": str(ray_folder), "RAY_metrics_report_interval_ms": "1000"},
     )
     timer = threading.Timer(280, process.kill)
     timer.start()
@@ -89,8 +111,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     )
     sets = [part for setting in settings for part in ("--set", setting)]
     arguments = [str(ASCLEPIUS), "run", "pipeline", "jobs/runs/quickstart.toml", *sets]
-    lines, code = run_and_time(arguments, ray_folder)
-    yield Finished(folder / "root", lines, ray_folder, code, arguments)
+    with scraping(ray_folder) as exported:
+        lines, code = run_and_time(arguments, ray_folder)
+    yield Finished(folder / "root", lines, ray_folder, code, arguments, exported)
     shutil.rmtree(ray_folder)
 
 
@@ -149,6 +172,27 @@ def test_no_text_of_a_patient_is_in_a_log(finished: Finished) -> None:
     assert not [file.name for file in logs if CANARY.encode() in file.read_bytes()]
     notes = pyarrow.parquet.read_table(finished.root / "notes" / "train-00000.parquet")["note"].to_pylist()
     assert any(CANARY in note for note in notes)
+
+
+def test_all_that_rules_and_dashboard_ask_for_is_exported_by_the_run(finished: Finished) -> None:
+    names = {series.partition("{")[0] for series in finished.exported}
+    missing = asked_names().keys() - names
+    assert missing <= NOT_OF_A_SMALL_RUN, missing - NOT_OF_A_SMALL_RUN
+    counts = read_manifest(Folder(str(finished.root / "dataset"))).counts
+    rows = {
+        state: value_of(finished.exported, "ray_asclepius_synthesis_rows", f'state="{state}"')
+        for state in ("done", "failed")
+    }
+    assert rows["done"] == NUM_REPORTS
+    assert rows["failed"] == sum(counts["failed"].values())
+    step = value_of(finished.exported, "ray_asclepius_training_step")
+    assert step == read_manifest(Folder(str(finished.root / "training"))).counts["steps"]
+    assert value_of(finished.exported, "ray_asclepius_training_checkpoint_step") <= step
+    assert value_of(finished.exported, "ray_asclepius_training_active") == 0
+    judged = read_manifest(Folder(str(finished.root / "evaluation"))).counts["judged"]
+    assert value_of(finished.exported, "ray_asclepius_evaluation_grades", 'verdict="judged"') == judged
+    assert all('run="root"' in series for series in finished.exported if "_synthesis_" in series)
+    assert not [series for series in finished.exported if CANARY in series]
 
 
 def test_a_second_run_makes_nothing_anew(finished: Finished) -> None:

@@ -9,8 +9,11 @@ from asclepius_ray.artifacts import Folder, write_manifest
 from asclepius_ray.chat.purse import MARK_NAME
 from asclepius_ray.errors import ConfigError, LeaseError
 from asclepius_ray.evaluation.asking import JOURNALS_NAME
+from asclepius_ray.evaluation.records import ANSWERS_NAME, Answer, read_records
 from asclepius_ray.lease import acquire
 from asclepius_ray.purge import purge
+from asclepius_ray.report.evaluation_page import write_evaluation_page
+from asclepius_ray.report.page import write_report
 from asclepius_ray.synthesis.stage import JOURNAL_NAME
 
 CANARY = b"kryptonithemia"
@@ -40,6 +43,10 @@ def finish(root: Folder) -> None:
     write_manifest(root.child("dataset"), "dataset", counts, {"input": {"kind": "case_reports"}}, details)
 
 
+def shown_pages(root: Folder) -> list[Path]:
+    return [root.local_path / "report.html", root.local_path / "evaluation" / "report.html"]
+
+
 def holding_the_word(root: Path) -> list[str]:
     return [str(path) for path in root.rglob("*") if path.is_file() and CANARY in path.read_bytes()]
 
@@ -52,6 +59,32 @@ def test_no_text_is_left_and_the_mark_of_the_budget_is(tmp_path: Path) -> None:
     assert holding_the_word(tmp_path) == []
     assert all(root.child(name).exists(MARK_NAME) for name in JOURNALS)
     assert purge(root) == 0
+
+
+def test_no_text_of_a_purged_evaluation_comes_back_on_a_page_that_is_written_later(tmp_path: Path) -> None:
+    root = make_run(tmp_path / "run")
+    finish(root)
+    write_evaluation(root, sound_scores(), CANARY.decode(), CANARY.decode())
+    write_evaluation_page(root)
+    assert CANARY in (root.local_path / "evaluation" / "report.html").read_bytes()
+    purge(root)
+    for _again in range(2):
+        assert all(CANARY not in page.read_bytes() for page in shown_pages(root))
+        write_report(root)
+    assert b"taken off this page by" in (root.local_path / "evaluation" / "report.html").read_bytes()
+    # The answers are what the run was for: they stay in their table.
+    answers = read_records(root.child("evaluation"), ANSWERS_NAME, Answer)
+    assert {answer.text for answer in answers} == {CANARY.decode()}
+
+
+def test_what_names_the_raters_goes(tmp_path: Path) -> None:
+    root = make_run(tmp_path / "run")
+    finish(root)
+    for name in ("agreement.json", "agreement.tex"):
+        root.child("evaluation").write_bytes(name, b"anna")
+    assert purge(root) == 7
+    assert not root.child("evaluation").exists("agreement.json")
+    assert not root.child("evaluation").exists("agreement.tex")
 
 
 def test_a_journal_that_is_not_yet_an_evaluation_is_not_thrown_away(tmp_path: Path) -> None:

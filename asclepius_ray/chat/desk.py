@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from asclepius_ray.artifacts import Folder
+from asclepius_ray.chat.account import Account
 from asclepius_ray.chat.desk_messages import Ask, Heard, Memory, Said, Trouble
 from asclepius_ray.chat.desk_money import DeskMoney
 from asclepius_ray.chat.desk_queue import Claims, Permit, WorkerState
@@ -23,9 +24,7 @@ from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.estimates import TokenEstimates
 from asclepius_ray.chat.exchange import Entry
 from asclepius_ray.chat.gate import PROBE_STEP, Ending, Load, Outcome, Settled, tell_limiter
-from asclepius_ray.chat.limiter import Limiter, Limits
 from asclepius_ray.chat.outage import Outage
-from asclepius_ray.chat.quotas import Quotas
 from asclepius_ray.chat.row_deaths import DEATHS_MARK, LONE_DEATHS_MARK, RowDeaths
 
 SECONDS_PER_WORKER = 0.004
@@ -39,18 +38,18 @@ LONGEST_RESYNC_SECONDS = 5.0
 class Desk:
     """Opens the journal at `folder`; `exchange` is called by every worker, concurrently, on one loop.
 
-    `is_heir`: another desk of this run was lost.
+    `is_heir`: another desk of this run was lost. `account`: what it shares with other desks of this process.
     """
 
-    def __init__(self, folder: Folder, endpoint: Endpoint, is_heir: bool = False) -> None:
-        now = time.monotonic()
+    def __init__(
+        self, folder: Folder, endpoint: Endpoint, is_heir: bool = False, account: Account | None = None
+    ) -> None:
+        account = account or Account.of(endpoint)
         self.life = secrets.token_hex(8)
         self._endpoint = endpoint
         self._storage = DeskStorage(folder)
-        self._money = DeskMoney(folder, endpoint, self._storage)
-        limits = Limits(endpoint.requests_per_minute, endpoint.tokens_per_minute)
-        self._limiter = Limiter(limits, now)
-        self._quotas = Quotas(endpoint.max_in_flight)
+        self._money = DeskMoney(folder, endpoint, self._storage, account.purse)
+        self._limiter, self._quotas = account.limiter, account.quotas
         self._estimates = TokenEstimates()
         self._outage = Outage(endpoint.max_outage_seconds)
         self._claims = Claims()
@@ -285,7 +284,7 @@ class Desk:
         if outcome.ending is Ending.UNUSED:
             self._limiter.settle(permit.reserved_tokens, 0, now)
             return
-        tell_limiter(self._limiter, outcome, permit.send_at, now)
+        tell_limiter(self._limiter, outcome, permit.send_at, now, self.life)
         self._limiter.settle(permit.reserved_tokens, outcome.prompt_tokens + outcome.completion_tokens, now)
         self._outage.observe(outcome.ending, now)
         if outcome.ending in (Ending.ANSWERED, Ending.REJECTED):
@@ -338,8 +337,8 @@ class Desk:
         if not self._outage.may_try(now):
             return False
         if not await self._money.allows(ask.load):
-            if self._money.is_exhausted(ask.load):
-                await self.stop(Trouble("budget", self._money.explain()))
+            if why := self._money.why_exhausted(ask.load):
+                await self.stop(Trouble("budget", why))
             return False
         if self._workers.get(worker.name) is not worker or worker.next_ask() is not ask:
             # While the money was set aside, this worker died or said something else.

@@ -298,7 +298,7 @@ class DeskLink:
 
     def _awaits_something(self) -> bool:
         verdicts = any(waiter is not None for waiter in self._rows.values())
-        return bool(self._asks or self._durable_waiters or verdicts)
+        return bool(self._asks or self._durable_waiters or verdicts or self._places.is_wanted)
 
     def _take_outbox(self) -> Said:
         self._wake.clear()
@@ -335,7 +335,7 @@ class DeskLink:
         self._memory = heard.memory
         self._blocked_until = max(self._blocked_until, now + heard.memory.learnt.pause_seconds)
         self._answered_at = max(self._answered_at, now - heard.answered_age_seconds)
-        self._places.resize(heard.quota)
+        self._take_quota(heard.quota)
         for entry in heard.bought:
             if (number := self._asks_by_key.get(entry.key)) is not None:
                 self._answer(number, entry)
@@ -349,6 +349,12 @@ class DeskLink:
         self._settle_durable(heard.durable)
         if heard.trouble is not None:
             self._end(heard.trouble)
+
+    def _take_quota(self, quota: int) -> None:
+        if quota < self._places.size:
+            # Fewer: the desk keeps the others for this worker until it hears that they are given up.
+            self._wake.set()
+        self._places.resize(quota)
 
     def _answer(self, number: int, answer: Entry | float) -> None:
         waiting = self._asks.pop(number, None)

@@ -30,10 +30,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Trouble:
-    """Why the run as a whole ends: an error of the endpoint, the budget, or the storage."""
+    """Why the run as a whole ends: an error of the endpoint, the budget, or the storage, or its end."""
 
     kind: str
-    """"endpoint", "budget" or "storage"."""
+    """"endpoint", "budget", "storage", or "ended" where another endpoint's trouble ends what asks here."""
     message: str
 
     @classmethod

@@ -157,11 +157,11 @@ class LocalGate:
             self._places.release()
 
 
-def tell_limiter(limiter: Limiter, outcome: Outcome, sent_at: float, now: float) -> None:
-    """Passes on what an attempt has shown of the endpoint's limits."""
+def tell_limiter(limiter: Limiter, outcome: Outcome, sent_at: float, now: float, whose: str = "") -> None:
+    """Passes on what an attempt has shown of the endpoint's limits; `whose`: of several endpoints, which."""
     headers = read_rate_headers(outcome.headers) if outcome.headers else None
     if headers is not None:
-        limiter.heard(headers, sent_at, now)
+        limiter.heard(headers, sent_at, now, whose)
     if outcome.ending is Ending.LIMITED:
         limiter.refused(outcome.wait_seconds, sent_at, now)
     elif outcome.ending in (Ending.ANSWERED, Ending.REJECTED):

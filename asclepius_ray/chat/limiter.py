@@ -91,6 +91,8 @@ class Limiter:
         }
         self._known = {kind: value or None for kind, value in self._told.items()}
         """The limits as they stand without refusals: told by the run file, else by headers."""
+        self._heard: dict[str, dict[str, float]] = {"requests": {}, "tokens": {}}
+        """Kind → endpoint → the limit in its headers: of several, the lowest holds for all of the account."""
         self._paces: dict[str, _Pace] = {}
         self._share = 1.0
         """Of the known limits, after single refusals."""
@@ -155,12 +157,13 @@ class Limiter:
             wait_seconds = backoff_seconds(self._pauses_in_a_row, self._jitter)
         self._pause(now + max(wait_seconds, SHORTEST_PAUSE_SECONDS), now)
 
-    def heard(self, headers: RateHeaders, sent_at: float, now: float) -> None:
+    def heard(self, headers: RateHeaders, sent_at: float, now: float, whose: str = "") -> None:
         """The endpoint's own numbers: a limit that the run file does not tell, an allowance used up."""
         allowances = {"requests": headers.requests, "tokens": headers.tokens}
         for kind, allowance in allowances.items():
             if allowance.per_minute is not None and not self._told[kind]:
-                self._known[kind] = allowance.per_minute
+                self._heard[kind][whose] = allowance.per_minute
+                self._known[kind] = min(self._heard[kind].values())
         self._repace(now)
         for kind, allowance in allowances.items():
             if allowance.remaining is not None and allowance.remaining < 1:

@@ -12,6 +12,11 @@ class Places:
         self.in_use = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for one."""
+        return any(not turn.done() for turn in self._waiting)
+
     async def acquire(self) -> None:
         if self.in_use < self.size and not self._waiting:
             self.in_use += 1

@@ -54,6 +54,10 @@ class Purse:
         headroom = int((self._outstanding + _nanos(usd)) * HEADROOM_SHARE)
         return min(wanted + headroom, self._budget) / NANOS
 
+    def covers(self, usd: float) -> bool:
+        """Whether `usd` more may be reserved under the mark as it is."""
+        return not self._budget or self._bound + _nanos(usd) <= min(self._mark, self._budget)
+
     def mark_written(self, usd: float) -> None:
         self._mark = _nanos(usd)
 

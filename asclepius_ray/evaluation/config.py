@@ -73,6 +73,9 @@ class EvaluationConfig(Section):
     """The model against which the others win, tie or lose; "" = the last of `models`."""
     max_new_tokens: int = Field(default=400, ge=1)
     """The longest answer asked for; the paper's 400."""
+    budget_usd: Annotated[float, Operational(), Field(ge=0)] = 0.0
+    """What all models and judges together may cost, over all runs on one root; 0 = no cap. Every address that
+    is asked needs a price."""
     max_in_flight: Annotated[int, Operational(), Field(ge=1)] = 16
     """Items that are worked on at the same time."""
     timeout_seconds: Annotated[float, Operational(), Field(gt=0)] = 600.0

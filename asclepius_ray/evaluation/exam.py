@@ -2,21 +2,27 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any
 
 from asclepius_ray.artifacts import Folder
+from asclepius_ray.chat.account import Account
 from asclepius_ray.chat.run_trouble import trouble_as_error
 from asclepius_ray.evaluation.answering import ask_model, given_answers
-from asclepius_ray.evaluation.asking import Asker, Seat, open_asker
+from asclepius_ray.evaluation.asking import Asker, Seat, let_in_flight_end, open_asker, open_purse
 from asclepius_ray.evaluation.config import EvaluationConfig, most_orders
 from asclepius_ray.evaluation.grading import Judge, JudgeUsage, grade_single, grade_together
 from asclepius_ray.evaluation.judging import draw_orders
+from asclepius_ray.evaluation.metrics import Tally
 from asclepius_ray.evaluation.records import Answer, Grade, Item, ItemKind
+from asclepius_ray.evaluation.watching import watching
+from asclepius_ray.progress import Progress
 
 LONGEST_END_SECONDS = 10.0
+SIGTERM_SECONDS = 1.5
+"""So long answers on their way are waited for after SIGTERM: `ray job stop` leaves three seconds in all."""
 
 
 @dataclass(frozen=True)
@@ -43,26 +49,28 @@ class Outcome:
     usage: dict[str, JudgeUsage] = field(default_factory=dict)
 
 
-def hold(exam: Exam, root: Folder, report_done: Callable[[int], None]) -> Outcome:
+def hold(exam: Exam, root: Folder, progress: Progress) -> Outcome:
     """Asks and judges everything that the journals do not have; what is bought stays, whatever happens.
 
     Raises an EndpointError, a BudgetError or an OSError where it cannot go on.
     """
     with trouble_as_error():
-        return _run_apart(_Session(exam, report_done).run(root))
+        return _run_apart(_Session(exam, progress), root)
 
 
-def _run_apart(work: Coroutine[Any, Any, Outcome]) -> Outcome:
+def _run_apart(session: "_Session", root: Folder) -> Outcome:
     """Runs it on a loop in a thread of its own.
 
     Ctrl-C and SIGTERM raise in the main thread alone: the work is then cancelled in order, and has time to
     make durable what is bought, where in the main thread they would tear the loop apart.
     """
     ended = threading.Event()
+    tasks: list[asyncio.Task[Outcome] | None] = []
 
     async def tracked() -> Outcome:
+        tasks.append(asyncio.current_task())
         try:
-            return await work
+            return await session.run(root)
         finally:
             ended.set()
 
@@ -70,46 +78,68 @@ def _run_apart(work: Coroutine[Any, Any, Outcome]) -> Outcome:
     thread = threading.Thread(target=loop.run_forever, daemon=True, name="evaluation")
     thread.start()
     running = asyncio.run_coroutine_threadsafe(tracked(), loop)
+
+    def cancel() -> None:
+        for task in tasks:
+            if task is not None:
+                loop.call_soon_threadsafe(task.cancel)
+
     try:
         return running.result()
-    except KeyboardInterrupt:
-        running.cancel()
-        ended.wait(LONGEST_END_SECONDS)
+    except KeyboardInterrupt as stop:
+        _end_in_order(cancel, ended, None if not stop.args else SIGTERM_SECONDS)
         raise
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(LONGEST_END_SECONDS)
 
 
+def _end_in_order(cancel: Callable[[], None], ended: threading.Event, patience_seconds: float | None) -> None:
+    """Cancels the work, and once more, which ends its waiting, after the patience or at another Ctrl-C."""
+    cancel()
+    try:
+        if ended.wait(patience_seconds):
+            return
+    except KeyboardInterrupt:
+        # What is bought is still to be made durable.
+        pass
+    cancel()
+    ended.wait(LONGEST_END_SECONDS)
+
+
 class _Session:
-    def __init__(self, exam: Exam, report_done: Callable[[int], None]) -> None:
+    def __init__(self, exam: Exam, progress: Progress) -> None:
         self._exam = exam
-        self._report_done = report_done
+        self._progress = progress
         self._usage = {name: JudgeUsage() for name in exam.judges}
         test_items = [item for item in exam.items if item.kind == ItemKind.TEST.value]
         self._given = {
             model: {answer.item_id: answer for answer in given_answers(test_items, model, texts)}
             for model, texts in exam.given.items()
         }
-        self._num_done = 0
+        self._tally = Tally(len(exam.items), time.time())
 
     async def run(self, root: Folder) -> Outcome:
         exam = self._exam
+        accounts = _open_accounts([*exam.seats.values(), *exam.judges.values()], root, exam.config.budget_usd)
         async with AsyncExitStack() as stack:
-            askers = {
-                model: await stack.enter_async_context(open_asker(root, seat))
-                for model, seat in exam.seats.items()
-            }
+
+            async def opened(seat: Seat) -> Asker:
+                return await stack.enter_async_context(open_asker(root, seat, accounts[_account_of(seat)]))
+
+            askers = {model: await opened(seat) for model, seat in exam.seats.items()}
             judges = [
-                Judge(
-                    name,
-                    await stack.enter_async_context(open_asker(root, seat)),
-                    exam.config.reasons,
-                    self._usage[name],
-                )
+                Judge(name, await opened(seat), exam.config.reasons, self._usage[name])
                 for name, seat in exam.judges.items()
             ]
-            done = await self._ask_items(askers, judges)
+            asked = [*askers.values(), *(judge.asker for judge in judges)]
+            seats = {asker.seat.name: asker for asker in asked}
+            await stack.enter_async_context(watching(root, self._tally, seats))
+            try:
+                done = await self._ask_items(askers, judges)
+            except BaseException:
+                await let_in_flight_end(asked, self._progress.say)
+                raise
         outcome = Outcome(usage=self._usage)
         for answers, grades in done:
             outcome.answers += answers
@@ -156,9 +186,10 @@ class _Session:
         async with places:
             answers = await self._answers(item, askers)
             graded = await asyncio.gather(*(self._grade(item, answers, orders, judge) for judge in judges))
-        self._num_done += 1
-        self._report_done(self._num_done)
-        return list(answers.values()), [grade for grades in graded for grade in grades]
+        done = list(answers.values()), [grade for grades in graded for grade in grades]
+        self._tally.add(*done, time.time())
+        self._progress.update(self._tally.items["done"])
+        return done
 
     async def _answers(self, item: Item, askers: Mapping[str, Asker]) -> dict[str, Answer]:
         longest = self._exam.config.max_new_tokens
@@ -177,3 +208,13 @@ class _Session:
         if self._exam.config.protocol == "single":
             return await grade_single(item, answers, judge)
         return await grade_together(item, answers, orders, judge)
+
+
+def _open_accounts(seats: Sequence[Seat], root: Folder, budget_usd: float) -> dict[str, Account]:
+    """One for each that the seats name; all of them pay from one purse, if there is a budget."""
+    purse = open_purse(root, budget_usd)
+    return {_account_of(seat): Account.of(seat.endpoint, purse) for seat in seats}
+
+
+def _account_of(seat: Seat) -> str:
+    return seat.account or seat.name

@@ -100,7 +100,7 @@ def evaluate(
     items = _items(root, plan, test_set)
     progress.begin("evaluate: answers and grades", total=len(items))
     exam = Exam(items, plan.models, test_set.given, plan.judges, plan.config, plan.seed)
-    outcome = hold(exam, root, progress.update)
+    outcome = hold(exam, root, progress)
     _require_judged(outcome)
     progress.begin("evaluate: figures of the texts")
     figures = measure_texts(group_by_note(items, outcome.answers))

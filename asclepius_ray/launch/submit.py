@@ -39,7 +39,7 @@ from asclepius_ray.launch.remote import (
     own_versions,
     read_versions,
 )
-from asclepius_ray.run import Run, endpoints_of, load_run
+from asclepius_ray.run import Run, endpoints_of, name_run_file, parse_run, read_run_text
 
 Say = Callable[[str], None]
 
@@ -56,6 +56,7 @@ class Submission:
 
     job: str
     run_file: str
+    """A path here, or an address in a bucket; it travels in the package either way."""
     address: str
     """The dashboard's, http://HOST:8265."""
     overrides: tuple[str, ...] = ()
@@ -72,12 +73,15 @@ def submit_job(submission: Submission, say: Say, project: Path | None = None) ->
     """
     if submission.job not in STAGES_OF_JOB:
         raise ConfigError(f"there is no job {submission.job!r}; the jobs are {', '.join(STAGES_OF_JOB)}")
-    run = load_run(submission.run_file, list(submission.overrides))
+    text = read_run_text(submission.run_file)
+    run = parse_run(text, name_run_file(submission.run_file), list(submission.overrides))
     _refuse_headers(submission.overrides)
     check_shared(submission.shared)
     folder = (project or find_project()).resolve()
     with tempfile.TemporaryDirectory(prefix="asclepius-submit-") as temporary:
-        package = build_package(folder, Path(submission.run_file), Path(temporary) / "package.zip")
+        run_file = Path(temporary) / RUN_FILE_NAME
+        run_file.write_bytes(text.encode())
+        package = build_package(folder, run_file, Path(temporary) / "package.zip")
         client = connect(submission.address)
         versions = read_versions(client, submission.address)
         check_versions(own_versions(), versions, submission.address)

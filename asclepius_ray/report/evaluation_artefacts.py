@@ -15,7 +15,9 @@ import pyarrow.parquet
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import ArtifactError
 
-SCORES_NAME = "scores.json"
+SCORES_NAME, AGREEMENT_NAME = "scores.json", "agreement.json"
+PURGED_NAME = "purged.json"
+"""Its being there means that no text of this evaluation is shown any more."""
 EXAMPLES_PER_GRADE = 3
 _KEYS = {
     *("run", "seed", "written_unix", "seconds", "test_set", "protocol", "prompts", "judges", "models"),
@@ -65,6 +67,27 @@ def has_real_notes(scores: Mapping[str, Any]) -> bool:
     return scores["test_set"].get("real_notes") is not False
 
 
+def is_purged(evaluation: Folder) -> bool:
+    """Whether `asclepius purge` has taken the texts off the pages."""
+    return evaluation.exists(PURGED_NAME)
+
+
+def read_agreement(evaluation: Folder) -> dict[str, Any] | None:
+    """What clinicians' sheets have said; None where none were read."""
+    if not evaluation.exists(AGREEMENT_NAME):
+        return None
+    try:
+        found = json.loads(evaluation.read_bytes(AGREEMENT_NAME))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not {"raters", "models", "among_raters", "with_judges"} <= found.keys():
+        raise ArtifactError(
+            f"{evaluation.uri}/{AGREEMENT_NAME} cannot be read; write it anew with `asclepius evaluate "
+            "agreement`, or remove it"
+        )
+    return found
+
+
 UNANSWERABLE_MARK = "|unanswerable|"
 """In the ids of items that the evaluation made itself; no score is made of them."""
 
@@ -80,8 +103,11 @@ def read_places(evaluation: Folder) -> Places:
 
 
 def draw_examples(evaluation: Folder, scores: dict[str, Any]) -> list[GradedExample]:
-    """A few answers at each grade, best first, drawn by the run's seed; none where the notes are real."""
-    if has_real_notes(scores):
+    """A few answers at each grade, best first, drawn by the run's seed.
+
+    None where the notes are real, or the texts were purged.
+    """
+    if has_real_notes(scores) or is_purged(evaluation):
         return []
     grades = _read_rows(
         evaluation, "grades.parquet", ("item_id", "model", "judge", "order", "place", "grade", "reason")

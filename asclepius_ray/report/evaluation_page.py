@@ -11,11 +11,13 @@ from asclepius_ray.report.evaluation_artefacts import (
     Places,
     draw_examples,
     has_real_notes,
+    is_purged,
+    read_agreement,
     read_places,
     read_scores,
 )
 from asclepius_ray.report.evaluation_headline import is_shown, write_headline
-from asclepius_ray.report.evaluation_views import describe_judges, unfaithful_kinds
+from asclepius_ray.report.evaluation_views import describe_judges, name_agreements, unfaithful_kinds
 from asclepius_ray.report.evaluation_warnings import find_cautions
 from asclepius_ray.report.latex import write_latex
 from asclepius_ray.report.paper_figures import PERPLEXITY_SOURCE, PUBLISHED_PERPLEXITIES
@@ -39,10 +41,11 @@ def write_evaluation_page(root: Folder) -> list[str]:
     evaluation = root.child("evaluation")
     scores = read_scores(evaluation)
     places, examples = read_places(evaluation), draw_examples(evaluation, scores)
+    agreement = read_agreement(evaluation)
     texts = {
-        PAGE_NAME: render_evaluation_page(scores, places, examples),
+        PAGE_NAME: render_evaluation_page(scores, places, examples, agreement, is_purged(evaluation)),
         LATEX_NAME: write_latex(scores),
-        CSV_NAME: write_csv(scores),
+        CSV_NAME: write_csv(scores, agreement),
     }
     for name, text in texts.items():
         evaluation.write_bytes(name, text.encode())
@@ -50,7 +53,11 @@ def write_evaluation_page(root: Folder) -> list[str]:
 
 
 def render_evaluation_page(
-    scores: Mapping[str, Any], places: Places, examples: Sequence[GradedExample]
+    scores: Mapping[str, Any],
+    places: Places,
+    examples: Sequence[GradedExample],
+    agreement: Mapping[str, Any] | None,
+    purged: bool,
 ) -> str:
     """The page as text: a function of what was measured alone, so that it can be written anew."""
     cautions = find_cautions(scores, places)
@@ -76,6 +83,9 @@ def render_evaluation_page(
         "published": PUBLISHED_PERPLEXITIES,
         "published_source": PERPLEXITY_SOURCE,
         "examples": examples,
+        "agreement": agreement,
+        "agreements": list(name_agreements(agreement)) if agreement else [],
+        "purged": purged,
         "real_notes": has_real_notes(scores),
     }
     return render("evaluation.html.jinja", values)

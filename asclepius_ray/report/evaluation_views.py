@@ -1,7 +1,7 @@
 """The figures of an evaluation → the tables and plots of its page, as pure functions."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,17 @@ def task_scores(scores: Values, judge: str) -> list[TaskScores]:
         for task in tasks
     ]
     return [*rows, TaskScores(OVER_ALL, {model: score["over_all"] for model, score in graded.items()})]
+
+
+def name_agreements(agreement: Values) -> Iterator[tuple[str, str, Values]]:
+    """Who is compared, by which measure, and the figure: the raters with each other, then with each judge."""
+    yield "all raters", "alpha", agreement["among_raters"]["alpha"]
+    for pair in agreement["among_raters"]["pairs"]:
+        yield " and ".join(pair["raters"]), "weighted kappa", pair["weighted_kappa"]
+    for judge, compared in agreement["with_judges"].items():
+        for name, figures in {"the raters' mean": compared["mean_of_raters"], **compared["raters"]}.items():
+            yield f"{name} with the judge {judge}", "alpha", figures["alpha"]
+            yield f"{name} with the judge {judge}", "weighted kappa", figures["weighted_kappa"]
 
 
 def unfaithful_kinds(scores: Values) -> list[str]:

@@ -28,12 +28,16 @@ class Row(NamedTuple):
     p_adjusted: float | None = None
 
 
-def write_csv(scores: Values) -> str:
-    """The table with its header; no cell of text is one that a spreadsheet would run."""
+def write_csv(scores: Values, agreement: Values | None) -> str:
+    """The table with its header; no cell of text is one that a spreadsheet would run.
+
+    `agreement`: what clinicians' sheets have said, None where there are none.
+    """
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(Row._fields)
-    for row in _rows(scores):
+    rows = [*_rows(scores), *(_clinician_rows(agreement) if agreement else ())]
+    for row in rows:
         writer.writerow([_cell(value) for value in row])
     return stream.getvalue()
 
@@ -54,6 +58,21 @@ def _rows(scores: Values) -> Iterator[Row]:
         yield from _pair_rows(scores, judge)
     for model, values in scores["models"].items():
         yield from _text_rows(model, values)
+
+
+def _clinician_rows(agreement: Values) -> Iterator[Row]:
+    """Without the names of the raters: the means of all, how they agree among them and with each judge."""
+
+    def row(judge: str, model: str, measure: str, figure: Values) -> Row:
+        values = (figure["value"], figure["low"], figure["high"], figure["n"])
+        return Row(judge, model, "", OVER_ALL, measure, *values)
+
+    for model, figure in agreement["models"].items():
+        yield row("", model, "clinicians_mean_grade", figure)
+    yield row("", "", "clinicians_alpha", agreement["among_raters"]["alpha"])
+    for judge, compared in agreement["with_judges"].items():
+        for measure in ("alpha", "weighted_kappa"):
+            yield row(judge, "", f"clinicians_with_judge_{measure}", compared["mean_of_raters"][measure])
 
 
 def _score_rows(judge: str, model: str, task: str, score: Values) -> Iterator[Row]:

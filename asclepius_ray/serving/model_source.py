@@ -5,6 +5,7 @@ A model is a local folder, a URI (fetched once per node) or a Hugging Face id.
 
 import hashlib
 import re
+from functools import cache
 from pathlib import Path
 
 import httpx2
@@ -110,6 +111,23 @@ def model_revision(located: str) -> str:
     if is_hugging_face_id(located):
         return ""
     return _revision(Folder(located), CONFIG_NAME)
+
+
+@cache
+def hub_revision(model: str) -> str:
+    """The commit of a hub model as this process will fetch it: the hub's, or where it is away the cache's.
+
+    "" where neither tells one. Asked once a process, so that one run knows one revision.
+    """
+    try:
+        return HfApi().model_info(model, timeout=HUB_TIMEOUT_SECONDS).sha or ""
+    except (HfHubHTTPError, HFValidationError, httpx2.HTTPError, OSError):
+        pass
+    try:
+        # The cache holds each commit in a folder of its name.
+        return Path(hf_hub_download(model, CONFIG_NAME, local_files_only=True)).parent.name
+    except LocalEntryNotFoundError:
+        return ""
 
 
 def _revision(folder: Folder, config_name: str) -> str:

@@ -23,6 +23,7 @@ from asclepius_ray.synthesis.status import STATUS_NAME, describe
 LOOK_SECONDS = 1.0
 WRITE_SECONDS = 2.0
 RATE_WINDOW_SECONDS = 120.0
+LOST_STATES = ("rejected", "failed")
 
 
 class Monitor:
@@ -35,10 +36,12 @@ class Monitor:
         self._num_rows = num_rows
         self._num_input = num_input
         self._states: Counter[str] = Counter()
+        self._lost: Counter[str] = Counter()
+        self._last_row_unix = time.time()
         self._started = time.monotonic()
         self._reason = ""
         self._history: list[tuple[float, int]] = []
-        self._metrics = Metrics()
+        self._metrics = Metrics(root.name)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True, name="monitor")
 
@@ -53,10 +56,15 @@ class Monitor:
         if kind is None or not issubclass(kind, KeyboardInterrupt):
             self._thread.join()
             self._show(is_last=True)
+        self._metrics.end()
 
     def count(self, block: pa.Table) -> None:
         """Takes note of a block of results, in whatever order they come."""
-        self._states.update(block["state"].to_pylist())
+        states = block["state"].to_pylist()
+        self._states.update(states)
+        reasons = zip(states, block["reason"].to_pylist(), strict=True)
+        self._lost.update(reason for state, reason in reasons if state in LOST_STATES)
+        self._last_row_unix = time.time()
 
     def explain(self, reason: str) -> None:
         """Says why nothing moves, such as that batches are awaited; "" ends that."""
@@ -97,6 +105,9 @@ class Monitor:
             "seconds_left": self._seconds_left(),
             "rows": {"input": self._num_input, "readable": self._num_rows, "done": self.num_done}
             | {state: states.get(state, 0) for state in ("ok", "rejected", "failed")},
+            "lost": dict(self._lost),
+            "last_row_unix": self._last_row_unix,
+            "awaits_batches": bool(self._reason),
             "calls": sum(step.attempts for step in snapshot.steps.values()),
             "tokens": snapshot.num_tokens,
             "replayed": snapshot.num_replayed,

@@ -262,6 +262,7 @@ class Trainer:
 
     def _require_finite(self, name: str, value: float) -> None:
         if not math.isfinite(value):
+            self.job.tell({"event": "not_finite"})
             raise TrainingError(
                 f"the {name} is {value} after {self.state.total_steps} steps; lower the phase's "
                 'learning_rate, or use precision = "fp32"'

@@ -5,6 +5,7 @@ driver, which holds no more than the last few of them.
 """
 
 import statistics
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -19,20 +20,20 @@ RECENT_STEPS = 20
 
 
 class Recorder:
-    """Shows a training while it runs; a context that closes the trackers.
+    """Shows a training while it runs; a context that closes the trackers. `run` names it in the metrics.
 
     A metric line holds its phase ("notes" or "instructions"), the phase's number and the optimizer steps done
     over all phases. For a step it goes on with loss, learning rate and the figures of meters.py; for a
     validation with its loss, perplexity and seconds.
     """
 
-    def __init__(self, progress: Progress, trackers: Sequence[Tracker] = ()) -> None:
+    def __init__(self, progress: Progress, run: str, trackers: Sequence[Tracker] = ()) -> None:
         self._progress = progress
         self._checkpoint_seconds = 0.0
         """How long the last checkpoint took until it was whole."""
         self._validation_seconds = 0.0
         self._trackers = trackers
-        self._metrics = Metrics()
+        self._metrics = Metrics(run, time.time())
         self._total = 0
         self._seconds: deque[float] = deque(maxlen=RECENT_STEPS)
 
@@ -42,6 +43,7 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._metrics.end()
         for tracker in self._trackers:
             tracker.close()
 
@@ -66,6 +68,9 @@ class Recorder:
                 self._show(event["line"])
             case "checkpoint":
                 self._checkpoint_seconds = event["seconds"]
+                self._metrics.saved(event["total_steps"], event["seconds"], time.time())
+            case "not_finite":
+                self._metrics.not_finite()
             case "say":
                 self.say(event["text"])
 
@@ -75,7 +80,7 @@ class Recorder:
         self._progress.begin("training", self._total)
         self.say(f"{event['workers']} workers begin after step {event['step']}")
         self._progress.update(event["step"], self._total)
-        self._metrics.set({"workers": event["workers"], "step": event["step"]})
+        self._metrics.begin(event["workers"], event["step"], self._total, time.time())
         for tracker in self._trackers:
             tracker.begin(event["step"])
 
@@ -85,11 +90,11 @@ class Recorder:
             tracker.log(line["step"], values)
         if "loss" not in line:
             self._validation_seconds = line["seconds"]
-            self._metrics.set(line)
+            self._metrics.set(line, None, time.time())
             return
         self._seconds.append(line["seconds"])
         seconds_left = statistics.median(self._seconds) * (self._total - line["step"])
-        self._metrics.set({**line, "seconds_left": seconds_left})
+        self._metrics.set(line, seconds_left, time.time())
         detail = (
             f"{line['phase']}, loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tokens/s, "
             f"{spoken_time(seconds_left)} left"

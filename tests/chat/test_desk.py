@@ -227,7 +227,7 @@ def test_money_is_set_aside_durably_before_a_permit_is_given(tmp_path: Path) -> 
     def watching(desk: Desk) -> Callable[[Said], Awaitable[Heard]]:
         async def exchange(said: Said) -> Heard:
             heard = await desk.exchange(said)
-            purse = desk._money._purse
+            purse = desk._money.own.purse
             num_permits[0] += len(heard.permits)
             reserved = purse.settled_usd + purse.unsettled_usd + purse.outstanding_usd
             assert not heard.permits or purse.outstanding_usd > 0

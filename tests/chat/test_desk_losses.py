@@ -206,7 +206,7 @@ def test_lines_that_break_cost_no_purchase_and_no_cent(tmp_path: Path, seed: int
                 return await desks.exchange(said)
 
             await buy_all(endpoint, desks, [breaking] * 3, 40, is_shared=True)
-            snapshot, purse = await desks.desk.snapshot(), desks.desk._money._purse
+            snapshot, purse = await desks.desk.snapshot(), desks.desk._money.own.purse
             return snapshot.cost_usd, purse.settled_usd, purse.outstanding_usd
 
         journal_usd, settled_usd, outstanding_usd = run(scenario())

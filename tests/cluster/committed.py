@@ -33,6 +33,9 @@ FILES = {
     "raycluster.yaml": Committed("kubernetes", "raycluster", beside=("storage.yaml",)),
     "rayjob.yaml": Committed("kubernetes", "rayjob", RUN_FILE, ("storage.yaml",)),
     "rayservice.yaml": Committed("kubernetes", "rayservice", RUN_FILE, ("storage.yaml", "rayjob.yaml")),
+    "queues/kueue.yaml": Committed("kueue", "rayjob", RUN_FILE, ("storage.yaml",)),
+    "queues/volcano.yaml": Committed("volcano", "rayjob", RUN_FILE, ("storage.yaml",)),
+    "queues/yunikorn.yaml": Committed("yunikorn", "rayjob", RUN_FILE, ("storage.yaml",)),
 }
 KINDS = {"raycluster.yaml": "RayCluster", "rayjob.yaml": "RayJob", "rayservice.yaml": "RayService"}
 
@@ -52,16 +55,21 @@ def documents_of(file: str) -> list[Document]:
 
 
 def document(file: str, kind: str) -> Json:
-    """One document of a file, a fresh copy."""
-    (found,) = [one.value for one in documents_of(file) if one.file == file and one.kind == kind]
+    """One document of a file, a fresh copy; `kind` as "Kind", or as "Kind/name" where there are several."""
+    (found,) = [one.value for one in documents_of(file) if _is(one, file, kind)]
     return found
+
+
+def _is(one: Document, file: str, kind: str) -> bool:
+    name, _, called = kind.partition("/")
+    return (one.file, one.kind) == (file, name) and called in ("", one.name)
 
 
 def changed(
     documents: list[Document], file: str, kind: str, changes: Iterable[tuple[str, object]]
 ) -> list[Document]:
     """The documents with places of one of them set, or taken away with `...`."""
-    (index,) = [place for place, one in enumerate(documents) if (one.file, one.kind) == (file, kind)]
+    (index,) = [place for place, one in enumerate(documents) if _is(one, file, kind)]
     copies = [replace(one, value=_copy(one.value)) for one in documents]
     for path, value in changes:
         _change(copies[index].value, path, value)

@@ -4,10 +4,12 @@ from typing import Any
 
 from seeds import (
     CLUSTER,
+    ENTRYPOINT,
     HEAD_POD,
     JOB,
     JOB_HEAD,
     JOB_SPEC,
+    JOB_WORKER,
     SERVICE,
     TYPES,
     WORKER_POD,
@@ -41,7 +43,20 @@ def _incremental(option: str, value: Any) -> Seed:
     )
 
 
+KUEUE, YUNIKORN = "queues/kueue.yaml", "queues/yunikorn.yaml"
+
+
+def _kueue(path: str, value: Any, *also: tuple[str, Any]) -> Seed:
+    return Seed("queue-kueue", KUEUE, "RayJob", path, value, also=also)
+
+
 FURTHER_SEEDS = [
+    _kueue("spec/shutdownAfterJobFinishes", False),
+    _kueue("spec/clusterSelector", {"ray.io/cluster": "mine"}),
+    _kueue(f"{JOB_SPEC}/enableInTreeAutoscaling", True),
+    _kueue(f"{JOB_SPEC}/workerGroupSpecs", [{"groupName": str(number)} for number in range(8)]),
+    Seed("queue-yunikorn-gang", YUNIKORN, "RayJob", f"{JOB_WORKER}/minReplicas", 0),
+    job("run-file-seen", "spec/entrypoint", ENTRYPOINT.replace("/etc/asclepius", "https://host")),
     Seed(
         "operator-replica-limits",
         CLUSTER,
@@ -101,6 +116,24 @@ FURTHER_SEEDS = [
         also=(("kind", "Ingress"),),
     ),
     Seed(
+        "no-public-service",
+        CLUSTER,
+        "PodDisruptionBudget",
+        "spec",
+        {"type": "NodePort", "ports": [{"port": 80, "targetPort": 6379}]},
+        "spec/ports/0",
+        also=(("kind", "Service"),),
+    ),
+    Seed(
+        "no-public-service",
+        CLUSTER,
+        "PodDisruptionBudget",
+        "spec",
+        {"type": "LoadBalancer", "selector": {"ray.io/node-type": "head"}, "ports": [{"port": 80}]},
+        "spec/selector",
+        also=(("kind", "Service"),),
+    ),
+    Seed(
         "head-budget",
         JOB,
         "PodDisruptionBudget",
@@ -113,6 +146,12 @@ FURTHER_SEEDS = [
         f"{WORKER_POD}/volumes/2",
         {"name": "scratch", "emptyDir": {}},
         f"{WORKER_POD}/volumes",
+    ),
+    cluster(
+        "no-rights",
+        "spec/autoscalerOptions/securityContext",
+        ...,
+        "spec/autoscalerOptions/securityContext/allowPrivilegeEscalation",
     ),
     job("head-stays", f"{HEAD_POD}/tolerations", [{"key": "spot", "operator": "Exists"}]),
     serve("serve-config", "name: llama3-8b", "nam: llama3-8b", "/applications/0/args/nam"),

@@ -20,6 +20,7 @@ class Seed:
     rule: str
     file: str
     kind: str
+    """As "Kind", or as "Kind/name" where the file has several."""
     path: str
     value: Any
     """`...` takes the place away."""
@@ -297,8 +298,8 @@ SET_SEEDS = [
         {"name": "data", "hostPath": {"path": "/data"}},
         f"{WORKER_POD}/volumes/0/hostPath",
     ),
-    Seed("run-file-mounted", JOB, "ConfigMap", "metadata/name", "other", "spec/entrypoint"),
-    job("run-file-mounted", "spec/entrypoint", ENTRYPOINT.replace("/etc/asclepius", "/etc/other")),
+    Seed("run-file-seen", JOB, "ConfigMap", "metadata/name", "other", "spec/entrypoint"),
+    job("run-file-seen", "spec/entrypoint", ENTRYPOINT.replace("/etc/asclepius", "/etc/other")),
     Seed(
         "run-file-current", JOB, "ConfigMap", "data/run.toml", 'name = "a"\nroot = "b"\n', "spec/entrypoint"
     ),

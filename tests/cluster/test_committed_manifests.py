@@ -31,7 +31,7 @@ def test_a_committed_file_is_what_its_profile_is_rendered_to(
 
 
 def test_every_file_of_the_cluster_is_one_that_is_rendered() -> None:
-    assert {path.name for path in CLUSTER.glob("*.yaml")} == set(FILES)
+    assert {path.relative_to(CLUSTER).as_posix() for path in CLUSTER.rglob("*.yaml")} == set(FILES)
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -46,7 +46,7 @@ def test_a_committed_file_breaks_no_rule_and_all_of_it_is_looked_at(file: str, s
 def test_every_job_that_a_file_of_the_cluster_names_exists() -> None:
     named = {
         found
-        for path in (*CLUSTER.glob("*.yaml"), *CLUSTER.glob("*.md"))
+        for path in (*CLUSTER.rglob("*.yaml"), *CLUSTER.rglob("*.md"))
         for found in re.findall(r"jobs/[\w./-]+\.(?:py|toml)", path.read_text())
     }
     assert "jobs/pipeline.py" in named
@@ -84,9 +84,10 @@ def test_the_rayservice_s_application_is_one_that_serve_and_this_package_take() 
     assert ApplicationSettings.model_validate(application.args).serving.use_gpu
 
 
-def test_every_budget_selects_the_head_of_its_own_resource_alone() -> None:
+def test_every_budget_of_a_head_selects_the_head_of_its_own_resource_alone() -> None:
     for file, kind in KINDS.items():
-        wanted = document(file, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"]
+        name = f"{document(file, kind)['metadata']['name']}-head"
+        wanted = document(file, f"PodDisruptionBudget/{name}")["spec"]["selector"]["matchLabels"]
         for other, other_kind in KINDS.items():
             resource = RayResource(Document(other, document(other, other_kind)))
             selected = [wanted.items() <= group.labels.items() for group in resource.groups]

@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
@@ -15,6 +18,7 @@ from asclepius_ray.artifacts import Folder, is_finished, read_manifest
 
 PROJECT = Path(__file__).resolve().parents[2]
 ASCLEPIUS = Path(sys.executable).parent / "asclepius"
+STATUS_SECONDS = 4.0
 SHORT = (
     "training.phases=[{kind='notes', epochs=1, learning_rate=2e-3}, {kind='instructions', epochs=1}]",
     "evaluation.limit=3",
@@ -34,6 +38,31 @@ def run_pipeline(*overrides: str, environment: dict[str, str] | None = None) -> 
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout + ended.stderr
+
+
+def call_status(root: str) -> str:
+    """What `asclepius status` says; "" as long as nothing is there."""
+    ended = subprocess.run([ASCLEPIUS, "status", root], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0 or "is not the folder of a run" in ended.stderr, ended.stderr
+    return ended.stdout
+
+
+@contextmanager
+def asking_for_the_status(root: str) -> Iterator[list[str]]:
+    """Yields what the command has said every few seconds, which grows."""
+    said, ended = list[str](), threading.Event()
+
+    def ask() -> None:
+        while not ended.wait(STATUS_SECONDS):
+            said.append(call_status(root))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield said
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_real_notes_are_used_as_they_are_and_their_text_is_not_printed(
@@ -79,9 +108,14 @@ def test_two_hundred_real_reports_become_a_served_model_with_the_root_in_a_bucke
     reports = shared_data / "pmc_patients" / "v1_first_500.csv"
     settings = (f"input.path={reports}", "input.limit=200", "root=s3://runs/first", SHORT[0])
     settings += ("evaluation.limit=12",)
-    run_pipeline(*settings, environment=bucket)
     for name, value in bucket.items():
         monkeypatch.setenv(name, value)
+    with asking_for_the_status("s3://runs/first") as said:
+        run_pipeline(*settings, environment=bucket)
+    at_work = {line.split()[0] for text in said for line in text.splitlines() if " at work " in line}
+    assert at_work >= {"synthesize", "train"}, said
+    assert any(re.search(r"step \d+, loss ", text) for text in said), said
+    assert call_status("s3://runs/first").count("finished") == 3
     root = Folder("s3://runs/first")
     for artifact in (
         "notes",

@@ -1,13 +1,18 @@
 """What an evaluation will need at most, reckoned from its texts: never less than what it then asks for."""
 
+import io
 from pathlib import Path
 from typing import Any
 
+import pytest
 from command_here import run_here
+from rich.console import Console
 
 from asclepius_ray.chat.config import EndpointConfig
 from asclepius_ray.evaluation.config import EvaluationConfig
-from asclepius_ray.evaluation.estimate import AskedTexts, estimate_evaluation
+from asclepius_ray.evaluation.estimate import AskedTexts, RoleEstimate, estimate_evaluation
+from asclepius_ray.run import Run
+from asclepius_ray.summary import print_evaluation_estimate
 
 PRICE = {"input_usd_per_million_tokens": 10.0, "output_usd_per_million_tokens": 30.0}
 TEXTS = AskedTexts(1000, 4000, 100)
@@ -63,3 +68,18 @@ def test_the_command_reckons_the_evaluation_of_a_table_without_asking_anybody(
     assert code == 0, complaints
     assert "judge judge" in said
     assert "evaluation at most 0.00 USD" in said
+
+
+@pytest.mark.parametrize(
+    ("budget_usd", "said"),
+    [(4.0, "may not be enough: the run would stop at it"), (5.0, "is enough"), (0.0, "")],
+)
+def test_the_estimate_warns_where_it_passes_the_budget_of_the_evaluation(
+    budget_usd: float, said: str
+) -> None:
+    roles = [RoleEstimate(name, 10, 1000, 100, 2.5, None) for name in ("one", "judge judge")]
+    run = Run.model_validate({"name": "x", "root": "r", "evaluation": {"budget_usd": budget_usd}})
+    stream = io.StringIO()
+    print_evaluation_estimate(Console(file=stream, width=200), run, roles)
+    assert "evaluation at most 5.00 USD" in stream.getvalue()
+    assert (f"USD {said}" in stream.getvalue()) if said else ("budget" not in stream.getvalue())

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from local_buckets import local_bucket
 from local_heads import Head, Said, breaking_port
 from ray.job_submission import JobSubmissionClient
 
+from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import ConfigError, SubmitError
 from asclepius_ray.launch.remote import (
     Node,
@@ -66,6 +68,17 @@ def test_a_job_runs_in_its_package_its_log_is_followed_and_its_exit_code_returne
     assert "stop time 60" in said.lines
     assert [line for line in said.lines if line.startswith("line ")] == [f"line {n}" for n in range(25)]
     assert said.lines[-1].endswith("has failed")
+
+
+def test_a_run_file_in_a_bucket_travels_in_the_package(
+    open_head: Head, project: Path, write_run: Callable[..., str], said: Said
+) -> None:
+    with local_bucket("run-files") as uri:
+        Folder(uri.format("")).write_bytes("any.toml", Path(write_run("stored-lines-1")).read_bytes())
+        submission = Submission("train", uri.format("any.toml"), open_head.address)
+        assert submit_job(submission, said, project) == 0
+    assert "name stored-lines-1" in said.lines
+    assert "endpoint_override" not in said.text
 
 
 def test_a_dry_run_says_what_would_be_sent_and_sends_nothing(

@@ -91,7 +91,7 @@ def test_what_another_node_keeps_on_a_disk_of_its_own_is_not_called_whole(root: 
 
 
 def test_a_stop_waits_for_a_step_a_validation_and_two_checkpoints() -> None:
-    recorder = Recorder(Progress())
+    recorder = Recorder(Progress(), "mine")
     step = {"phase": "notes", "phase_number": 1, "step": 1, "loss": 1.0, "tokens_per_second": 1.0}
     recorder.take(
         [

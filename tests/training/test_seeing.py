@@ -25,6 +25,7 @@ from asclepius_ray.training.phases import Phase, load_phases
 from asclepius_ray.training.stage import train
 
 SEED, LENGTH, WORKERS, PATIENCE = 11, 256, 2, 2
+FIGURE = r'^ray_asclepius_training_(\w+)\{[^}]*run="figures-of-a-line"[^}]*\} (\S+)$'
 STEP_FIGURES = {
     "loss",
     "learning_rate",
@@ -174,8 +175,16 @@ def test_prometheus_reads_the_figures_of_a_line(unbroken: tuple[Folder, Seen]) -
     lines = read_lines(unbroken[0])
     line = next(line for line in lines if "loss" in line)
     expected = {**{name: line[name] for name in STEP_FIGURES - {"seconds"}}, "seconds_left": 90.5}
-    metrics = Metrics()
-    metrics.set({**line, "seconds_left": 90.5})
+    metrics = Metrics("figures-of-a-line", 1_700_000_000.0)
+    metrics.begin(WORKERS, 0, 12, 1_700_000_000.0)
+    metrics.set(line, 90.5, 1_700_000_060.0)
+    metrics.saved(1, 2.5, 1_700_000_061.0)
+    metrics.not_finite()
+    expected |= {
+        "workers": WORKERS, "planned_steps": 12, "active": 1, "non_finite_steps": 1, "checkpoint_step": 1,
+        "checkpoint_seconds": 2.5, "last_step_timestamp_seconds": 1_700_000_060.0,
+        "checkpoint_timestamp_seconds": 1_700_000_061.0,
+    }  # fmt: skip
     deadline, found = time.monotonic() + 60, {}
     while time.monotonic() < deadline and found.get("seconds_left") != 90.5:
         time.sleep(1.0)
@@ -188,6 +197,6 @@ def read_gauges() -> dict[str, float]:
     for node in ray.nodes():
         url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
         text = httpx.get(url, trust_env=False, timeout=10).text
-        for name, value in re.findall(r"^ray_asclepius_training_(\w+)\{[^}]*\} (\S+)$", text, re.MULTILINE):
+        for name, value in re.findall(FIGURE, text, re.MULTILINE):
             found[name] = float(value)
     return found

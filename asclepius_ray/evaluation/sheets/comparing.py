@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ def compare_sheets(root: Folder, files: Sequence[Path], key_file: Path) -> dict[
     with_grades = evaluation.exists(GRADES_NAME)
     judges = judge_scores(read_records(evaluation, GRADES_NAME, Grade)) if with_grades else {}
     figures = describe_study(Study(key, grades, judges, _notes_of(evaluation, key)))
+    # By its hash alone: a file's name may say more of its place than it should.
+    figures["sha256"] = {
+        "key": sha256(_read(key_file)).hexdigest(),
+        "sheets": [sha256(_read(file)).hexdigest() for file in files],
+    }
     content = json.dumps(figures, indent=1, ensure_ascii=False, allow_nan=False)
     evaluation.write_bytes(AGREEMENT_NAME, f"{content}\n".encode())
     evaluation.write_bytes(LATEX_NAME, render_latex(figures).encode())

@@ -1,5 +1,6 @@
 """`asclepius cluster`: renders a profile's files, and says what is wrong with such files."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, cast, get_args
@@ -17,27 +18,33 @@ def render(
     profile: Annotated[str, typer.Argument(metavar="PROFILE", help="cluster/profiles/ holds some.")],
     to: Annotated[str, typer.Option(metavar="TARGET", help=TARGETS)],
     run: Annotated[
-        str, typer.Option(metavar="RUN.toml", help="The run file, for rayjob and rayservice.")
+        str,
+        typer.Option(
+            metavar="RUN.toml",
+            help="The run file, for rayjob and rayservice; a job reads one in a bucket from there.",
+        ),
     ] = "",
     out: Annotated[str, typer.Option(metavar="FILE", help="Where it is written; else it is printed.")] = "",
 ) -> None:
     """Renders a profile as the file that `ray up` or KubeRay takes."""
     from importlib.metadata import version
 
+    from asclepius_ray.artifacts import Folder
     from asclepius_ray.launch.cluster.kuberay import RunFile
     from asclepius_ray.launch.cluster.profile import Target, load_profile
     from asclepius_ray.launch.cluster.rendering import render as render_target
     from asclepius_ray.launch.cluster.rendering import render_file
-    from asclepius_ray.run import parse_run, read_run_text
+    from asclepius_ray.run import name_run_file, parse_run, read_run_text
 
     if to not in get_args(Target):
         raise ConfigError(f"--to {to!r} is not known; there are {TARGETS}")
     file = None
     if run:
         text = read_run_text(run)
-        file = RunFile(text, parse_run(text, f"the run file {run}"))
+        address = "" if Folder(run).is_local else run
+        file = RunFile(text, parse_run(text, name_run_file(run)), address)
     documents = render_target(load_profile(profile), cast(Target, to), file, version("ray"))
-    command = f"asclepius cluster render {profile} --to {to}" + (f" --run {run}" if run else "")
+    command = f"asclepius cluster render {profile} --to {to}" + (f" --run {shlex.quote(run)}" if run else "")
     rendered = render_file(documents, command)
     if not out:
         typer.echo(rendered, nl=False)
@@ -64,11 +71,11 @@ def validate(
     from asclepius_ray.launch.cluster.validation.started import RunText
     from asclepius_ray.launch.cluster.validation.validating import Knowledge
     from asclepius_ray.launch.cluster.validation.validating import validate as validate_documents
-    from asclepius_ray.run import read_run_text
+    from asclepius_ray.run import name_run_file, read_run_text
 
     knowledge = Knowledge(
         profile=load_profile(profile) if profile else None,
-        run=RunText(read_run_text(run), f"the run file {run}") if run else None,
+        run=RunText(read_run_text(run), name_run_file(run)) if run else None,
         crds=crds,
     )
     report = validate_documents(read_files(files), knowledge)

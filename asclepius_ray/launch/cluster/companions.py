@@ -1,4 +1,4 @@
-"""What stands beside a Ray resource: the volume, the run file, the disruption budget. Pure."""
+"""What stands beside a Ray resource: the volume, the run file, the disruption budgets. Pure."""
 
 from asclepius_ray.launch.cluster.pods import labels_of
 from asclepius_ray.launch.cluster.profile import VolumeSection
@@ -38,4 +38,21 @@ def head_budget(resource: str) -> Json:
         "kind": "PodDisruptionBudget",
         "metadata": {"name": f"{resource}-head"},
         "spec": {"minAvailable": 1, "selector": {"matchLabels": labels_of(resource, "head")}},
+    }
+
+
+def serving_budget(resource: str, fewest: int) -> Json:
+    """Lets go of one pod that serves at a time, and never of the last one.
+
+    Kubernetes counts a budget of maxUnavailable against a number of replicas that it cannot read of KubeRay's
+    resources, and would then let go of none: so it is the number that stays.
+    """
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": f"{resource}-serving"},
+        "spec": {
+            "minAvailable": max(1, fewest - 1),
+            "selector": {"matchLabels": labels_of(resource, "worker")},
+        },
     }

@@ -5,7 +5,9 @@ Every pod runs without root, holds its keys by the name of a secret, and has the
 
 from dataclasses import dataclass
 
+from asclepius_ray.launch.cluster.preparing import RESTRICTED, Preparation
 from asclepius_ray.launch.cluster.profile import Machine, Profile, WorkerGroup
+from asclepius_ray.launch.cluster.queues import is_kueues
 from asclepius_ray.launch.cluster.yaml_text import Json
 
 RUN_FOLDER = "/etc/asclepius"
@@ -30,6 +32,8 @@ class PodPlan:
     """Whether the shared volume is only read."""
     withheld: frozenset[str] = frozenset()
     """Keys of the profile that these pods have no use for."""
+    preparations: tuple[Preparation, ...] = ()
+    """What is done before Ray starts."""
 
 
 def head_group(plan: PodPlan) -> Json:
@@ -40,7 +44,7 @@ def head_group(plan: PodPlan) -> Json:
 
 
 def worker_group(plan: PodPlan, role: str, group: WorkerGroup) -> Json:
-    """One group of workers, from its fewest to its most."""
+    """One group of workers, from its fewest to its most; with Kueue all of them from the start."""
     template = _template(plan, "worker", group, group.gpus)
     spot = plan.profile.cloud.spot_labels if group.spot else {}
     tolerations = [
@@ -53,10 +57,11 @@ def worker_group(plan: PodPlan, role: str, group: WorkerGroup) -> Json:
         template["spec"]["tolerations"] = tolerations
     if spot:
         template["spec"]["nodeSelector"] = {**group.node_labels, **spot}
+    fewest = group.most if is_kueues(plan.profile.queue) else group.fewest
     return {
         "groupName": role,
-        "replicas": group.fewest,
-        "minReplicas": group.fewest,
+        "replicas": fewest,
+        "minReplicas": fewest,
         "maxReplicas": group.most,
         "rayStartParams": {},
         "template": template,
@@ -65,11 +70,12 @@ def worker_group(plan: PodPlan, role: str, group: WorkerGroup) -> Json:
 
 def labels_of(resource: str, component: str) -> dict[str, str]:
     """The labels of a pod, by which budgets and policies select it."""
-    return {
-        "app.kubernetes.io/name": "asclepius-ray",
-        "app.kubernetes.io/instance": resource,
-        "app.kubernetes.io/component": component,
-    }
+    return {**labels_of_all(resource), "app.kubernetes.io/component": component}
+
+
+def labels_of_all(resource: str) -> dict[str, str]:
+    """What all pods of one resource have in common, also of the two clusters of an upgrade."""
+    return {"app.kubernetes.io/name": "asclepius-ray", "app.kubernetes.io/instance": resource}
 
 
 def _template(plan: PodPlan, component: str, machine: Machine, gpus: int) -> Json:
@@ -92,6 +98,9 @@ def _template(plan: PodPlan, component: str, machine: Machine, gpus: int) -> Jso
         spec["imagePullSecrets"] = [{"name": name} for name in profile.image.pull_secrets]
     if machine.node_labels:
         spec["nodeSelector"] = dict(machine.node_labels)
+    if plan.preparations:
+        image = profile.image.name
+        spec["initContainers"] = [preparation.container(image) for preparation in plan.preparations]
     spec["containers"] = [_container(plan, component, machine, gpus)]
     if volumes := _volumes(plan):
         spec["volumes"] = volumes
@@ -112,7 +121,7 @@ def _container(plan: PodPlan, component: str, machine: Machine, gpus: int) -> Js
     container: Json = {
         "name": f"ray-{component}",
         "image": plan.profile.image.name,
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "securityContext": RESTRICTED,
         "env": _environment(plan),
         "resources": {"requests": amounts, "limits": dict(amounts)},
         **({} if component == "head" else _drained_first(plan.profile)),
@@ -138,7 +147,9 @@ def _environment(plan: PodPlan) -> list[Json]:
         if name not in plan.withheld:
             place = {"name": secret, "key": name, **options}
             variables.append({"name": name, "valueFrom": {"secretKeyRef": place}})
-    return variables
+    return variables + [
+        variable for preparation in plan.preparations for variable in preparation.environment()
+    ]
 
 
 def _mounts(plan: PodPlan) -> list[Json]:
@@ -148,7 +159,7 @@ def _mounts(plan: PodPlan) -> list[Json]:
         mounts.append(data | ({"readOnly": True} if plan.reads_only else {}))
     if plan.run_config:
         mounts.append({"name": "run-file", "mountPath": RUN_FOLDER, "readOnly": True})
-    return mounts
+    return mounts + [preparation.mount() for preparation in plan.preparations]
 
 
 def _volumes(plan: PodPlan) -> list[Json]:
@@ -157,4 +168,4 @@ def _volumes(plan: PodPlan) -> list[Json]:
         volumes.append({"name": "data", "persistentVolumeClaim": {"claimName": volume.claim}})
     if plan.run_config:
         volumes.append({"name": "run-file", "configMap": {"name": plan.run_config}})
-    return volumes
+    return volumes + [volume for preparation in plan.preparations for volume in preparation.volumes()]

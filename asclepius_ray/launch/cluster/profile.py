@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from asclepius_ray.config import Section, parse_section
 from asclepius_ray.errors import ConfigError
+from asclepius_ray.launch.cluster.network_sections import NetworkSection, TlsSection
 
 Target = Literal["aws", "gcp", "raycluster", "rayjob", "rayservice", "storage"]
 Role = Literal["synthesis", "teacher", "training", "serving"]
@@ -227,6 +228,9 @@ class Profile(Section):
     storage: StorageSection
     authentication: AuthenticationSection = AuthenticationSection()
     secrets: SecretsSection = SecretsSection()
+    network: NetworkSection = NetworkSection()
+    tls: TlsSection | None = None
+    """Without it Ray's own connections are plain."""
     queue: QueueSection | None = None
     shutdown: ShutdownSection = ShutdownSection()
     job: JobSection = JobSection()
@@ -250,8 +254,9 @@ class Profile(Section):
                 raise ValueError(f"{where}.node_labels is for Kubernetes; leave it out")
         if self.storage.volume:
             raise ValueError(f"storage.volume is for Kubernetes; on {kind} give storage.bucket")
-        if self.queue:
-            raise ValueError(f"queue is for Kubernetes; leave it out on {kind}")
+        sections = {"queue": self.queue, "network": self.network != NetworkSection(), "tls": self.tls}
+        for name in (name for name, is_given in sections.items() if is_given):
+            raise ValueError(f"{name} is for Kubernetes; leave it out on {kind}")
         if drain > NOTICE_SECONDS[kind]:
             raise ValueError(
                 f"shutdown.drain_seconds is {drain}, and {kind} takes a spot machine away after "

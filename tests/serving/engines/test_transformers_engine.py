@@ -135,7 +135,7 @@ def test_a_replica_admits_to_each_batch_what_that_batch_runs(models: Models) -> 
 
 def test_where_vllm_is_missing_its_engine_says_what_to_install(models: Models) -> None:
     config = ServingConfig(engine="vllm")
-    with pytest.raises(ServingError, match=r"pip install 'asclepius-ray\[vllm\]'"):
+    with pytest.raises(ServingError, match=r"pip install --no-deps -r cluster/image/requirements\.txt"):
         start_engine(config, str(models.folder), frozenset(), 1.0, {})
 
 

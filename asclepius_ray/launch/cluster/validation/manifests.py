@@ -84,6 +84,11 @@ class Group:
         return {text_at(variable, "name"): variable for variable in found}
 
     @property
+    def preparations(self) -> list[Json]:
+        """The containers that run before Ray's."""
+        return [found for path, found in self.containers if ".initContainers[" in path]
+
+    @property
     def mount_paths(self) -> dict[str, str]:
         """Where Ray's container sees each of its volumes."""
         mounts = list_at(self.ray_container, "volumeMounts")
@@ -166,9 +171,9 @@ def read_files(paths: Iterable[str]) -> list[Document]:
     return found
 
 
-def ray_resources(documents: Iterable[Document]) -> Iterator[RayResource]:
-    """Those that KubeRay's operator acts on."""
-    return (RayResource(document) for document in documents if document.kind in CLUSTER_KEYS)
+def resources_in(document: Document) -> list[RayResource]:
+    """The document as what KubeRay's operator acts on; none where it is something else."""
+    return [RayResource(document)] if document.kind in CLUSTER_KEYS else []
 
 
 def applications_of(resource: RayResource) -> list[Json]:

@@ -68,6 +68,11 @@ def _rights(resource: RayResource) -> Iterator[Trouble]:
             if "ALL" not in list_at(context, "capabilities", "drop"):
                 said = f"{group.name} keeps capabilities that Ray does not need"
                 yield Trouble(f"{path}.securityContext.capabilities.drop", said, "set [ALL]")
+    # The operator adds it to the head's pod, with what stands here.
+    autoscaler = table_at(resource.cluster, "autoscalerOptions", "securityContext")
+    if resource.autoscales and autoscaler.get("allowPrivilegeEscalation") is not False:
+        path = f"{resource.cluster_path}.autoscalerOptions.securityContext.allowPrivilegeEscalation"
+        yield Trouble(path, "the autoscaler's container may gain rights", "set it to false")
 
 
 def _grace(resource: RayResource) -> Iterator[Trouble]:
@@ -88,10 +93,13 @@ def _grace(resource: RayResource) -> Iterator[Trouble]:
 def _mounts(resource: RayResource) -> Iterator[Trouble]:
     for group in resource.groups:
         volumes = {text_at(volume, "name") for volume in list_at(group.pod, "volumes")}
-        mounts = set(group.mount_paths)
-        for name in sorted(mounts - volumes):
-            path = f"{group.pod_path}.containers[0].volumeMounts"
-            yield Trouble(path, f"{group.name} mounts {name!r}, which is no volume of it", "add the volume")
+        mounts = set[str]()
+        for path, container in group.containers:
+            mounted = {text_at(mount, "name") for mount in list_at(container, "volumeMounts")}
+            for name in sorted(mounted - volumes):
+                said = f"{group.name} mounts {name!r}, which is no volume of it"
+                yield Trouble(f"{path}.volumeMounts", said, "add the volume")
+            mounts |= mounted
         for name in sorted(volumes - mounts):
             yield Trouble(f"{group.pod_path}.volumes", f"{name!r} is not mounted", "mount it, or remove it")
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from asclepius_ray.launch.cluster.node_certificates import KEY_VARIABLE
 from asclepius_ray.launch.cluster.validation.findings import Trouble
 from asclepius_ray.launch.cluster.validation.manifests import Document, walk_texts
 from asclepius_ray.launch.cluster.validation.reading import text_at
@@ -35,8 +36,10 @@ def _written_variables(value: object, path: str) -> Iterator[Trouble]:
             yield from _written_variables(inner, f"{path}[{place}]")
     if not isinstance(value, dict):
         return
-    name = text_at(value, "name")
-    if _NAME.fullmatch(name) and text_at(value, "value") and not _KEY.search(text_at(value, "value")):
+    name, written = text_at(value, "name"), text_at(value, "value")
+    # Ray's own name for the file that holds a key.
+    is_file = name == KEY_VARIABLE and written.startswith("/")
+    if _NAME.fullmatch(name) and written and not is_file and not _KEY.search(written):
         yield Trouble(f"{path}.value", f"the value of {name} is written out", _ADVICE)
     for key, inner in value.items():
         yield from _written_variables(inner, f"{path}.{key}" if path else str(key))

@@ -3,16 +3,17 @@
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 
+from asclepius_ray.artifacts import Folder
 from asclepius_ray.config import parse_section
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.launch.cluster.serve_config import IMPORT_PATH
 from asclepius_ray.launch.cluster.validation.findings import Trouble
 from asclepius_ray.launch.cluster.validation.manifests import (
-    CLUSTER_KEYS,
     Document,
     Group,
     RayResource,
     applications_of,
+    resources_in,
     yaml_table,
 )
 from asclepius_ray.launch.cluster.validation.pod_rules import PUBLIC_SERVICES
@@ -29,7 +30,7 @@ from asclepius_ray.launch.locations import STAGES_OF_JOB
 from asclepius_ray.serving.application_settings import ApplicationSettings
 from asclepius_ray.serving.config import ServingConfig
 
-DASHBOARD_PORT = 8265
+RAY_PORTS = {8265: "the dashboard, where jobs are started", 6379: "Ray's head", 10001: "Ray's head"}
 SetRule = Callable[[Document, Sequence[Document]], Iterator[Trouble]]
 
 
@@ -46,7 +47,7 @@ def _job_exists(document: Document, others: Sequence[Document]) -> Iterator[Trou
 
 
 def _local_folder(document: Document, others: Sequence[Document]) -> Iterator[Trouble]:
-    for resource in _resources(document):
+    for resource in resources_in(document):
         entrypoint = parse_entrypoint(text_at(resource.spec, "entrypoint"))
         if entrypoint and not entrypoint.page.startswith("/"):
             said = f"{entrypoint.page!r} is looked for in a working directory, which no job of a manifest has"
@@ -63,9 +64,12 @@ def _local_folder(document: Document, others: Sequence[Document]) -> Iterator[Tr
 
 
 def _run_file(document: Document, others: Sequence[Document]) -> Iterator[Trouble]:
-    for resource in _resources(document):
+    for resource in resources_in(document):
         entrypoint = parse_entrypoint(text_at(resource.spec, "entrypoint"))
         if resource.kind != "RayJob" or entrypoint is None or not resource.cluster:
+            continue
+        if not Folder(entrypoint.run_file).is_local:
+            yield from _stored_run_file(entrypoint.run_file)
             continue
         name, key = mounted_config(resource, entrypoint.run_file)
         if not name:
@@ -74,6 +78,12 @@ def _run_file(document: Document, others: Sequence[Document]) -> Iterator[Troubl
         elif find_run_text(resource, others) is None:
             said = f"no file given here holds the ConfigMap {name} with {key}"
             yield Trouble("spec.entrypoint", said, "render the job with --run, or name the file that has it")
+
+
+def _stored_run_file(address: str) -> Iterator[Trouble]:
+    if not address.startswith(("s3://", "gs://")):
+        said = f"the job reads its run file at {Folder(address).shown}, which is in no bucket"
+        yield Trouble("spec.entrypoint", said, "name one at s3:// or gs://, or mount a ConfigMap with it")
 
 
 def _claim_is_shared(document: Document, others: Sequence[Document]) -> Iterator[Trouble]:
@@ -86,7 +96,7 @@ def _claim_is_shared(document: Document, others: Sequence[Document]) -> Iterator
 
 
 def _budget(document: Document, others: Sequence[Document]) -> Iterator[Trouble]:
-    for resource in _resources(document):
+    for resource in resources_in(document):
         if not resource.cluster:
             continue
         budgets = [found for found in others if found.kind == "PodDisruptionBudget"]
@@ -139,7 +149,7 @@ def _serve_arguments(arguments: dict[str, object], where: str) -> Iterator[Troub
 
 
 def _service_model_is_seen(document: Document, others: Sequence[Document]) -> Iterator[Trouble]:
-    for resource in _resources(document):
+    for resource in resources_in(document):
         for place, application in enumerate(applications_of(resource)):
             model = text_at(application, "args", "model")
             blind = [group.name for group in resource.workers if not is_seen_by_all(group, model)]
@@ -151,7 +161,7 @@ def _service_model_is_seen(document: Document, others: Sequence[Document]) -> It
 
 def _ray_version(document: Document, others: Sequence[Document]) -> Iterator[Trouble]:
     ours = version("ray")
-    for resource in _resources(document):
+    for resource in resources_in(document):
         theirs = text_at(resource.cluster, "rayVersion")
         if resource.cluster and theirs != ours:
             said = f"it is {theirs or 'missing'!r}, and this project is pinned to {ours}"
@@ -160,17 +170,24 @@ def _ray_version(document: Document, others: Sequence[Document]) -> Iterator[Tro
 
 def _public_service(document: Document, others: Sequence[Document]) -> Iterator[Trouble]:
     advice = "leave it out, and reach the dashboard through kubectl port-forward"
-    said = "it opens the dashboard, where jobs are started"
     if document.kind == "Service" and text_at(document.value, "spec", "type") in PUBLIC_SERVICES:
         for place, port in enumerate(list_at(document.value, "spec", "ports")):
-            if DASHBOARD_PORT in (number_at(port, "port"), number_at(port, "targetPort")):
-                yield Trouble(f"spec.ports[{place}]", said, advice)
-    if document.kind == "Ingress" and str(DASHBOARD_PORT) in str(value_at(document.value, "spec")):
-        yield Trouble("spec.rules", said, advice)
+            for number, purpose in RAY_PORTS.items():
+                if number in (number_at(port, "port"), number_at(port, "targetPort")):
+                    yield Trouble(f"spec.ports[{place}]", f"it opens {purpose}", advice)
+        if _selects_a_head(table_at(document.value, "spec", "selector"), others):
+            yield Trouble("spec.selector", "it opens the head's pod to the outside", advice)
+    if document.kind == "Ingress":
+        named = str(value_at(document.value, "spec"))
+        for number in (number for number in RAY_PORTS if str(number) in named):
+            yield Trouble("spec.rules", f"it opens {RAY_PORTS[number]}", advice)
 
 
-def _resources(document: Document) -> list[RayResource]:
-    return [RayResource(document)] if document.kind in CLUSTER_KEYS else []
+def _selects_a_head(selector: dict[str, object], documents: Sequence[Document]) -> bool:
+    """Whether a Service leads to a head, by the label that KubeRay adds or by those that stand here."""
+    heads = [resource.head for found in documents for resource in resources_in(found)]
+    by_label = bool(selector) and any(selector.items() <= head.labels.items() for head in heads)
+    return selector.get("ray.io/node-type") == "head" or by_label
 
 
 def _runtime_environment(resource: RayResource) -> dict[str, object]:
@@ -191,7 +208,7 @@ def _holds(budget: Document) -> bool:
 def _claimed_by_many(claim: str, documents: Sequence[Document]) -> bool:
     nodes = 0
     for document in documents:
-        for group in (group for resource in _resources(document) for group in resource.groups):
+        for group in (group for resource in resources_in(document) for group in resource.groups):
             volumes = list_at(group.pod, "volumes")
             if claim in [text_at(found, "persistentVolumeClaim", "claimName") for found in volumes]:
                 nodes += group.most
@@ -201,7 +218,7 @@ def _claimed_by_many(claim: str, documents: Sequence[Document]) -> bool:
 SET_RULES: dict[str, SetRule] = {
     "job-exists": _job_exists,
     "no-local-folder": _local_folder,
-    "run-file-mounted": _run_file,
+    "run-file-seen": _run_file,
     "claim-shared": _claim_is_shared,
     "head-budget": _budget,
     "serve-config": _serve_config,

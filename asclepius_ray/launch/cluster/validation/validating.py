@@ -10,13 +10,16 @@ from asclepius_ray.launch.cluster.validation.launcher_rules import LAUNCHER_RULE
 from asclepius_ray.launch.cluster.validation.manifests import CLUSTER_KEYS, LAUNCHER, Document, RayResource
 from asclepius_ray.launch.cluster.validation.memory_rules import GPU_MEMORY, gpu_memory
 from asclepius_ray.launch.cluster.validation.model_shapes import find_shape
+from asclepius_ray.launch.cluster.validation.network_rules import NETWORK_RULES
 from asclepius_ray.launch.cluster.validation.operator_cluster_rules import CLUSTER_RULES
 from asclepius_ray.launch.cluster.validation.operator_job_rules import JOB_RULES, SERVICE_RULES
 from asclepius_ray.launch.cluster.validation.pod_rules import POD_RULES
+from asclepius_ray.launch.cluster.validation.queue_rules import QUEUE_RULES
 from asclepius_ray.launch.cluster.validation.reading import text_at
 from asclepius_ray.launch.cluster.validation.run_rules import NUMBER_RULES, RUN_RULES, service_model
 from asclepius_ray.launch.cluster.validation.schemas import load_schema, schema_troubles
 from asclepius_ray.launch.cluster.validation.secret_rules import secrets_by_name
+from asclepius_ray.launch.cluster.validation.service_rules import SERVING_RULES, SERVING_SET_RULES
 from asclepius_ray.launch.cluster.validation.set_rules import SET_RULES
 from asclepius_ray.launch.cluster.validation.started import (
     RunText,
@@ -26,20 +29,25 @@ from asclepius_ray.launch.cluster.validation.started import (
     pools_of,
     with_served_settings,
 )
+from asclepius_ray.launch.cluster.validation.tls_rules import TLS_RULES
 from asclepius_ray.launch.locations import STAGES_OF_JOB
 from asclepius_ray.run import parse_run
 from asclepius_ray.training.config import TINY
 
 KNOWN_DOCUMENT, SCHEMA, SECRETS = "known-document", "kuberay-schema", "secrets-by-name"
 RUN_READS, RUN_CURRENT, SERVICE_MODEL = "run-file-reads", "run-file-current", "service-serves-run"
+RULES_OF_ALL = SET_RULES | NETWORK_RULES | SERVING_SET_RULES
 RULES = (
     *(KNOWN_DOCUMENT, SCHEMA, SECRETS, RUN_READS, RUN_CURRENT, SERVICE_MODEL, GPU_MEMORY),
     *LAUNCHER_RULES,
     *CLUSTER_RULES,
     *JOB_RULES,
     *SERVICE_RULES,
+    *SERVING_RULES,
     *POD_RULES,
-    *SET_RULES,
+    *QUEUE_RULES,
+    *TLS_RULES,
+    *RULES_OF_ALL,
     *RUN_RULES,
     *NUMBER_RULES,
 )
@@ -93,7 +101,7 @@ def _rules_of_document(
     if kind in CLUSTER_KEYS:
         yield from _rules_of_resource(RayResource(document), knowledge.crds)
     yield from as_findings(SECRETS, file, secrets_by_name(document))
-    for name, set_rule in SET_RULES.items():
+    for name, set_rule in RULES_OF_ALL.items():
         yield from as_findings(name, file, set_rule(document, documents))
 
 
@@ -102,8 +110,8 @@ def _rules_of_resource(resource: RayResource, crds: str) -> Iterator[Finding]:
     if crds:
         schema = load_schema(crds, resource.kind)
         yield from as_findings(SCHEMA, file, schema_troubles(resource.document.value, schema))
-    rules = CLUSTER_RULES | POD_RULES
-    rules |= {"RayJob": JOB_RULES, "RayService": SERVICE_RULES}.get(resource.kind, {})
+    rules = CLUSTER_RULES | POD_RULES | QUEUE_RULES | TLS_RULES
+    rules |= {"RayJob": JOB_RULES, "RayService": SERVICE_RULES | SERVING_RULES}.get(resource.kind, {})
     for name, rule in rules.items():
         yield from as_findings(name, file, rule(resource))
 

@@ -1,0 +1,124 @@
+"""NetworkPolicies as Kubernetes reads them: whom they select, who comes in, where one gets out. Pure."""
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from asclepius_ray.launch.cluster.validation.manifests import Document, Group
+from asclepius_ray.launch.cluster.validation.reading import list_at, number_at, table_at, text_at, value_at
+from asclepius_ray.launch.cluster.yaml_text import Json
+
+Side = Literal["ingress", "egress"]
+PEERS = {"ingress": "from", "egress": "to"}
+
+
+@dataclass(frozen=True)
+class PolicyRule:
+    """One entry of a policy's `ingress` or `egress`."""
+
+    path: str
+    peers: list[Any]
+    """None at all = everybody."""
+    ports: list[Any]
+    """None at all = every port."""
+
+    @property
+    def is_for_everybody(self) -> bool:
+        """Whether it is open to every address, or to every pod of the cluster or of the namespace."""
+        return not self.peers or any(_is_everybody(peer) for peer in self.peers)
+
+    def has_port(self, port: int) -> bool:
+        """Whether it opens a TCP port, or, at 53, names are asked for through it."""
+        return not self.ports or any(_covers(named, port) for named in self.ports)
+
+    def opens_only(self, port: int) -> bool:
+        return bool(self.ports) and all(
+            value_at(named, "port") == port and value_at(named, "endPort") is None for named in self.ports
+        )
+
+    def admits(self, labels: Json, elsewhere: bool) -> bool:
+        """Whether a pod with these labels is named: `elsewhere`, one of another namespace."""
+        return not self.peers or any(_names(peer, labels, elsewhere) for peer in self.peers)
+
+
+def policies_for(group: Group, documents: Iterable[Document], side: Side) -> list[Document]:
+    """The policies that close this side of a group's pods."""
+    return [
+        document
+        for document in documents
+        if document.kind == "NetworkPolicy"
+        and _closes(document, side)
+        and matches(value_at(document.value, "spec", "podSelector"), group.labels)
+    ]
+
+
+def rules_of(policies: Iterable[Document], side: Side) -> Iterator[PolicyRule]:
+    """All that the policies open on this side."""
+    for policy in policies:
+        for place, rule in enumerate(list_at(policy.value, "spec", side)):
+            peers, ports = list_at(rule, PEERS[side]), list_at(rule, "ports")
+            yield PolicyRule(f"spec.{side}[{place}].{PEERS[side]}", peers, ports)
+
+
+def matches(selector: Any, labels: Json) -> bool:
+    """Whether a label selector selects a pod; one that is not there selects none, an empty one all."""
+    if not isinstance(selector, dict):
+        return False
+    wanted = table_at(selector, "matchLabels")
+    return wanted.items() <= labels.items() and all(
+        _holds(expression, labels) for expression in list_at(selector, "matchExpressions")
+    )
+
+
+def _holds(expression: Any, labels: Json) -> bool:
+    key, values = text_at(expression, "key"), list_at(expression, "values")
+    match text_at(expression, "operator"):
+        case "In":
+            return labels.get(key) in values
+        case "NotIn":
+            return labels.get(key) not in values
+        case "Exists":
+            return key in labels
+        case "DoesNotExist":
+            return key not in labels
+    return False
+
+
+def _closes(policy: Document, side: Side) -> bool:
+    spec = table_at(policy.value, "spec")
+    types: Sequence[Any] = list_at(spec, "policyTypes")
+    if not types:
+        types = ["Ingress", *(["Egress"] if "egress" in spec else [])]
+    return side.capitalize() in types
+
+
+def _is_everybody(peer: Any) -> bool:
+    if cidr := text_at(peer, "ipBlock", "cidr"):
+        return _is_any_address(cidr)
+    pods, namespaces = value_at(peer, "podSelector"), value_at(peer, "namespaceSelector")
+    return pods in (None, {}) and namespaces in (None, {})
+
+
+def _is_any_address(cidr: str) -> bool:
+    try:
+        return ipaddress.ip_network(cidr, strict=False).prefixlen == 0
+    except ValueError:
+        return False
+
+
+def _covers(named: Any, port: int) -> bool:
+    first = value_at(named, "port")
+    return first is None or number_at(named, "port") <= port <= number_at(
+        named, "endPort", default=number_at(named, "port")
+    )
+
+
+def _names(peer: Any, labels: Json, elsewhere: bool) -> bool:
+    if value_at(peer, "ipBlock") is not None:
+        return _is_everybody(peer)
+    is_elsewhere = value_at(peer, "namespaceSelector") is not None
+    if elsewhere != is_elsewhere:
+        return False
+    pods = value_at(peer, "podSelector")
+    return pods is None or matches(pods, labels)

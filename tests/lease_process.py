@@ -1,0 +1,59 @@
+"""One process that wants a root in a bucket, as a test starts it.
+
+What it says goes to its output, a line each, with seconds of a clock that all processes of a machine share.
+"""
+
+import json
+import sys
+import time
+
+from asclepius_ray.artifacts import Folder
+from asclepius_ray.errors import LeaseError
+from asclepius_ray.fence import confirm_root
+from asclepius_ray.lease import Timing, acquire, join
+
+PURPOSE = "synthesize:1"
+
+
+def say(event: str, **values: object) -> None:
+    sys.stdout.write(json.dumps({"event": event, "at": time.monotonic(), **values}) + "\n")
+    sys.stdout.flush()
+
+
+def hold_in_turns(root: Folder, timing: Timing, seconds: float) -> None:
+    """Takes the root again and again for a while, holding it for a moment each time."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            lease = acquire(root, PURPOSE, timing)
+        except LeaseError:
+            continue
+        say("held")
+        time.sleep(0.1)
+        say("left")
+        lease.release(0)
+
+
+def work(root: Folder, timing: Timing, seconds: float) -> None:
+    """Joins the root's holder, or holds it and makes one artefact after the other; exits as a job would."""
+    lease = join(root, PURPOSE, lambda line: say("follows", line=line), timing)
+    if isinstance(lease, int):
+        say("followed", code=lease)
+        raise SystemExit(lease)
+    say("held")
+    until, number = time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        confirm_root()
+        root.write_bytes("work/manifest.json", f"{sys.argv[5]} {number}".encode())
+        number += 1
+        say("wrote", number=number)
+        time.sleep(0.1)
+    lease.release(0)
+    say("left")
+
+
+if __name__ == "__main__":
+    what, uri, seconds, heartbeat, _name = sys.argv[1:]
+    beat = float(heartbeat)
+    timing = Timing(beat, valid=4.5 * beat, stale=6 * beat, look=min(0.2, beat / 2), cut_off=60 * beat)
+    {"turns": hold_in_turns, "work": work}[what](Folder(uri), timing, float(seconds))

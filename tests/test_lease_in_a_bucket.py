@@ -1,0 +1,192 @@
+"""The lease on a bucket: real processes, and the S3 protocol over HTTP."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bucket_door import door_to
+from local_buckets import local_bucket
+
+from asclepius_ray import fence
+from asclepius_ray.artifacts import Folder
+from asclepius_ray.errors import LeaseError
+from asclepius_ray.lease import Timing, acquire, forget_the_dead, is_live, read_holder
+
+HEARTBEAT_SECONDS = 0.5
+STALE_SECONDS = 6 * HEARTBEAT_SECONDS
+SCRIPT = Path(__file__).with_name("lease_process.py")
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    with local_bucket("leases") as uri:
+        yield uri
+
+
+class Process:
+    """One of `lease_process.py`; what it says is taken in as it comes."""
+
+    def __init__(
+        self,
+        what: str,
+        root: Folder,
+        seconds: float,
+        name: str = "",
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    ) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.process = subprocess.Popen(
+            [sys.executable, SCRIPT, what, root.uri, str(seconds), str(heartbeat_seconds), name],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.events.append(json.loads(line))
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        return [found for found in list(self.events) if found["event"] == event]
+
+    def wait_for(self, event: str, count: int = 1, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while len(self.said(event)) < count:
+            assert time.monotonic() < deadline, (event, self.events)
+            time.sleep(0.02)
+
+    def end(self, seconds: float = 60) -> int:
+        code = self.process.wait(timeout=seconds)
+        self._reader.join()
+        return code
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.end()
+
+
+def test_of_many_that_want_the_root_again_and_again_never_two_hold_it(bucket: str) -> None:
+    with door_to(bucket.format("many"), latency_seconds=0.02) as door:
+        root = Folder(door.uri)
+        processes = [Process("turns", root, 8, heartbeat_seconds=10) for _ in range(8)]
+        ends = [process.end() for process in processes]
+    assert ends == [0] * 8
+    root = Folder(bucket.format("many"))
+    spans = []
+    for process in processes:
+        held, left = process.said("held"), process.said("left")
+        spans += [(began["at"], ended["at"]) for began, ended in zip(held, left, strict=True)]
+    spans.sort()
+    assert len(spans) >= 4
+    overlaps = [pair for pair in pairwise(spans) if pair[1][0] < pair[0][1]]
+    assert overlaps == []
+    holder = read_holder(root)
+    assert holder is not None
+    assert holder.exit_code == 0
+    assert root.child(".lease").names() == []
+
+
+def test_of_two_that_follow_one_that_is_killed_one_takes_over_and_the_other_follows_it(bucket: str) -> None:
+    root = Folder(bucket.format("killed"))
+    first = Process("work", root, 60, "first")
+    first.wait_for("wrote")
+    others = [Process("work", root, 2, name) for name in ("second", "third")]
+    for other in others:
+        other.wait_for("follows")
+    first.stop()
+    assert [other.end() for other in others] == [0, 0]
+    (heir,) = [other for other in others if other.said("held")]
+    (follower,) = [other for other in others if not other.said("held")]
+    assert follower.said("followed")[0]["code"] == 0
+    assert any(str(heir.process.pid) in found["line"] for found in follower.said("follows"))
+
+
+def test_one_that_was_stopped_and_taken_over_ends_without_another_write(bucket: str) -> None:
+    root = Folder(bucket.format("stopped"))
+    first = Process("work", root, 60, "first")
+    first.wait_for("wrote", 3)
+    second = Process("work", root, 2, "second")
+    second.wait_for("follows")
+    # Not in the middle of a request, which would reach the bucket in any case.
+    first.wait_for("wrote", len(first.said("wrote")) + 1)
+    os.kill(first.process.pid, signal.SIGSTOP)
+    stopped_at = time.monotonic()
+    try:
+        assert second.end() == 0
+        assert second.said("held")[0]["at"] - stopped_at >= STALE_SECONDS - 2 * HEARTBEAT_SECONDS
+        before, written = root.names(), root.read_bytes("work/manifest.json")
+    finally:
+        os.kill(first.process.pid, signal.SIGCONT)
+    assert first.end() == LeaseError.exit_code
+    assert first.process.stderr is not None
+    assert "was taken over" in first.process.stderr.read()
+    assert (root.names(), root.read_bytes("work/manifest.json")) == (before, written)
+    assert written.startswith(b"second")
+
+
+def test_a_bucket_that_is_away_for_all_costs_nobody_the_root(bucket: str) -> None:
+    with door_to(bucket.format("away")) as door:
+        root = Folder(door.uri)
+        first = Process("work", root, 14, "first")
+        first.wait_for("wrote", 3)
+        second = Process("work", root, 60, "second")
+        second.wait_for("follows")
+        door.is_shut = True
+        time.sleep(2 * STALE_SECONDS)
+        num_wrote = len(first.said("wrote"))
+        door.is_shut = False
+        first.wait_for("wrote", num_wrote + 3)
+        assert first.end() == 0
+        assert second.end() == 0
+    assert second.said("held") == []
+    assert second.said("followed")[0]["code"] == 0
+
+
+def test_a_live_holder_is_refused_by_name_and_a_result_is_left(bucket: str) -> None:
+    root = Folder(bucket.format("refused"))
+    first = Process("work", root, 60, "first")
+    first.wait_for("wrote")
+    try:
+        holder = read_holder(root)
+        assert holder is not None
+        assert is_live(holder, root)
+        with pytest.raises(LeaseError, match=f"process {first.process.pid} on "):
+            acquire(root, "purge")
+        assert len({name.partition(".")[0] for name in root.child(".lease").names()}) == 1
+    finally:
+        first.stop()
+    lease = acquire(root, "purge")
+    assert fence._confirm is not None
+    forget_the_dead(root)
+    lease.release(0)
+    assert fence._confirm is None
+    assert root.child(".lease").names() == []
+    again = read_holder(root)
+    assert again is not None
+    assert again.generation > holder.generation
+
+
+def test_a_root_of_a_version_without_a_queue_is_honoured_and_then_taken_over(bucket: str) -> None:
+    root = Folder(bucket.format("old"))
+    acquire(root, "train:1").release(0)
+    values = json.loads(root.read_bytes("lease"))
+    del values["generation"]
+    values |= {"exit_code": None, "host": "another-host", "heartbeat_unix": time.time()}
+    root.write_bytes("lease", json.dumps(values).encode())
+    with pytest.raises(LeaseError, match="another-host"):
+        acquire(root, "train:1")
+    values["heartbeat_unix"] -= 100
+    root.write_bytes("lease", json.dumps(values).encode())
+    acquire(root, "train:1", Timing(heartbeat=0.1)).release(0)
