@@ -4,8 +4,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,6 +132,38 @@ def test_a_follower_takes_over_from_a_run_that_died(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert lease.follow(Folder(str(tmp_path)), "pipeline:1", lambda line: None) is None
+
+
+def test_of_twins_that_start_in_one_moment_one_works_and_the_others_end_with_its_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, num_twins = Folder(str(tmp_path)), 4
+    process = hold_elsewhere(tmp_path, 60)
+    process.kill()
+    process.wait()
+    together = threading.Barrier(num_twins)
+    follow = lease.follow_in_folder
+
+    def follow_together(*asked: Any) -> int | None:
+        found = follow(*asked)
+        # At first all of them look before any of them takes.
+        with suppress(threading.BrokenBarrierError):
+            together.wait(timeout=2)
+        return found
+
+    monkeypatch.setattr(lease, "follow_in_folder", follow_together)
+
+    def work() -> int:
+        taken = lease.join(folder, "pipeline:1", lambda line: None)
+        if isinstance(taken, int):
+            return taken
+        time.sleep(1)
+        taken.release(5)
+        return -1
+
+    with ThreadPoolExecutor(num_twins) as pool:
+        ended = [pool.submit(work) for _ in range(num_twins)]
+        assert sorted(each.result(timeout=30) for each in ended) == [-1, 5, 5, 5]
 
 
 def test_another_job_is_not_followed(tmp_path: Path) -> None:
