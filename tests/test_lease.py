@@ -166,16 +166,6 @@ def test_of_twins_that_start_in_one_moment_one_works_and_the_others_end_with_its
         assert sorted(each.result(timeout=30) for each in ended) == [-1, 5, 5, 5]
 
 
-def test_a_twin_of_another_purpose_is_refused(tmp_path: Path) -> None:
-    process = hold_elsewhere(tmp_path, 60)
-    try:
-        with pytest.raises(LeaseError, match="in use"):
-            lease.join(Folder(str(tmp_path)), "pipeline:2", lambda line: None)
-    finally:
-        process.kill()
-        process.wait()
-
-
 def test_another_job_is_not_followed(tmp_path: Path) -> None:
     process = hold_elsewhere(tmp_path, 60)
     try:
