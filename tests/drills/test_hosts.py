@@ -131,8 +131,10 @@ def test_three_nodes_of_one_machine_with_a_shared_folder_make_the_same(
         teacher_at("127.0.0.1") as teacher,
     ):
         settings = (*WHOLE, f"teacher.base_url={teacher.base_url}")
-        end(submit(head, "pipeline", root, *settings, shared=[tmp_path]))
+        output = end(submit(head, "pipeline", root, *settings, shared=[tmp_path]))
     assert made_in(Folder(str(root))) == undisturbed
+    assert "asked   kept in" in output
+    assert "answer  " not in output, "an answer is in the log of a job"
 
 
 @dataclass(frozen=True)
