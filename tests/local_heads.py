@@ -57,10 +57,12 @@ def started_head(authentication: dict[str, str], folder: Path, num_workers: int)
         nodes.enter_context(started_node(head, environment, folder / "head.log"))
         address = f"http://127.0.0.1:{dashboard}"
         wait_for_port(gcs)
+        wait_for_nodes(address, authentication, 1)
         for number in range(num_workers):
             worker = [f"--address=127.0.0.1:{gcs}"]
             nodes.enter_context(started_node(worker, environment, folder / f"worker-{number}.log"))
-        wait_for_nodes(address, authentication, 1 + num_workers)
+            # One by one: of two that start at once on one machine, one may never come to be a node.
+            wait_for_nodes(address, authentication, 2 + number)
         yield Head(address, environment, f"127.0.0.1:{gcs}")
 
 

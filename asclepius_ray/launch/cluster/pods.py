@@ -142,6 +142,9 @@ def _environment(plan: PodPlan) -> list[Json]:
     ]
     if profile.storage.volume and not plan.reads_only:
         variables.append({"name": "HF_HOME", "value": f"{profile.storage.volume.folder}/huggingface"})
+    if profile.storage.bucket and profile.storage.bucket.endpoint:
+        # Else S3 clients wait for Amazon's address of keys, which a network that is not Amazon's may drop.
+        variables.append({"name": "AWS_EC2_METADATA_DISABLED", "value": "true"})
     secret = profile.secrets.secret
     given: dict[str, Json] = {name: {} for name in profile.secrets.required}
     given |= {name: {"optional": True} for name in profile.secrets.optional}

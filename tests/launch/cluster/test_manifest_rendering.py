@@ -73,6 +73,7 @@ def test_with_a_bucket_nothing_is_mounted_and_places_name_the_store_s_endpoint()
     assert "input.path=s3://bucket/runs/all.csv?scheme=http&endpoint_override=minio:9000" in entrypoint
     pod = documents["RayJob"]["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"]["spec"]
     assert [volume["name"] for volume in pod["volumes"]] == ["run-file"]
+    assert {"name": "AWS_EC2_METADATA_DISABLED", "value": "true"} in pod["containers"][0]["env"]
 
 
 def test_what_a_run_names_absolutely_or_in_a_bucket_stays() -> None:
