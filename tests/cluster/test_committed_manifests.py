@@ -30,8 +30,13 @@ def test_a_committed_file_is_what_its_profile_is_rendered_to(
     assert done.stdout == (CLUSTER / file).read_text(), f"render it anew: {command}"
 
 
+WRITTEN_BY_HAND = "prometheus/"
+"""What is the same for every profile, and tested where the alerts are."""
+
+
 def test_every_file_of_the_cluster_is_one_that_is_rendered() -> None:
-    assert {path.relative_to(CLUSTER).as_posix() for path in CLUSTER.rglob("*.yaml")} == set(FILES)
+    names = {path.relative_to(CLUSTER).as_posix() for path in CLUSTER.rglob("*.yaml")}
+    assert {name for name in names if not name.startswith(WRITTEN_BY_HAND)} == set(FILES)
 
 
 @pytest.mark.parametrize("file", FILES)
