@@ -130,6 +130,12 @@ OPERATOR_CLUSTER_SEEDS = [
     job("operator-start-labels", f"{JOB_WORKER}/rayStartParams/labels", "a=b"),
     job("operator-label-syntax", f"{JOB_WORKER}/labels", {"zone": "eu west"}),
     job(
+        "operator-labels-of-pods",
+        f"{JOB_HEAD}/template/metadata/labels",
+        {"app.kubernetes.io/name": "asclepius-ray"},
+    ),
+    job("operator-labels-of-pods", f"{JOB_WORKER}/template/metadata/labels", {"ray.io/node-type": "head"}),
+    job(
         "operator-redis",
         f"{HEAD_POD}/containers/0/env/6",
         {"name": "RAY_REDIS_ADDRESS", "value": "redis:6379"},
@@ -333,7 +339,7 @@ SET_SEEDS = [
         JOB,
         "PodDisruptionBudget",
         "spec/selector/matchLabels",
-        {"app.kubernetes.io/name": "asclepius-ray"},
+        {"app.kubernetes.io/part-of": "asclepius-ray"},
         f"{JOB_HEAD}/template/metadata/labels",
     ),
     serve("serve-config", "proxy_location", "proxy_locations", "/proxy_locations"),

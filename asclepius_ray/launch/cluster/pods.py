@@ -76,8 +76,11 @@ def labels_of(resource: str, component: str) -> dict[str, str]:
 
 
 def labels_of_all(resource: str) -> dict[str, str]:
-    """What all pods of one resource have in common, also of the two clusters of an upgrade."""
-    return {"app.kubernetes.io/name": "asclepius-ray", "app.kubernetes.io/instance": resource}
+    """What all pods of one resource have in common, also of the two clusters of an upgrade.
+
+    The name stays KubeRay's own: by `app.kubernetes.io/name: kuberay` its service finds the head.
+    """
+    return {"app.kubernetes.io/part-of": "asclepius-ray", "app.kubernetes.io/instance": resource}
 
 
 def _template(plan: PodPlan, component: str, machine: Machine, gpus: int) -> Json:

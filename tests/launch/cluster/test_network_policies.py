@@ -23,7 +23,7 @@ path = "all.csv"
 base_url = "http://teacher.models:9000/v1"
 """
 BUCKET = {"bucket": {"uri": "s3://bucket/runs", "endpoint": "minio:9001", "endpoint_scheme": "http"}}
-STRANGER = {"app.kubernetes.io/name": "another"}
+STRANGER = {"app.kubernetes.io/part-of": "another"}
 Policies = dict[str, dict[str, Any]]
 
 

@@ -28,6 +28,8 @@ _DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _LABEL_PART = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 _LABEL_KEY = re.compile(rf"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?{_LABEL_PART}")
 _LABEL_VALUE = re.compile(rf"({_LABEL_PART})?")
+_LABELS_OF_KUBERAY = ("app.kubernetes.io/name", "app.kubernetes.io/created-by")
+_PREFIX_OF_KUBERAY = "ray.io/"
 
 Rule = Callable[[RayResource], Iterator[Trouble]]
 
@@ -67,6 +69,15 @@ def _label_syntax(resource: RayResource) -> Iterator[Trouble]:
             if not _LABEL_KEY.fullmatch(str(key)) or not _LABEL_VALUE.fullmatch(str(value)):
                 said = f"{key!r}: {value!r} is no label of Kubernetes"
                 yield Trouble(f"{group.path}.labels", said, "use letters, digits, and -_. between them")
+
+
+def _labels_of_pods(resource: RayResource) -> Iterator[Trouble]:
+    """KubeRay keeps a pod's own label where it would set one, and its services then select nothing."""
+    for group in resource.groups:
+        for key in group.labels:
+            if key in _LABELS_OF_KUBERAY or str(key).startswith(_PREFIX_OF_KUBERAY):
+                said = f"KubeRay sets {key!r} itself, and finds {group.name}'s pods by it"
+                yield Trouble(f"{group.path}.template.metadata.labels", said, "use another key")
 
 
 def _redis(resource: RayResource) -> Iterator[Trouble]:
@@ -194,6 +205,7 @@ CLUSTER_RULES: dict[str, Rule] = {
     "operator-resources-once": _resources_once,
     "operator-start-labels": _start_labels,
     "operator-label-syntax": _label_syntax,
+    "operator-labels-of-pods": _labels_of_pods,
     "operator-redis": _redis,
     "operator-autoscaler-variable": _autoscaler_variable,
     "operator-suspended-group": _suspended_group,
