@@ -112,7 +112,7 @@ FURTHER_SEEDS = [
         "PodDisruptionBudget",
         "spec",
         {"rules": [{"http": {"paths": [{"backend": {"service": {"port": {"number": 8265}}}}]}}]},
-        "spec/rules",
+        "spec/rules/0/http/paths/0/backend",
         also=(("kind", "Ingress"),),
     ),
     Seed(
@@ -131,6 +131,28 @@ FURTHER_SEEDS = [
         "spec",
         {"type": "LoadBalancer", "selector": {"ray.io/node-type": "head"}, "ports": [{"port": 80}]},
         "spec/selector",
+        also=(("kind", "Service"),),
+    ),
+    Seed(
+        "no-public-service",
+        CLUSTER,
+        "PodDisruptionBudget",
+        "spec",
+        {"defaultBackend": {"service": {"name": "asclepius-head-svc", "port": {"name": "dashboard"}}}},
+        "spec/defaultBackend",
+        also=(("kind", "Ingress"),),
+    ),
+    Seed(
+        "no-public-service",
+        CLUSTER,
+        "PodDisruptionBudget",
+        "spec",
+        {
+            "type": "NodePort",
+            "selector": {"ray.io/node-type": "head"},
+            "ports": [{"port": 80, "targetPort": "dashboard"}],
+        },
+        "spec/ports/0",
         also=(("kind", "Service"),),
     ),
     Seed(

@@ -26,6 +26,7 @@ def _beside(rule: str, kind: str, spec: dict[str, Any], found_at: str) -> Seed:
 
 
 _BACKEND = {"http": {"paths": [{"backend": {"service": {"port": {"number": 8000}}}}]}}
+_NAMED = {"service": {"name": "asclepius-model-serve-svc", "port": {"name": "serve"}}}
 SERVICE_SEEDS = [
     service("service-outlives-streams", "spec/rayClusterDeletionDelaySeconds", 60),
     service("service-outlives-streams", HOOK, ...),
@@ -77,7 +78,20 @@ SERVICE_SEEDS = [
         "spec/serveService/spec/type",
     ),
     _beside("service-behind-tls", "Service", {"type": "NodePort", "ports": [{"port": 8000}]}, "spec/ports/0"),
+    _beside(
+        "service-behind-tls",
+        "Service",
+        {"type": "NodePort", "ports": [{"port": 80, "targetPort": "serve"}]},
+        "spec/ports/0",
+    ),
     _beside("service-behind-tls", "Ingress", {"rules": [_BACKEND]}, "spec/tls"),
+    _beside("service-behind-tls", "Ingress", {"defaultBackend": _NAMED}, "spec/tls"),
+    serve(
+        "service-stays-awake",
+        "use_gpu: true",
+        "use_gpu: true\n        replicas: [0, 2]",
+        "/applications/0/args/serving/replicas",
+    ),
     Seed(
         "service-budget",
         SERVICE,

@@ -73,6 +73,30 @@ def test_no_rule_falls_over_what_has_the_wrong_type_or_is_not_there(file: str) -
     assert num_found >= len(documents)
 
 
+PATHS = [{"backend": {"service": {"name": "asclepius-model-serve-svc", "port": {"name": "serve"}}}}]
+CERTIFICATE = {"name": "model", "annotations": {"alb.ingress.kubernetes.io/certificate-arn": "arn:aws:acm:1"}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "metadata", "spec"),
+    [
+        ("Ingress", CERTIFICATE, {"rules": [{"http": {"paths": PATHS}}]}),
+        ("Ingress", {"name": "other"}, {"defaultBackend": {"service": {"port": {"number": 18265}}}}),
+        ("Ingress", {"name": "other"}, {"defaultBackend": {"service": {"port": {"number": 18000}}}}),
+        ("Service", {"name": "other"}, {"type": "NodePort", "ports": [{"port": 80, "targetPort": "client"}]}),
+    ],
+    ids=["certificate by annotation", "port 18265", "port 18000", "another's port"],
+)
+def test_a_door_that_is_closed_or_another_s_is_no_mistake(
+    kind: str, metadata: dict[str, object], spec: dict[str, object]
+) -> None:
+    version = "v1" if kind == "Service" else "networking.k8s.io/v1"
+    value = {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}
+    documents = [*documents_of("rayservice.yaml"), Document("door.yaml", value)]
+    found = validate(documents, Knowledge()).findings
+    assert [str(finding) for finding in found if finding.file == "door.yaml"] == []
+
+
 def test_a_key_that_is_found_is_not_repeated() -> None:
     key = "sk-0123456789abcdef0123"
     value = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"run.toml": key}}

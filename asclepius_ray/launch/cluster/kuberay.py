@@ -92,6 +92,12 @@ def render_job(profile: Profile, file: RunFile, ray_version: str) -> list[Json]:
 def render_service(profile: Profile, file: RunFile, ray_version: str) -> list[Json]:
     """The run's model behind an address that stays, with HAProxy in front on every node."""
     serving = file.run.serving
+    if serving.replicas.fewest == 0:
+        raise ConfigError(
+            f"serving.replicas = [0, {serving.replicas.most}]: without a replica no pod of a RayService is "
+            "ready, and no request reaches one that could bring it back; set the fewest to 1, or serve by "
+            "`asclepius submit serve` on a cluster of nodes"
+        )
     configuration = serve_config(place_service(file.run, profile.storage))
     asking = {endpoint.api_key_env for endpoint in endpoints_of(file.run).values()}
     profile = _with_time_for_streams(profile, serving.drain_seconds)

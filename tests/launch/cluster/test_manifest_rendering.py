@@ -261,6 +261,7 @@ def test_the_key_of_the_bucket_encrypts_the_nodes_disks(cloud: Target) -> None:
         ("kubernetes", "rayjob", None, "needs the run that it is for: --run"),
         ("kubernetes", "raycluster", RUN, "leave --run out"),
         ("kubernetes", "rayjob", RUN + "[judge]\nheaders = {x-key = 'secret'}", "judge.headers"),
+        ("kubernetes", "rayservice", RUN.replace("[1, 2]", "[0, 2]"), "set the fewest to 1"),
         ("kubernetes", "rayservice", RUN + "tls_certificate = 'a.pem'\ntls_key = 'b.pem'", "end TLS at"),
     ],
 )

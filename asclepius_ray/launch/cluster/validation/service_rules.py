@@ -8,6 +8,7 @@ from asclepius_ray.errors import ConfigError
 from asclepius_ray.launch.cluster.pods import DRAIN_VARIABLE
 from asclepius_ray.launch.cluster.profile import SPARE_SECONDS
 from asclepius_ray.launch.cluster.serve_config import SERVE_PORT
+from asclepius_ray.launch.cluster.validation.doors import backends_of, has_certificate
 from asclepius_ray.launch.cluster.validation.findings import Trouble
 from asclepius_ray.launch.cluster.validation.manifests import (
     Document,
@@ -30,6 +31,7 @@ from asclepius_ray.launch.cluster.validation.reading import (
     value_at,
 )
 from asclepius_ray.launch.cluster.validation.set_rules import SetRule
+from asclepius_ray.launch.cluster.yaml_text import Json
 from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.proxy.launch import BINARY_VARIABLE
 
@@ -121,6 +123,15 @@ def _replica_fits_a_node(service: RayResource) -> Iterator[Trouble]:
             yield Trouble(path, said, "give the nodes more GPUs, or lower serving.tensor_parallel")
 
 
+def _stays_awake(service: RayResource) -> Iterator[Trouble]:
+    """Proxies run where replicas do, and the head takes no requests: with the last replica the door goes."""
+    for place, serving in enumerate(_serving_of(service)):
+        if serving.replicas.fewest == 0:
+            path = f"{_CONFIGURATION}.applications[{place}].args.serving.replicas"
+            said = "once the last replica has gone no pod is ready, and no request can bring one back"
+            yield Trouble(path, said, "set the fewest to 1 or more")
+
+
 def _audit_is_kept(service: RayResource) -> Iterator[Trouble]:
     for place, serving in enumerate(_serving_of(service)):
         for group in service.workers if serving.audit else []:
@@ -154,12 +165,22 @@ def _plain_http_outside(document: Document, others: Sequence[Document]) -> Itera
             yield Trouble("spec.serveService.spec.type", f"a {kind}: {said}", advice)
     if document.kind == "Service" and text_at(document.value, "spec", "type") in PUBLIC_SERVICES:
         for place, port in enumerate(list_at(document.value, "spec", "ports")):
-            if SERVE_PORT in (number_at(port, "port"), number_at(port, "targetPort")):
+            if _is_served(port) and not has_certificate(document):
                 yield Trouble(f"spec.ports[{place}]", said, advice)
-    rules = str(value_at(document.value, "spec", "rules"))
-    is_plain = not list_at(document.value, "spec", "tls")
-    if document.kind == "Ingress" and str(SERVE_PORT) in rules and is_plain:
+    is_plain = not list_at(document.value, "spec", "tls") and not has_certificate(document)
+    if is_plain and any(_leads_to_the_model(backend) for _, backend in backends_of(document)):
         yield Trouble("spec.tls", said, "name the secret with the certificate")
+
+
+def _is_served(port: Any) -> bool:
+    numbers = number_at(port, "port"), number_at(port, "targetPort")
+    return SERVE_PORT in numbers or text_at(port, "targetPort") == "serve"
+
+
+def _leads_to_the_model(backend: Json) -> bool:
+    port = table_at(backend, "service", "port")
+    is_kuberays = text_at(backend, "service", "name").endswith(("-serve-svc", "-head-svc"))
+    return number_at(port, "number") == SERVE_PORT or (is_kuberays and text_at(port, "name") == "serve")
 
 
 def _serving_budget(document: Document, others: Sequence[Document]) -> Iterator[Trouble]:
@@ -210,6 +231,7 @@ SERVING_RULES: dict[str, Rule] = {
     "service-haproxy": _haproxy,
     "service-replica-fits": _replica_fits_a_node,
     "service-audit-kept": _audit_is_kept,
+    "service-stays-awake": _stays_awake,
 }
 SERVING_SET_RULES: dict[str, SetRule] = {
     "service-behind-tls": _plain_http_outside,

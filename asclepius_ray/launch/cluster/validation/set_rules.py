@@ -7,6 +7,7 @@ from asclepius_ray.artifacts import Folder
 from asclepius_ray.config import parse_section
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.launch.cluster.serve_config import IMPORT_PATH
+from asclepius_ray.launch.cluster.validation.doors import backends_of
 from asclepius_ray.launch.cluster.validation.findings import Trouble
 from asclepius_ray.launch.cluster.validation.manifests import (
     Document,
@@ -22,7 +23,6 @@ from asclepius_ray.launch.cluster.validation.reading import (
     number_at,
     table_at,
     text_at,
-    value_at,
 )
 from asclepius_ray.launch.cluster.validation.run_rules import is_seen_by_all
 from asclepius_ray.launch.cluster.validation.started import find_run_text, mounted_config, parse_entrypoint
@@ -31,6 +31,8 @@ from asclepius_ray.serving.application_settings import ApplicationSettings
 from asclepius_ray.serving.config import ServingConfig
 
 RAY_PORTS = {8265: "the dashboard, where jobs are started", 6379: "Ray's head", 10001: "Ray's head"}
+PORT_NAMES = {"dashboard": 8265, "gcs-server": 6379, "gcs": 6379, "redis": 6379, "client": 10001}
+"""As KubeRay calls them, now or in earlier versions."""
 SetRule = Callable[[Document, Sequence[Document]], Iterator[Trouble]]
 
 
@@ -171,16 +173,21 @@ def _ray_version(document: Document, others: Sequence[Document]) -> Iterator[Tro
 def _public_service(document: Document, others: Sequence[Document]) -> Iterator[Trouble]:
     advice = "leave it out, and reach the dashboard through kubectl port-forward"
     if document.kind == "Service" and text_at(document.value, "spec", "type") in PUBLIC_SERVICES:
+        is_rays = _selects_a_head(table_at(document.value, "spec", "selector"), others)
         for place, port in enumerate(list_at(document.value, "spec", "ports")):
-            for number, purpose in RAY_PORTS.items():
-                if number in (number_at(port, "port"), number_at(port, "targetPort")):
-                    yield Trouble(f"spec.ports[{place}]", f"it opens {purpose}", advice)
-        if _selects_a_head(table_at(document.value, "spec", "selector"), others):
+            numbers = {number_at(port, "port"), number_at(port, "targetPort")}
+            numbers |= {PORT_NAMES.get(text_at(port, "targetPort"), 0)} if is_rays else set()
+            for number in sorted(numbers & set(RAY_PORTS)):
+                yield Trouble(f"spec.ports[{place}]", f"it opens {RAY_PORTS[int(number)]}", advice)
+        if is_rays:
             yield Trouble("spec.selector", "it opens the head's pod to the outside", advice)
-    if document.kind == "Ingress":
-        named = str(value_at(document.value, "spec"))
-        for number in (number for number in RAY_PORTS if str(number) in named):
-            yield Trouble("spec.rules", f"it opens {RAY_PORTS[number]}", advice)
+    for path, backend in backends_of(document):
+        port = table_at(backend, "service", "port")
+        is_rays = text_at(backend, "service", "name").endswith("-head-svc")
+        number = PORT_NAMES.get(text_at(port, "name"), 0) if is_rays else 0
+        number = int(number_at(port, "number", default=number))
+        if number in RAY_PORTS:
+            yield Trouble(path, f"it opens {RAY_PORTS[number]}", advice)
 
 
 def _selects_a_head(selector: dict[str, object], documents: Sequence[Document]) -> bool:
