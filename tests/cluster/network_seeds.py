@@ -43,6 +43,7 @@ NETWORK_SEEDS = [
     _cut("network-operator", HEAD, "spec/ingress/0/ports/0/port", 6379, "RayJob", HEAD_LABELS),
     _cut("network-clients", SERVING, "spec/ingress", [], "RayService", SERVING_LABELS),
     _cut("network-egress", ALL_PODS, "spec/egress/1", ..., "RayJob", WORKER_LABELS),
+    _cut("network-egress", ALL_PODS, "spec/egress/2", ..., "RayJob", WORKER_LABELS),
     Seed(
         "network-egress",
         JOB,

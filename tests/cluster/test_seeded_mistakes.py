@@ -73,6 +73,32 @@ def test_no_rule_falls_over_what_has_the_wrong_type_or_is_not_there(file: str) -
     assert num_found >= len(documents)
 
 
+def _egress(documents: list[Document], run: str) -> list[Finding]:
+    """What is shut, where the run is given beside the files."""
+    found = validate(documents, Knowledge(run=RunText(run, "the run file"))).findings
+    return [finding for finding in found if finding.rule == "network-egress"]
+
+
+def test_a_cluster_that_stays_lets_out_what_the_run_asks_that_is_given() -> None:
+    documents, run = documents_of("raycluster.yaml"), (PROJECT / RUN_FILE).read_text()
+    assert _egress(documents, run) == []
+    shut = _egress(documents, run.replace("https://api.openai.com/v1", "http://teacher.models:9000/v1"))
+    assert {"9000" in finding.said for finding in shut} == {True}
+    assert len(shut) == 4
+
+
+def test_an_autoscaling_head_that_cannot_ask_the_kubernetes_api_is_found() -> None:
+    documents, run = documents_of("raycluster.yaml"), (PROJECT / RUN_FILE).read_text()
+    closed = [("spec/egress/2/to", [{"ipBlock": {"cidr": "10.20.0.0/16"}}])]
+    narrow = changed(documents, "raycluster.yaml", "NetworkPolicy/asclepius", closed)
+    assert _egress(narrow, run) == []
+    shut = changed(narrow, "raycluster.yaml", "NetworkPolicy/asclepius-head", [("spec/egress", [])])
+    (finding,) = _egress(shut, run)
+    assert "the Kubernetes API" in finding.said
+    without = [("spec/enableInTreeAutoscaling", False)]
+    assert _egress(changed(shut, "raycluster.yaml", "RayCluster", without), run) == []
+
+
 PATHS = [{"backend": {"service": {"name": "asclepius-model-serve-svc", "port": {"name": "serve"}}}}]
 CERTIFICATE = {"name": "model", "annotations": {"alb.ingress.kubernetes.io/certificate-arn": "arn:aws:acm:1"}}
 
@@ -83,9 +109,10 @@ CERTIFICATE = {"name": "model", "annotations": {"alb.ingress.kubernetes.io/certi
         ("Ingress", CERTIFICATE, {"rules": [{"http": {"paths": PATHS}}]}),
         ("Ingress", {"name": "other"}, {"defaultBackend": {"service": {"port": {"number": 18265}}}}),
         ("Ingress", {"name": "other"}, {"defaultBackend": {"service": {"port": {"number": 18000}}}}),
+        ("NetworkPolicy", {"name": "other"}, {"podSelector": {"matchLabels": {"app": "a"}}, "ingress": [{}]}),
         ("Service", {"name": "other"}, {"type": "NodePort", "ports": [{"port": 80, "targetPort": "client"}]}),
     ],
-    ids=["certificate by annotation", "port 18265", "port 18000", "another's port"],
+    ids=["certificate by annotation", "port 18265", "port 18000", "another's policy", "another's port"],
 )
 def test_a_door_that_is_closed_or_another_s_is_no_mistake(
     kind: str, metadata: dict[str, object], spec: dict[str, object]

@@ -64,6 +64,17 @@ class Group:
         return table_at(self.value, "template", "metadata", "labels")
 
     @property
+    def pod_labels(self) -> Json:
+        """The labels that its pods have, with those of KubeRay's that are the same in every cluster."""
+        kuberays = {
+            "app.kubernetes.io/name": "kuberay",
+            "app.kubernetes.io/created-by": "kuberay-operator",
+            "ray.io/is-ray-node": "yes",
+            "ray.io/node-type": "head" if self.is_head else "worker",
+        }
+        return kuberays | self.labels
+
+    @property
     def containers(self) -> list[tuple[str, Json]]:
         """Every container with its path, Ray's own first, those that run before it last."""
         return [

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from urllib.parse import parse_qs, urlsplit
 
-from asclepius_ray.errors import ConfigError
 from asclepius_ray.launch.cluster.kuberay import ports_asked
 from asclepius_ray.launch.cluster.network_policies import (
     DASHBOARD_PORT,
@@ -14,12 +13,21 @@ from asclepius_ray.launch.cluster.network_policies import (
 from asclepius_ray.launch.cluster.serve_config import SERVE_PORT
 from asclepius_ray.launch.cluster.validation.findings import Trouble
 from asclepius_ray.launch.cluster.validation.manifests import Document, Group, RayResource, resources_in
-from asclepius_ray.launch.cluster.validation.policies import PolicyRule, Side, policies_for, rules_of
-from asclepius_ray.launch.cluster.validation.reading import text_at
+from asclepius_ray.launch.cluster.validation.policies import (
+    PolicyRule,
+    Side,
+    policies_for,
+    rules_of,
+    selects,
+)
 from asclepius_ray.launch.cluster.validation.set_rules import SetRule
-from asclepius_ray.launch.cluster.validation.started import find_run_text, parse_entrypoint
-from asclepius_ray.run import parse_run
+from asclepius_ray.launch.cluster.validation.started import Started
+from asclepius_ray.launch.locations import STAGES_OF_JOB
+from asclepius_ray.training.config import TINY
 
+EGRESS = "network-egress"
+API_PORTS = (443, 6443)
+"""Where Kubernetes' API is, as a Service and by itself."""
 _RENDER = "render the resource anew, with its policies"
 
 
@@ -38,7 +46,8 @@ def _is_closed(document: Document, others: Sequence[Document]) -> Iterator[Troub
 
 
 def _opens_no_port_to_all(document: Document, others: Sequence[Document]) -> Iterator[Trouble]:
-    if document.kind != "NetworkPolicy":
+    groups = [group for other in others for resource in resources_in(other) for group in resource.groups]
+    if document.kind != "NetworkPolicy" or not any(selects(document, group) for group in groups):
         return
     for rule in rules_of([document], "ingress"):
         if rule.is_for_everybody and not rule.opens_only(SERVE_PORT):
@@ -95,35 +104,62 @@ def _clients_reach_the_model(document: Document, others: Sequence[Document]) -> 
                 yield Trouble(_labels_path(group), said, advice)
 
 
-def _pods_reach_what_they_ask(document: Document, others: Sequence[Document]) -> Iterator[Trouble]:
+def _pods_ask_for_names(document: Document, others: Sequence[Document]) -> Iterator[Trouble]:
     for resource in resources_in(document):
-        wanted = {DNS_PORT: "names of hosts are asked for", **_asked_ports(resource, others)}
-        for group in resource.groups:
-            policies = policies_for(group, others, "egress")
-            open_to = [rule for rule in rules_of(policies, "egress") if rule.ports]
-            for port, purpose in wanted.items() if policies else []:
-                if not any(rule.has_port(port) for rule in open_to):
-                    said = f"no policy lets {group.name} out to port {port}, where {purpose}"
-                    advice = "add it to the profile's network.ports and render anew"
-                    yield Trouble(_labels_path(group), said, advice)
+        wanted = {DNS_PORT: "names of hosts are asked for"}
+        yield from _shut_ports(resource, others, wanted)
+        yield from _autoscaler_is_shut_in(resource, others)
 
 
-def _asked_ports(resource: RayResource, others: Sequence[Document]) -> dict[int, str]:
-    """The ports that the run of a RayJob asks at, and what for."""
-    text = find_run_text(resource, others) if resource.kind == "RayJob" else None
-    entrypoint = parse_entrypoint(text_at(resource.spec, "entrypoint"))
-    if text is None or entrypoint is None:
-        return {}
-    try:
-        run = parse_run(text.text, text.where, list(entrypoint.overrides))
-    except ConfigError:
-        # Another rule says what is wrong with it.
-        return {}
+def _autoscaler_is_shut_in(resource: RayResource, others: Sequence[Document]) -> Iterator[Trouble]:
+    """No file says where the API is: what opens it is for every address, for one, or the head's own."""
+    policies = policies_for(resource.head, others, "egress")
+    if not (resource.autoscales and policies):
+        return
+    of_workers = [
+        rule
+        for group in resource.workers
+        for rule in rules_of(policies_for(group, others, "egress"), "egress")
+    ]
+    for rule in rules_of(policies, "egress"):
+        is_one = any(found.prefixlen in (0, found.max_prefixlen) for found in rule.named_networks)
+        if any(map(rule.has_port, API_PORTS)) and (not rule.peers or is_one or rule not in of_workers):
+            return
+    said = "no policy lets the head out to the Kubernetes API, which its autoscaler asks for nodes"
+    yield Trouble(_labels_path(resource.head), said, "set the profile's network.api_server and render anew")
+
+
+def what_the_run_asks(started: Started, others: Sequence[Document]) -> Iterator[Trouble]:
+    """The ports of the run's endpoints, its store and the hub that policies shut; of the rule EGRESS."""
+    for resource in resources_in(started.document):
+        yield from _shut_ports(resource, others, _asked_ports(started))
+
+
+def _shut_ports(
+    resource: RayResource, others: Sequence[Document], wanted: dict[int, str]
+) -> Iterator[Trouble]:
+    for group in resource.groups:
+        policies = policies_for(group, others, "egress")
+        open_to = [rule for rule in rules_of(policies, "egress") if rule.ports]
+        for port, purpose in wanted.items() if policies else []:
+            if not any(rule.has_port(port) for rule in open_to):
+                said = f"no policy lets {group.name} out to port {port}, where {purpose}"
+                advice = "add it to the profile's network.ports and render anew"
+                yield Trouble(_labels_path(group), said, advice)
+
+
+def _asked_ports(started: Started) -> dict[int, str]:
+    """What a run asks outside of its pods, and what for; a service asks the store alone."""
+    run, stages = started.run, STAGES_OF_JOB[started.job]
+    asked: dict[int, str] = {}
+    if "training" in stages and run.training.base_model != TINY and not run.training.base_model_is_place:
+        asked[HTTPS_PORT] = "the hub has the base model"
+    if started.document.kind != "RayService":
+        asked |= dict.fromkeys(ports_asked(run), "an endpoint of the run is")
     store = parse_qs(urlsplit(run.root).query).get("endpoint_override", [""])[0].rpartition(":")[2]
-    stored = {int(store): "the runs are kept"} if store.isdigit() else {}
-    if not stored and "://" in run.root:
-        stored = {HTTPS_PORT: "the runs are kept"}
-    return stored | dict.fromkeys(ports_asked(run), "an endpoint of the run is")
+    if "://" in run.root:
+        asked[int(store) if store.isdigit() else HTTPS_PORT] = "the runs are kept"
+    return asked
 
 
 def _labels_path(group: Group) -> str:
@@ -136,5 +172,5 @@ NETWORK_RULES: dict[str, SetRule] = {
     "network-own-pods": _pods_reach_each_other,
     "network-operator": _operator_reaches_the_head,
     "network-clients": _clients_reach_the_model,
-    "network-egress": _pods_reach_what_they_ask,
+    EGRESS: _pods_ask_for_names,
 }

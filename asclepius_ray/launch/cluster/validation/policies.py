@@ -28,6 +28,11 @@ class PolicyRule:
         """Whether it is open to every address, or to every pod of the cluster or of the namespace."""
         return not self.peers or any(_is_everybody(peer) for peer in self.peers)
 
+    @property
+    def named_networks(self) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+        """The ranges of addresses that it names, by number."""
+        return [found for peer in self.peers if (found := _network(text_at(peer, "ipBlock", "cidr")))]
+
     def has_port(self, port: int) -> bool:
         """Whether it opens a TCP port, or, at 53, names are asked for through it."""
         return not self.ports or any(_covers(named, port) for named in self.ports)
@@ -47,10 +52,13 @@ def policies_for(group: Group, documents: Iterable[Document], side: Side) -> lis
     return [
         document
         for document in documents
-        if document.kind == "NetworkPolicy"
-        and _closes(document, side)
-        and matches(value_at(document.value, "spec", "podSelector"), group.labels)
+        if document.kind == "NetworkPolicy" and _closes(document, side) and selects(document, group)
     ]
+
+
+def selects(policy: Document, group: Group) -> bool:
+    """Whether a policy is for a group's pods."""
+    return matches(value_at(policy.value, "spec", "podSelector"), group.pod_labels)
 
 
 def rules_of(policies: Iterable[Document], side: Side) -> Iterator[PolicyRule]:
@@ -101,10 +109,15 @@ def _is_everybody(peer: Any) -> bool:
 
 
 def _is_any_address(cidr: str) -> bool:
+    found = _network(cidr)
+    return found is not None and found.prefixlen == 0
+
+
+def _network(cidr: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
     try:
-        return ipaddress.ip_network(cidr, strict=False).prefixlen == 0
+        return ipaddress.ip_network(cidr, strict=False)
     except ValueError:
-        return False
+        return None
 
 
 def _covers(named: Any, port: int) -> bool:

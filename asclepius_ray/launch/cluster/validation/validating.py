@@ -10,7 +10,7 @@ from asclepius_ray.launch.cluster.validation.findings import Finding, Trouble, a
 from asclepius_ray.launch.cluster.validation.launcher_rules import LAUNCHER_RULES
 from asclepius_ray.launch.cluster.validation.manifests import CLUSTER_KEYS, LAUNCHER, Document, RayResource
 from asclepius_ray.launch.cluster.validation.memory_rules import GPU_MEMORY, gpu_memory
-from asclepius_ray.launch.cluster.validation.network_rules import NETWORK_RULES
+from asclepius_ray.launch.cluster.validation.network_rules import EGRESS, NETWORK_RULES, what_the_run_asks
 from asclepius_ray.launch.cluster.validation.operator_cluster_rules import CLUSTER_RULES
 from asclepius_ray.launch.cluster.validation.operator_job_rules import JOB_RULES, SERVICE_RULES
 from asclepius_ray.launch.cluster.validation.pod_rules import POD_RULES
@@ -81,6 +81,8 @@ def validate(documents: Sequence[Document], knowledge: Knowledge) -> Report:
         report.findings.extend(_rules_of_document(document, documents, knowledge))
         if run is not None:
             report.findings.extend(_rules_of_run(run, jobs))
+            shut = what_the_run_asks(run, documents)
+            report.findings.extend(as_findings(EGRESS, document.file, shut))
             report.findings.extend(_numbers(run, report))
             report.findings.extend(_memory(run, knowledge, report))
     if not knowledge.crds and any(document.kind in CLUSTER_KEYS for document in documents):
