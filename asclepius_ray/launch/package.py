@@ -30,8 +30,6 @@ class Package:
     """An archive that is ready to be sent."""
 
     path: Path
-    has_jobs: bool
-    """False where the package was installed without the project's tree: its jobs/ are not there."""
     num_files: int
     size_bytes: int
 
@@ -62,7 +60,7 @@ def build_package(project: Path, run_file: Path, target: Path) -> Package:
     size_bytes = target.stat().st_size
     if size_bytes > MAX_PACKAGE_BYTES:
         raise _too_large(_megabytes(size_bytes), files)
-    return Package(target, has_jobs(project), len(files), size_bytes)
+    return Package(target, len(files), size_bytes)
 
 
 def list_files(project: Path) -> dict[str, Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from asclepius_ray.errors import SubmitError
-from asclepius_ray.launch.package import build_package, find_project
+from asclepius_ray.launch.package import build_package, find_project, has_jobs
 
 RUN = 'name = "small"\nroot = "s3://bucket/run"\n'
 
@@ -93,7 +93,7 @@ def test_an_installed_package_without_its_tree_sends_its_code_alone(run_file: Pa
         (installed / name).write_text("")
     package = build_package(installed, run_file, tmp_path / "package.zip")
     assert _names(package.path) == {"run.toml", "asclepius_ray/__init__.py"}
-    assert not package.has_jobs
+    assert not has_jobs(installed)
 
 
 def test_this_project_is_a_small_package_with_all_five_jobs(run_file: Path, tmp_path: Path) -> None:
