@@ -33,7 +33,7 @@ def render(
     from asclepius_ray.launch.cluster.kuberay import RunFile
     from asclepius_ray.launch.cluster.profile import Target, load_profile
     from asclepius_ray.launch.cluster.rendering import render as render_target
-    from asclepius_ray.launch.cluster.rendering import render_file
+    from asclepius_ray.launch.cluster.rendering import render_file, tell_where_runs_live
     from asclepius_ray.run import name_run_file, parse_run, read_run_text
 
     if to not in get_args(Target):
@@ -43,9 +43,11 @@ def render(
         text = read_run_text(run)
         address = "" if Folder(run).is_local else run
         file = RunFile(text, parse_run(text, name_run_file(run)), address)
-    documents = render_target(load_profile(profile), cast(Target, to), file, version("ray"))
+    found = load_profile(profile)
+    documents = render_target(found, cast(Target, to), file, version("ray"))
     command = f"asclepius cluster render {profile} --to {to}" + (f" --run {shlex.quote(run)}" if run else "")
-    rendered = render_file(documents, command)
+    hint = tell_where_runs_live(found) if to in ("aws", "gcp") else ""
+    rendered = render_file(documents, command, hint)
     if not out:
         typer.echo(rendered, nl=False)
         return

@@ -42,7 +42,7 @@ def head_budget(resource: str) -> Json:
 
 
 def serving_budget(resource: str, fewest: int) -> Json:
-    """Keeps all but one of the fewest pods that serve, and always one; those that came for the load may all go.
+    """Keeps the fewest pods that serve less one, and at least one; what came for the load may all go.
 
     Kubernetes counts a budget of maxUnavailable against a number of replicas that it cannot read of KubeRay's
     resources, and would then let go of none: so it is the number that stays.

@@ -31,8 +31,8 @@ class NetworkSection(Section):
     monitoring_namespaces: tuple[Namespace, ...] = ("monitoring",)
     """Whose pods read the figures on port 8080; [] = nobody."""
     serve_namespaces: tuple[Namespace, ...] = ()
-    """Whose pods may ask the served model, as that of an ingress controller; [] = the service's own alone. Once
-    some are named the service's own is shut too, unless it is among them."""
+    """Whose pods may ask the served model, as that of an ingress controller; [] = the service's own alone.
+    Once some are named the service's own is shut too, unless it is among them."""
     serve_pods: dict[str, str] = Field(default_factory=dict)
     """Of these, only pods with these labels; {} = all. A key is asked for in any case."""
     ports: tuple[Port, ...] = ()

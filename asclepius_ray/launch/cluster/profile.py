@@ -42,6 +42,7 @@ class CloudSection(Section):
     machine_image: str = ""
     """The disk image of the machines; on AWS "" = the one that Ray knows for the region."""
     ssh_user: str = "ubuntu"
+    """AWS and Google Cloud."""
     spot_labels: dict[str, str] = Field(default_factory=dict)
     """Kubernetes: the labels of spot nodes, which are also their taints, such as
     {"cloud.google.com/gke-spot" = "true"}."""
@@ -70,7 +71,7 @@ class ImageSection(Section):
     pull_secrets: tuple[str, ...] = ()
     """Kubernetes secrets with which the image is fetched."""
     project_folder: str = "/opt/asclepius-ray"
-    """Where the image holds `jobs/`."""
+    """Kubernetes: where the image holds `jobs/`."""
 
 
 class Machine(Section):
@@ -113,7 +114,8 @@ class BucketSection(Section):
     """`[storage.bucket]`."""
 
     uri: str = Field(pattern=r"^(s3|gs)://[^/?]+(/[^?]*)?$")
-    """The folder of all runs, "s3://BUCKET/asclepius"."""
+    """The folder of all runs, "s3://BUCKET/asclepius". On AWS and Google Cloud `asclepius submit` is told it,
+    as the rendered file's second line says."""
     endpoint: str = ""
     """HOST:PORT of an S3-compatible store, such as MinIO's; "" = the cloud's own."""
     endpoint_scheme: Literal["https", "http"] = "https"
@@ -167,7 +169,7 @@ class SecretsSection(Section):
 
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
-    """Such that a node starts without them too."""
+    """Kubernetes: such that a pod starts without them too. Elsewhere nodes have all that the file holds."""
     secret: str = "asclepius-keys"
     """Kubernetes: the secret that holds them."""
     file: str = "~/.asclepius/keys.env"
@@ -244,29 +246,68 @@ class Profile(Section):
 
     @model_validator(mode="after")
     def _fits_its_cloud(self) -> "Profile":
-        if self.cloud.kind != "kubernetes":
+        kind = self.cloud.kind
+        unread = self._unread_on_kubernetes() if kind == "kubernetes" else self._unread_on_machines()
+        if given := next((name for name, is_given in unread.items() if is_given), ""):
+            where = "AWS and Google Cloud" if kind == "kubernetes" else "Kubernetes"
+            raise ValueError(f"{given} is for {where}; leave it out on {kind}")
+        mine = KUBERNETES_TARGETS if kind == "kubernetes" else (kind,)
+        if others := [target for target in self.overlay if target not in mine]:
+            raise ValueError(
+                f"overlay.{others[0]} is laid over nothing where cloud.kind is {kind}; leave it out"
+            )
+        if kind != "kubernetes":
             self._fits_virtual_machines()
-        elif self.storage.bucket and self.storage.bucket.kms_key:
-            raise ValueError("storage.bucket.kms_key is for AWS and Google Cloud; set it at the bucket")
         return self
+
+    def _machines(self) -> dict[str, Machine]:
+        return {"head": self.head, **{f"workers.{role}": group for role, group in self.workers.items()}}
+
+    def _unread_on_kubernetes(self) -> dict[str, bool]:
+        """Settings that no manifest is rendered from, and whether they are given."""
+        return {
+            "cloud.ssh_user": not _is_default(self.cloud, "ssh_user"),
+            "authentication.token_file": not _is_default(self.authentication, "token_file"),
+            "secrets.file": not _is_default(self.secrets, "file"),
+            "storage.bucket.kms_key": bool(self.storage.bucket and self.storage.bucket.kms_key),
+            **{
+                f"{where}.{name}": not _is_default(machine, name)
+                for where, machine in self._machines().items()
+                for name in ("machine_type", "disk_gib")
+            },
+        }
+
+    def _unread_on_machines(self) -> dict[str, bool]:
+        """Settings that the launcher's file is not rendered from, and whether they are given."""
+        return {
+            "image.pull_secrets": bool(self.image.pull_secrets),
+            "image.project_folder": not _is_default(self.image, "project_folder"),
+            "authentication.secret": bool(self.authentication.secret),
+            "secrets.secret": not _is_default(self.secrets, "secret"),
+            # Every line of the file is in the nodes' environment.
+            "secrets.optional": bool(self.secrets.optional),
+            "storage.volume": self.storage.volume is not None,
+            "queue": self.queue is not None,
+            "network": self.network != NetworkSection(),
+            "tls": self.tls is not None,
+            "job": self.job != JobSection(),
+            **{f"{where}.node_labels": bool(found.node_labels) for where, found in self._machines().items()},
+        }
 
     def _fits_virtual_machines(self) -> None:
         kind, drain = self.cloud.kind, self.shutdown.drain_seconds
-        for where, machine in {"head": self.head, **_by_path(self.workers)}.items():
+        for where, machine in self._machines().items():
             if not machine.machine_type:
                 raise ValueError(f"{where}.machine_type is needed on {kind}: the cloud's name of the machine")
-            if machine.node_labels:
-                raise ValueError(f"{where}.node_labels is for Kubernetes; leave it out")
-        if self.storage.volume:
-            raise ValueError(f"storage.volume is for Kubernetes; on {kind} give storage.bucket")
-        sections = {"queue": self.queue, "network": self.network != NetworkSection(), "tls": self.tls}
-        for name in (name for name, is_given in sections.items() if is_given):
-            raise ValueError(f"{name} is for Kubernetes; leave it out on {kind}")
         if drain > NOTICE_SECONDS[kind]:
             raise ValueError(
                 f"shutdown.drain_seconds is {drain}, and {kind} takes a spot machine away after "
                 f"{NOTICE_SECONDS[kind]} s: set less"
             )
+
+
+def _is_default(section: Section, name: str) -> bool:
+    return bool(getattr(section, name) == type(section).model_fields[name].default)
 
 
 def idle_seconds(role: Role, group: WorkerGroup) -> int:
@@ -287,7 +328,3 @@ def load_profile(path: str) -> Profile:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"the profile {path} is not valid TOML: {error}") from None
     return parse_section(Profile, values, f"the profile {path}")
-
-
-def _by_path(workers: dict[Role, WorkerGroup]) -> dict[str, WorkerGroup]:
-    return {f"workers.{role}": group for role, group in workers.items()}

@@ -12,6 +12,7 @@ from asclepius_ray.launch.cluster.kuberay import (
 )
 from asclepius_ray.launch.cluster.launcher import render_launcher
 from asclepius_ray.launch.cluster.overlays import lay_over
+from asclepius_ray.launch.cluster.placing import storage_folder
 from asclepius_ray.launch.cluster.profile import KUBERNETES_TARGETS, Profile, Target
 from asclepius_ray.launch.cluster.yaml_text import Json, dump_documents, load_documents
 
@@ -36,9 +37,17 @@ def render(profile: Profile, target: Target, file: RunFile | None, ray_version: 
     return lay_over(documents, load_documents(profile.overlay.get(target, ""), where), where)
 
 
-def render_file(documents: list[Json], command: str) -> str:
-    """The file's text, with the command that made it."""
-    return f"# Rendered, not written by hand: {command}\n{dump_documents(documents)}"
+def render_file(documents: list[Json], command: str, hint: str = "") -> str:
+    """The file's text, with the command that made it, and below it what else is to be known."""
+    said = f"# {hint}\n" if hint else ""
+    return f"# Rendered, not written by hand: {command}\n{said}{dump_documents(documents)}"
+
+
+def tell_where_runs_live(profile: Profile) -> str:
+    """How a job on AWS's or Google Cloud's machines is told the storage, which no node of theirs knows."""
+    folder = storage_folder(profile.storage)
+    root, table = folder.child("NAME").uri, folder.child("PMC-Patients.csv").uri
+    return f"Jobs: asclepius submit JOB RUN.toml --set 'root={root}' --set 'input.path={table}'"
 
 
 def _documents(profile: Profile, target: Target, file: RunFile | None, ray_version: str) -> list[Json]:

@@ -11,7 +11,7 @@ from asclepius_ray.config import parse_section
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.launch.cluster.kuberay import RunFile
 from asclepius_ray.launch.cluster.profile import KUBERNETES_TARGETS, Profile, Target, load_profile
-from asclepius_ray.launch.cluster.rendering import TARGETS_WITH_RUN, render, render_file
+from asclepius_ray.launch.cluster.rendering import TARGETS_WITH_RUN, render, render_file, tell_where_runs_live
 from asclepius_ray.launch.cluster.validation.manifests import Document
 from asclepius_ray.launch.cluster.validation.started import RunText
 from asclepius_ray.launch.cluster.validation.validating import Knowledge, validate
@@ -251,6 +251,14 @@ def test_the_key_of_the_bucket_encrypts_the_nodes_disks(cloud: Target) -> None:
     launcher = _render(parse_section(Profile, values, "the profile"), cloud)[cloud]
     for kind in launcher["available_node_types"].values():
         assert "the-key" in str(kind["node_config"])
+
+
+def test_a_launcher_s_file_says_how_a_job_is_told_the_bucket() -> None:
+    profile = load_profile(str(PROFILES / "aws.toml"))
+    text = render_file(render(profile, "aws", None, VERSION), "a command", tell_where_runs_live(profile))
+    second = text.splitlines()[1]
+    assert "--set 'root=s3://BUCKET/asclepius/NAME'" in second
+    assert "--set 'input.path=s3://BUCKET/asclepius/PMC-Patients.csv'" in second
 
 
 @pytest.mark.parametrize(
