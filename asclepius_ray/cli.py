@@ -186,7 +186,7 @@ app.command("estimate")(guarded(estimate))
 
 @app.command()
 @guarded
-def submit(
+def submit(  # noqa: PLR0913  # each is an option of the command
     job: Job,
     run_file: RunFile,
     address: Annotated[
@@ -200,12 +200,26 @@ def submit(
         list[str] | None,
         typer.Option(metavar="FOLDER", help="A folder that all nodes mount there; may be repeated."),
     ] = None,
+    entrypoint_num_cpus: Annotated[
+        float, typer.Option(metavar="CPUS", help="What the driver takes; with nothing it runs on the head.")
+    ] = 0.0,
+    entrypoint_num_gpus: Annotated[float, typer.Option(metavar="GPUS", help="Likewise.")] = 0.0,
+    entrypoint_memory: Annotated[int, typer.Option(metavar="BYTES", help="Likewise.")] = 0,
+    entrypoint_resources: Annotated[
+        str, typer.Option(metavar="JSON", help="Likewise, the cluster's own resources by name.")
+    ] = "",
 ) -> None:
     """Sends the job package to a cluster as a Ray job, follows its log, ends with its result."""
+    from asclepius_ray.launch.driver_resources import read_driver_resources
     from asclepius_ray.launch.submit import Submission, submit_job
 
     _check_job(job)
-    submission = Submission(job, run_file, address, tuple(overrides or ()), dry_run, tuple(shared or ()))
+    driver = read_driver_resources(
+        entrypoint_num_cpus, entrypoint_num_gpus, entrypoint_memory, entrypoint_resources
+    )
+    submission = Submission(
+        job, run_file, address, tuple(overrides or ()), dry_run, tuple(shared or ()), driver
+    )
     raise typer.Exit(submit_job(submission, _say))
 
 

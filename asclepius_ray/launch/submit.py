@@ -16,6 +16,7 @@ import aiohttp
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from asclepius_ray.errors import ConfigError, Interrupted, SubmitError
+from asclepius_ray.launch.driver_resources import ON_THE_HEAD, DriverResources
 from asclepius_ray.launch.locations import (
     STAGES_OF_JOB,
     Place,
@@ -63,6 +64,8 @@ class Submission:
     dry_run: bool = False
     shared: tuple[str, ...] = ()
     """Folders that every node of the cluster mounts, as they are called there."""
+    driver: DriverResources = ON_THE_HEAD
+    """What the job's driver takes; nothing = it runs on the head."""
 
 
 def submit_job(submission: Submission, say: Say, project: Path | None = None) -> int:
@@ -96,11 +99,13 @@ def submit_job(submission: Submission, say: Say, project: Path | None = None) ->
         _say_secrets(submission.job, run, say)
         for place in places:
             say(f"{place.setting} is {place.path} in the job")
+        if submission.driver.said:
+            say(f"the driver takes {submission.driver.said}, on a node that has it")
         if submission.dry_run:
             say(f"would run: {entrypoint}")
             say("nothing was sent (--dry-run)")
             return 0
-        job_id = _send(client, entrypoint, package)
+        job_id = _send(client, entrypoint, package, submission.driver)
     say(f"job {job_id}: {entrypoint}")
     return follow_job(client, job_id, submission.address, say)
 
@@ -170,13 +175,20 @@ async def _say_log(client: JobSubmissionClient, job_id: str, address: str, say: 
         say(pending)
 
 
-def _send(client: JobSubmissionClient, entrypoint: str, package: Package) -> str:
+def _send(client: JobSubmissionClient, entrypoint: str, package: Package, driver: DriverResources) -> str:
     runtime_env = {
         "working_dir": str(package.path),
         "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
     }
     try:
-        job_id: str = client.submit_job(entrypoint=entrypoint, runtime_env=runtime_env)
+        job_id: str = client.submit_job(
+            entrypoint=entrypoint,
+            runtime_env=runtime_env,
+            entrypoint_num_cpus=driver.num_cpus or None,
+            entrypoint_num_gpus=driver.num_gpus or None,
+            entrypoint_memory=driver.memory_bytes or None,
+            entrypoint_resources=dict(driver.custom) or None,
+        )
     except (RuntimeError, OSError) as error:
         raise SubmitError(f"the cluster did not take the job: {' '.join(str(error).split())}") from error
     return job_id

@@ -87,6 +87,13 @@ def _kubectl(command: Command, folder: Path) -> Iterator[str]:
         yield from _selects(selector)
 
 
+def _kubectl_exec(command: Command, folder: Path) -> Iterator[str]:
+    inside = Command(command.words[command.words.index("--") + 1 :])
+    yield from _asclepius(inside, folder)
+    if not inside.words[3].startswith(f"{_folder_of_runs()}/"):
+        yield "the pod would write where no other pod sees it"
+
+
 def _is_manifest(folder: Path, file: str) -> Iterator[str]:
     yield from _is_file(folder, file)
     if (folder / file).is_file():
@@ -206,6 +213,7 @@ CHECKS: dict[tuple[str, ...], Check] = {
         ("kubectl", verb): _kubectl for verb in ("apply", "delete", "create", "cp", "get", "describe", "logs")
     },
     ("kubectl", "port-forward"): _kubectl,
+    ("kubectl", "exec"): _kubectl_exec,
     **{("aws", *names): _aws for names in (("s3", "mb"), ("s3", "cp"), ("ssm", "get-parameter"))},
     **{
         ("aws", "iam", name): _aws

@@ -164,6 +164,8 @@ def test_every_command_that_is_not_run_is_one_that_its_program_takes(
         "kubectl port-forward service/another 8000:8000",
         "kubectl logs -l ray.io/node-type=driver",
         "kubectl cp PMC-Patients.csv pod:/tmp/PMC-Patients.csv",
+        "kubectl exec pod -- asclepius keys create runs/quickstart --name ward-3",
+        "kubectl exec pod -- asclepius keys make /data/run --name ward-3",
         "ray up cluster/azure.yaml",
         "ray up cluster/aws.yaml --now",
         "ray fly cluster/aws.yaml",

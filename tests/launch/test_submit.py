@@ -18,6 +18,7 @@ from ray.job_submission import JobSubmissionClient
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import ConfigError, SubmitError
+from asclepius_ray.launch.driver_resources import read_driver_resources
 from asclepius_ray.launch.remote import (
     Node,
     Versions,
@@ -104,6 +105,38 @@ def test_a_dry_run_says_what_would_be_sent_and_sends_nothing(
     assert "6 files" in said.lines[0]
     assert "nothing was sent" in said.lines[-1]
     assert _jobs(open_head.address) == before
+
+
+def test_the_driver_takes_what_was_asked_for_it(
+    open_head: Head, project: Path, write_run: Callable[..., str], said: Said
+) -> None:
+    driver = read_driver_resources(1.0, 0.0, 100_000_000, "")
+    run_file = write_run("driver-lines-1")
+    dry = Submission("train", run_file, open_head.address, driver=driver, dry_run=True)
+    assert submit_job(dry, said, project) == 0
+    assert "the driver takes 1 CPUs, 100000000 bytes of memory, on a node that has it" in said.lines
+    sent = Submission("train", run_file, open_head.address, driver=driver)
+    assert submit_job(sent, said, project) == 0
+    assert _taken_by_the_last_driver(open_head.address) == {"CPU": 1.0, "memory": 100_000_000.0}
+    assert submit_job(Submission("train", run_file, open_head.address), said, project) == 0
+    assert _taken_by_the_last_driver(open_head.address) == {}
+
+
+def _taken_by_the_last_driver(address: str) -> dict[str, float]:
+    last = max(JobSubmissionClient(address).list_jobs(), key=lambda job: job.start_time).submission_id
+    answer = httpx.get(f"{address}/api/v0/actors", params={"detail": 1}).json()
+    (found,) = [actor for actor in answer["data"]["result"]["result"] if actor["name"].endswith(last)]
+    taken: dict[str, float] = found["required_resources"]
+    return taken
+
+
+@pytest.mark.parametrize("text", ["driver=1", "[1]", '{"driver": -1}', '{"driver": true}', '{"driver": "1"}'])
+def test_resources_of_the_driver_that_are_no_amounts_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--entrypoint-resources"):
+        read_driver_resources(0.0, 0.0, 0, text)
+    with pytest.raises(ConfigError, match="--entrypoint-num-cpus is -1"):
+        read_driver_resources(-1.0, 0.0, 0, "")
+    assert read_driver_resources(0.0, 0.0, 0, '{"driver": 1}').said == "1 of driver"
 
 
 def test_a_broken_connection_to_the_log_is_taken_up_again_and_no_line_is_said_twice(
