@@ -45,9 +45,8 @@ def render_file(documents: list[Json], command: str, hint: str = "") -> str:
 
 def tell_where_runs_live(profile: Profile) -> str:
     """How a job on AWS's or Google Cloud's machines is told the storage, which no node of theirs knows."""
-    folder = storage_folder(profile.storage)
-    root, table = folder.child("NAME").uri, folder.child("PMC-Patients.csv").uri
-    return f"Jobs: asclepius submit JOB RUN.toml --set 'root={root}' --set 'input.path={table}'"
+    root = storage_folder(profile.storage).child("NAME").uri
+    return f"Its runs go to: asclepius submit JOB RUN.toml --address URL --set 'root={root}'"
 
 
 def _documents(profile: Profile, target: Target, file: RunFile | None, ray_version: str) -> list[Json]:
