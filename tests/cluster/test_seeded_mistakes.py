@@ -95,6 +95,8 @@ def test_an_autoscaling_head_that_cannot_ask_the_kubernetes_api_is_found() -> No
     shut = changed(narrow, "raycluster.yaml", "NetworkPolicy/asclepius-head", [("spec/egress", [])])
     (finding,) = _egress(shut, run)
     assert "the Kubernetes API" in finding.said
+    to_pods = [("spec/egress", [{"to": [{"podSelector": {}}]}])]
+    assert _egress(changed(narrow, "raycluster.yaml", "NetworkPolicy/asclepius-head", to_pods), run)
     without = [("spec/enableInTreeAutoscaling", False)]
     assert _egress(changed(shut, "raycluster.yaml", "RayCluster", without), run) == []
 

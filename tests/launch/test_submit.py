@@ -15,8 +15,10 @@ import pytest
 from local_buckets import local_bucket
 from local_heads import Head, Said, breaking_port
 from ray.job_submission import JobSubmissionClient
+from typer.testing import CliRunner
 
 from asclepius_ray.artifacts import Folder
+from asclepius_ray.cli import app
 from asclepius_ray.errors import ConfigError, SubmitError
 from asclepius_ray.launch.driver_resources import read_driver_resources
 from asclepius_ray.launch.remote import (
@@ -112,9 +114,12 @@ def test_the_driver_takes_what_was_asked_for_it(
 ) -> None:
     driver = read_driver_resources(1.0, 0.0, 100_000_000, "")
     run_file = write_run("driver-lines-1")
-    dry = Submission("train", run_file, open_head.address, driver=driver, dry_run=True)
-    assert submit_job(dry, said, project) == 0
-    assert "the driver takes 1 CPUs, 100000000 bytes of memory, on a node that has it" in said.lines
+    options = ["--entrypoint-num-cpus", "1", "--entrypoint-memory", "100000000"]
+    options += ["--entrypoint-num-gpus", "0.5", "--entrypoint-resources", '{"driver": 2}', "--dry-run"]
+    dry = CliRunner().invoke(app, ["submit", "train", run_file, "--address", open_head.address, *options])
+    assert dry.exit_code == 0, dry.output
+    taken = "1 CPUs, 0.5 GPUs, 100000000 bytes of memory, 2 of driver"
+    assert f"the driver takes {taken}, on a node that has it" in " ".join(dry.output.split())
     sent = Submission("train", run_file, open_head.address, driver=driver)
     assert submit_job(sent, said, project) == 0
     assert _taken_by_the_last_driver(open_head.address) == {"CPU": 1.0, "memory": 100_000_000.0}

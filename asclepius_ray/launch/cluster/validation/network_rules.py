@@ -28,6 +28,8 @@ from asclepius_ray.training.config import TINY
 EGRESS = "network-egress"
 API_PORTS = (443, 6443)
 """Where Kubernetes' API is, as a Service and by itself."""
+HUB_ELSEWHERE = {"HF_HUB_OFFLINE", "HF_ENDPOINT"}
+"""Variables by which models come from a node's disk or a mirror."""
 _RENDER = "render the resource anew, with its policies"
 
 
@@ -122,11 +124,15 @@ def _autoscaler_is_shut_in(resource: RayResource, others: Sequence[Document]) ->
         for rule in rules_of(policies_for(group, others, "egress"), "egress")
     ]
     for rule in rules_of(policies, "egress"):
-        is_one = any(found.prefixlen in (0, found.max_prefixlen) for found in rule.named_networks)
-        if any(map(rule.has_port, API_PORTS)) and (not rule.peers or is_one or rule not in of_workers):
+        if any(map(rule.has_port, API_PORTS)) and _may_lead_to_the_api(rule, of_workers):
             return
     said = "no policy lets the head out to the Kubernetes API, which its autoscaler asks for nodes"
     yield Trouble(_labels_path(resource.head), said, "set the profile's network.api_server and render anew")
+
+
+def _may_lead_to_the_api(rule: PolicyRule, of_workers: Sequence[PolicyRule]) -> bool:
+    is_one = any(found.prefixlen in (0, found.max_prefixlen) for found in rule.named_networks)
+    return not rule.peers or is_one or (bool(rule.named_networks) and rule not in of_workers)
 
 
 def what_the_run_asks(started: Started, others: Sequence[Document]) -> Iterator[Trouble]:
@@ -152,7 +158,9 @@ def _asked_ports(started: Started) -> dict[int, str]:
     """What a run asks outside of its pods, and what for; a service asks the store alone."""
     run, stages = started.run, STAGES_OF_JOB[started.job]
     asked: dict[int, str] = {}
-    if "training" in stages and run.training.base_model != TINY and not run.training.base_model_is_place:
+    is_hubs = run.training.base_model != TINY and not run.training.base_model_is_place
+    elsewhere = HUB_ELSEWHERE & RayResource(started.document).head.variables.keys()
+    if "training" in stages and is_hubs and not elsewhere:
         asked[HTTPS_PORT] = "the hub has the base model"
     if started.document.kind != "RayService":
         asked |= dict.fromkeys(ports_asked(run), "an endpoint of the run is")
