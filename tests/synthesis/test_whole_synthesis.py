@@ -160,7 +160,7 @@ def test_another_terminal_shows_all_figures_of_a_run_at_work(finished: Finished)
     assert int(found["tokens"].replace(",", "")) > 1000
     assert float(found["cost"]) > 0
     assert int(found["limit"]) == pytest.approx(600, rel=0.02)
-    assert "not finished" in finished.status
+    assert "synthesize  at work" in finished.status
     assert re.search(r"in use by process \d+ on ", finished.status)
 
 
