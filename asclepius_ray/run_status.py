@@ -74,10 +74,13 @@ def _training(state: RunState, now: float) -> str:
 
 
 def _spent(state: RunState, stage: str) -> str:
-    """Money over all runs on this root, and the budget where one is set."""
+    """Money over all runs on this root, and the budget of the stage where one is set."""
     if stage == "synthesize" and state.synthesis is not None:
         return _money(state.synthesis["cost_usd"], state.synthesis["budget_usd"])
     if stage == "evaluate" and state.evaluation is not None:
+        # There is none without a budget of the whole, nor in what an earlier version wrote.
+        if purse := state.evaluation.get("purse"):
+            return _money(purse["settled_usd"], purse["budget_usd"], purse["unsettled_usd"])
         costs = [seat["cost_usd"] for seat in state.evaluation["seats"].values()]
         known = [cost for cost in costs if cost is not None]
         # A model that the run serves itself has no price, and costs no endpoint's money.
@@ -85,9 +88,10 @@ def _spent(state: RunState, stage: str) -> str:
     return ""
 
 
-def _money(cost_usd: float | None, budget_usd: float | None) -> str:
+def _money(cost_usd: float | None, budget_usd: float | None, unsettled_usd: float = 0.0) -> str:
     cost = "cost unknown" if cost_usd is None else f"{cost_usd:,.4f} USD"
-    return f"{cost} of {budget_usd:,.2f}" if budget_usd else cost
+    more = f", {unsettled_usd:,.4f} more may be charged," if unsettled_usd else ""
+    return f"{cost}{more} of {budget_usd:,.2f}" if budget_usd else cost
 
 
 def _lines(state: RunState, now: float) -> list[str]:

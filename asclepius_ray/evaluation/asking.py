@@ -99,7 +99,8 @@ async def open_asker(root: Folder, seat: Seat, account: Account) -> AsyncIterato
 
     Failures are asked anew: whoever starts an evaluation again has mended something, or waited.
     """
-    desk = Desk(seat.journal(root), seat.endpoint, account=account)
+    # The journal is read from the root, while the other seats are to be heard of.
+    desk = await asyncio.to_thread(Desk, seat.journal(root), seat.endpoint, account=account)
     await desk.forget_failures()
     link = DeskLink(desk.exchange, seat.name).start()
     buyer = Buyer(seat.endpoint, link)
