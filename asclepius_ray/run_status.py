@@ -8,7 +8,7 @@ from rich.table import Table
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import BudgetError, EndpointError, Interrupted, StageChangedError
-from asclepius_ray.lease import Timing
+from asclepius_ray.lease import Holder
 from asclepius_ray.run_state import LAST_ARTEFACTS, RunState, read_state
 from asclepius_ray.synthesis.status import describe, format_seconds
 
@@ -22,7 +22,7 @@ _AGAIN = "run the same command again, it goes on from there"
 
 
 def print_status(console: Console, root: Folder) -> None:
-    """Prints it; a ConfigError if it is no run's folder, or one that cannot be read."""
+    """Prints it; a ConfigError for a folder of no run, an ArtifactError for one that is damaged."""
     state, now = read_state(root), time.time()
     table = Table("stage", "state", "counts", "spent", box=None)
     for stage in LAST_ARTEFACTS:
@@ -102,8 +102,26 @@ def _lines(state: RunState, now: float) -> list[str]:
             f"synthesize {rows['done']} of {rows['readable']} rows: {describe(dict(state.synthesis))} "
             f"({format_seconds(age)} ago)"
         )
-    lines.append(f"in use by {state.holder}" if state.is_live else "in use by nobody")
+    lines.append(f"in use by {_user(state, now)}")
     return [*lines, f"next      {_next(state, now)}"]
+
+
+def _user(state: RunState, now: float) -> str:
+    if state.is_live or state.holder is None or not _is_only_silent(state.holder):
+        return str(state.holder) if state.is_live else "nobody"
+    return f"nobody, as far as this machine can tell: {_silence(state.holder, now)}"
+
+
+def _is_only_silent(holder: Holder) -> bool:
+    """Whether its silence alone speaks for its end: no process of another machine can be looked at."""
+    return holder.exit_code is None and not holder.is_of_this_machine
+
+
+def _silence(holder: Holder, now: float) -> str:
+    """By the time that the holder's own clock has written."""
+    seconds = now - holder.heartbeat_unix
+    when = f"{format_seconds(abs(seconds))} {'ago' if seconds >= 0 else 'ahead'}"
+    return f"process {holder.pid} on {holder.host} was last heard of {when} by this machine's clock"
 
 
 def _next(state: RunState, now: float) -> str:
@@ -117,9 +135,12 @@ def _next(state: RunState, now: float) -> str:
     if holder is None:
         return f"`asclepius run {unfinished[0]} RUN.toml`"
     if holder.exit_code is None:
-        silent = now - holder.heartbeat_unix
-        watched = "; another machine takes it over at its next start" if silent >= Timing().stale else ""
-        return f"{holder} has ended without a word, most often for want of memory{watched}: {_AGAIN}"
+        if holder.is_of_this_machine:
+            return f"{holder} has ended without a word, most often for want of memory: {_AGAIN}"
+        return (
+            f"{_silence(holder, now)}: if the two clocks agree it has ended without a word, most often for "
+            f"want of memory; {_AGAIN}, and is refused if that one is still at work"
+        )
     if holder.exit_code == 0:
         return f"`asclepius run {unfinished[0]} RUN.toml`"
     return _AFTER.get(holder.exit_code, f"it ended with code {holder.exit_code}; its log says why: {_AGAIN}")

@@ -17,6 +17,7 @@ from moto.server import ThreadedMotoServer
 from rich.console import Console
 
 from asclepius_ray.artifacts import Folder, write_manifest
+from asclepius_ray.errors import ArtifactError
 from asclepius_ray.fingerprints import STAGES
 from asclepius_ray.lease import Holder, acquire, read_holder
 from asclepius_ray.metric_log import MetricLog
@@ -169,7 +170,12 @@ def test_a_run_at_work_and_after_it(bucket: Bucket) -> None:
         ({"exit_code": 130}, "it was stopped"),
         ({"exit_code": 9}, "code 9"),
         ({"exit_code": 0}, "asclepius run synthesize RUN.toml"),
-        ({"host": "elsewhere", "heartbeat_unix": 1.0}, "has ended without a word"),
+        ({"process_started_unix": 1.0}, "has ended without a word"),
+        (
+            {"host": "elsewhere", "heartbeat_unix": 1.0},
+            "ago by this machine's clock: if the two clocks agree",
+        ),
+        ({"host": "elsewhere", "heartbeat_unix": 4e9}, "ahead by this machine's clock"),
     ],
 )
 def test_what_to_do_next_follows_from_how_the_last_run_ended(
@@ -200,6 +206,27 @@ def test_an_evaluation_with_a_budget_of_the_whole_shows_what_is_spent_of_it(
     print_status(Console(width=200), root)
     shown = row_of(capsys.readouterr().out, "evaluate")
     assert "1.5000 USD, 0.2500 more may be charged, of 3.00" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("dataset/manifest.json", b"{", "is not readable JSON"),
+        ("dataset/manifest.json", b'{"format_version": 99}', "has format version 99"),
+        ("status.json", b"{", "is damaged"),
+        ("status.json", b"[]", "has no budget_usd"),
+        ("evaluation_status.json", b'{"items": {}}', "has no grades, seats"),
+        ("training/metrics.jsonl", b'{"step": 1}\n{\n', "is damaged"),
+    ],
+)
+def test_what_is_damaged_or_of_another_version_is_named(
+    tmp_path: Path, name: str, content: bytes, expected: str
+) -> None:
+    root = Folder(str(tmp_path))
+    begin(root)
+    root.write_bytes(name, content)
+    with pytest.raises(ArtifactError, match=expected):
+        print_status(Console(width=200), root)
 
 
 def test_a_root_that_is_absent_or_cannot_be_reached_is_a_clear_error(bucket: Bucket, tmp_path: Path) -> None:
