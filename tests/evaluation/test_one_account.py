@@ -80,6 +80,13 @@ def test_two_models_and_a_judge_of_one_account_keep_its_one_limit(tmp_path: Path
     assert not any(answer.failure for answer in outcome.answers)
 
 
+def test_a_refusal_counts_for_the_one_that_met_it_and_not_for_all_of_its_account(tmp_path: Path) -> None:
+    with OfflineTeacher(faults=Faults(requests_per_minute=600, latency_seconds=0.02)) as teacher:
+        hold_here(exam_of(endpoint_at(teacher), 8), tmp_path)
+        seats = json.loads((tmp_path / STATUS_NAME).read_text())["seats"].values()
+        assert 0 < teacher.refusals == sum(seat["refusals"] for seat in seats)
+
+
 def test_two_models_and_a_judge_of_one_account_share_its_places_in_flight(tmp_path: Path) -> None:
     with OfflineTeacher(faults=Faults(latency_seconds=0.02)) as teacher:
         started = time.monotonic()
