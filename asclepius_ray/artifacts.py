@@ -10,8 +10,9 @@ import os
 import re
 import shutil
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -28,6 +29,8 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 SUMS_NAME = "SHA256SUMS"
 """Hashes that were taken while files were written, in the form that `sha256sum -c` reads."""
+CONFIRM_SECONDS = 2.0
+"""So often it is asked whether the root is still this run's while many files are removed."""
 # A secret may hold a slash; what is behind a colon and no number is a secret, and no port.
 KEY_IN_ADDRESS = re.compile(r"^(\w+://)([^/?]*@|[^/?:]+:(?!\d+([/?]|$))[^?]*@)")
 _PRIVATE = 0o600
@@ -178,8 +181,18 @@ class Folder:
             if Path(path).exists():
                 shutil.rmtree(path)
             return
-        for name in self.names():
-            filesystem.delete_file(f"{path}/{name}")
+        self.delete_all(self.names())
+
+    def delete_all(self, names: Iterable[str]) -> None:
+        """Removes these files, however long it takes, as long as the root is this run's."""
+        filesystem, path = self._open()
+        looked = float("-inf")
+        for name in names:
+            if time.monotonic() - looked >= CONFIRM_SECONDS:
+                confirm_root()
+                looked = time.monotonic()
+            with suppress(FileNotFoundError):
+                filesystem.delete_file(f"{path}/{name}")
 
     def upload(self, source: Path) -> None:
         """Copies every file below a local folder into this one."""

@@ -9,6 +9,7 @@ from asclepius_ray.errors import ConfigError
 
 if TYPE_CHECKING:
     from asclepius_ray.costs.sizes import KeptRows, Sizes
+    from asclepius_ray.evaluation.estimate import RoleEstimate
     from asclepius_ray.run import Run
 
 DEFAULT_ROWS = 20
@@ -68,10 +69,12 @@ def _plan(run: "Run", sizes: "Sizes") -> "KeptRows":
     from asclepius_ray.pipeline import estimate_evaluation_of
     from asclepius_ray.summary import print_role_estimates
 
+    sizes = sizes.limited(run.input.limit)
     made = AskedTexts(sizes.rows, sizes.note_characters, sizes.question_characters)
-    synthesis, evaluation = plan_synthesis(sizes, run.teacher), estimate_evaluation_of(run, made)
-    print_role_estimates(output, "synthesis", synthesis, ("teacher.budget_usd", run.teacher.budget_usd))
-    print_role_estimates(output, "evaluation", evaluation, _evaluation_budget(run))
+    steps = plan_synthesis(sizes, run.teacher, has_notes=run.input.kind == "notes")
+    teacher_budget = ("teacher.budget_usd", run.teacher.budget_usd)
+    print_role_estimates(output, "synthesis", steps, teacher_budget, is_most=False)
+    _print_evaluation(run, estimate_evaluation_of(run, made))
     return sizes.kept
 
 
@@ -80,15 +83,18 @@ def _ask_sample(run: "Run", num_rows: int) -> "KeptRows | None":
     from asclepius_ray.costs.sizes import kept_rows
     from asclepius_ray.pipeline import estimate as estimate_run
     from asclepius_ray.progress import Progress
-    from asclepius_ray.summary import print_estimate, print_role_estimates
+    from asclepius_ray.summary import print_estimate
 
     with Progress() as progress:
         synthesis, evaluation = estimate_run(run, num_rows, progress)
     if synthesis is not None:
         print_estimate(output, run, synthesis)
-    print_role_estimates(output, "evaluation", evaluation, _evaluation_budget(run))
+    _print_evaluation(run, evaluation)
     return None if synthesis is None else kept_rows(synthesis)
 
 
-def _evaluation_budget(run: "Run") -> tuple[str, float]:
-    return "evaluation.budget_usd", run.evaluation.budget_usd
+def _print_evaluation(run: "Run", roles: "list[RoleEstimate]") -> None:
+    from asclepius_ray.summary import print_role_estimates
+
+    budget = ("evaluation.budget_usd", run.evaluation.budget_usd)
+    print_role_estimates(output, "evaluation", roles, budget, is_most=True)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+from ray.exceptions import RayError
 
 from asclepius_ray.gauges import Figure, Gauges
 
@@ -23,8 +24,8 @@ def watching_nodes(run: str) -> Iterator[None]:
 
     def watch() -> None:
         while True:
-            gauges.set("nodes", sum(node["Alive"] for node in ray.nodes()))
-            gauges.set("draining_nodes", len(ray._private.state.state.get_draining_nodes()))
+            for name, number in _count_nodes().items():
+                gauges.set(name, number)
             if ended.wait(LOOK_SECONDS):
                 return
 
@@ -36,3 +37,14 @@ def watching_nodes(run: str) -> Iterator[None]:
         ended.set()
         # A cluster that is gone does not answer; this process then ends without it.
         thread.join(LONGEST_LOOK_SECONDS)
+
+
+def _count_nodes() -> dict[str, int | None]:
+    """None where the cluster does not answer: the next look may find it again."""
+    try:
+        return {
+            "nodes": sum(node["Alive"] for node in ray.nodes()),
+            "draining_nodes": len(ray._private.state.state.get_draining_nodes()),
+        }
+    except RayError:
+        return {"nodes": None, "draining_nodes": None}

@@ -19,7 +19,7 @@ from asclepius_ray.chat.clinical import ask_clinical
 from asclepius_ray.chat.config import EndpointConfig
 from asclepius_ray.chat.endpoint import Endpoint, price_of
 from asclepius_ray.endpoints import check_endpoint_config, open_endpoint, reach_endpoint
-from asclepius_ray.errors import ConfigError
+from asclepius_ray.errors import AsclepiusError, ConfigError, Interrupted
 from asclepius_ray.evaluation.config import EvaluationConfig
 from asclepius_ray.evaluation.estimate import AskedTexts, RoleEstimate, estimate_evaluation, mean_texts
 from asclepius_ray.fence import confirm_root
@@ -74,18 +74,14 @@ class Work:
 
 
 @contextmanager
-def _holding(run: Run, job: str, progress: Progress) -> Iterator[Work]:
+def _holding(run: Run, purpose: str, progress: Progress) -> Iterator[Work]:
     """The root, made and leased; gives it back with the result, whatever happens.
 
     A submitted job whose twin is at work follows it, and exits with its code.
     """
     root = run.folder
     make_root(root)
-    lease = (
-        join(root, _purpose(run, job), progress.say)
-        if is_submitted_job()
-        else acquire(root, _purpose(run, job))
-    )
+    lease = join(root, purpose, progress.say) if is_submitted_job() else acquire(root, purpose)
     if isinstance(lease, int):
         raise SystemExit(lease)
     exit_code = 1
@@ -93,9 +89,22 @@ def _holding(run: Run, job: str, progress: Progress) -> Iterator[Work]:
         try:
             yield Work(run, root, progress, session)
             exit_code = 0
+        except (AsclepiusError, SystemExit, KeyboardInterrupt) as end:
+            exit_code = _exit_code_of(end)
+            raise
         finally:
             # The lease before Ray: `ray job stop` leaves three seconds, and Ray's own end may take longer.
             lease.release(exit_code)
+
+
+def _exit_code_of(end: AsclepiusError | SystemExit | KeyboardInterrupt) -> int:
+    """What the command ends with, so that whoever follows this run ends with the same."""
+    if isinstance(end, AsclepiusError):
+        return end.exit_code
+    if isinstance(end, KeyboardInterrupt):
+        return Interrupted.exit_code
+    # As Python reads it: none is 0, and words are 1.
+    return end.code if isinstance(end.code, int) else int(end.code is not None)
 
 
 def run_job(job: str, run: Run, redo: str, progress: Progress, only_failed: bool = False) -> None:
@@ -103,10 +112,11 @@ def run_job(job: str, run: Run, redo: str, progress: Progress, only_failed: bool
 
     `only_failed` asks the teacher anew for the rows that failed, and makes what follows anew.
     """
+    purpose = _purpose(run, job, redo, only_failed)
     stages = STAGES if job == "pipeline" else tuple(stage for stage in STAGES if stage.name == job)
     redo = _redo_for_failed(run, stages, redo) if only_failed else redo
     _check_redo(redo, stages)
-    with _holding(run, job, progress) as work:
+    with _holding(run, purpose, progress) as work:
         work.only_failed = only_failed
         redone = _from_stage_on(redo)
         _check_settings(work, stages, redone)
@@ -137,8 +147,10 @@ def serve(run: Run, progress: Progress) -> None:
         serve_until_stopped({run.name: model}, serving, read_secret(serving.api_key_env), progress)
 
 
-def _purpose(run: Run, job: str) -> str:
-    return f"{job}:{sha256(resolved_json(run).encode()).hexdigest()[:16]}"
+def _purpose(run: Run, job: str, redo: str = "", only_failed: bool = False) -> str:
+    """The job, the hash of its settings, and what is to be made anew: who follows wants all the same."""
+    anew = (f":redo {redo}" if redo else "") + (":only failed" if only_failed else "")
+    return f"{job}:{sha256(resolved_json(run).encode()).hexdigest()[:16]}{anew}"
 
 
 def _check_redo(redo: str, stages: tuple[Stage, ...]) -> None:
@@ -307,7 +319,7 @@ def _estimate_synthesis(run: Run, num_sampled: int, progress: Progress) -> "Esti
     from asclepius_ray.synthesis.estimate import estimate as estimate_synthesis
     from asclepius_ray.synthesis.stage import Order
 
-    with _holding(run, "estimate", progress) as work:
+    with _holding(run, _purpose(run, "estimate"), progress) as work:
         _check_settings(work, (SYNTHESIZE,), (SYNTHESIZE,))
         work.connect()
         # A sample that waits for a provider's batches would come a day later.

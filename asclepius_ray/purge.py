@@ -61,16 +61,12 @@ def _remove_texts(root: Folder) -> int:
     for journal in (root.child(JOURNAL_NAME), root.child(JOURNALS_NAME)):
         # The mark of the budget holds a sum alone, and keeps a later run on this root under the cap.
         doomed = [name for name in journal.names() if name.rpartition("/")[2] != MARK_NAME]
-        for name in doomed:
-            journal.delete(name)
+        journal.delete_all(doomed)
         num_removed += len(doomed)
     pool.clear()
-    for name in (ASKED_NAME, AGREEMENT_NAME, LATEX_NAME):
-        if evaluation.exists(name):
-            evaluation.delete(name)
-            num_removed += 1
-    notes = root.child("notes")
-    if notes.exists(EXAMPLES_NAME):
-        notes.delete(EXAMPLES_NAME)
-        num_removed += 1
+    small = {evaluation: (ASKED_NAME, AGREEMENT_NAME, LATEX_NAME), root.child("notes"): (EXAMPLES_NAME,)}
+    for folder, names in small.items():
+        there = [name for name in names if folder.exists(name)]
+        folder.delete_all(there)
+        num_removed += len(there)
     return num_removed

@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow.fs
 
-from asclepius_ray.artifacts import MANIFEST_NAME, Folder
-from asclepius_ray.errors import ConfigError
+from asclepius_ray.artifacts import Folder, is_finished, read_manifest
+from asclepius_ray.errors import ArtifactError, ConfigError
 from asclepius_ray.evaluation.status import STATUS_NAME as EVALUATION_STATUS_NAME
 from asclepius_ray.lease import LEASE_NAME, Holder, Timing, read_holder, seems_live
 from asclepius_ray.metric_log import METRICS_NAME, SEGMENTS
@@ -20,6 +20,9 @@ LAST_ARTEFACTS = {"synthesize": "dataset", "train": "model", "evaluate": "evalua
 """Stage → the artefact whose manifest makes it finished."""
 _COMMIT = re.compile(rf"step-(\d+)/{COMMIT_NAME}")
 _TAIL_BYTES = 1 << 16
+_OF_SYNTHESIS = frozenset({"rows", "cost_usd", "budget_usd", "updated_unix"})
+_OF_EVALUATION = frozenset({"items", "grades", "seats"})
+_WRITTEN_ANEW = "the stage writes it anew when it is at work; until then, remove it"
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,11 @@ class RunState:
 
 
 def read_state(root: Folder) -> RunState:
-    """Reads it, changing nothing; a ConfigError for a folder of no run, or one that cannot be read."""
+    """Reads it, changing nothing.
+
+    Raises a ConfigError for a folder of no run, or one that cannot be read, and an ArtifactError for what is
+    damaged in it or of another version.
+    """
     try:
         return _read(root)
     except OSError as error:
@@ -78,15 +85,20 @@ def _read(root: Folder) -> RunState:
             f"{_shown(root)} is not the folder of a run: it has no run.json; give the `root` of its run "
             "file, on a cluster STORAGE/NAME, in a bucket that is there"
         )
-    found = {stage: _manifest(root.child(name)) for stage, name in LAST_ARTEFACTS.items() if name in there}
-    manifests = {stage: manifest for stage, manifest in found.items() if manifest is not None}
+    manifests = {
+        stage: read_manifest(root.child(name)).model_dump()
+        for stage, name in LAST_ARTEFACTS.items()
+        if name in there and is_finished(root.child(name))
+    }
     has_training = "training" in there and "train" not in manifests
     holder = read_holder(root) if LEASE_NAME in there else None
+    is_evaluated = EVALUATION_STATUS_NAME in there
+    evaluation = _json(root, EVALUATION_STATUS_NAME, _OF_EVALUATION) if is_evaluated else None
     return RunState(
         manifests,
-        _json(root, STATUS_NAME) if STATUS_NAME in there else None,
+        _json(root, STATUS_NAME, _OF_SYNTHESIS) if STATUS_NAME in there else None,
         _training(root.child("training")) if has_training else None,
-        _json(root, EVALUATION_STATUS_NAME) if EVALUATION_STATUS_NAME in there else None,
+        evaluation,
         holder,
         holder is not None and seems_live(holder, Timing()),
     )
@@ -104,17 +116,20 @@ def _entries(root: Folder) -> set[str]:
     return {info.base_name for info in filesystem.get_file_info(selector)}
 
 
-def _manifest(folder: Folder) -> dict[str, Any] | None:
+def _json(root: Folder, name: str, needs: frozenset[str]) -> dict[str, Any]:
+    """A file that says how far a stage is; an ArtifactError where it is damaged or says less than that."""
     try:
-        found: dict[str, Any] = json.loads(folder.read_bytes(MANIFEST_NAME))
-    except FileNotFoundError:
-        return None
-    return found
-
-
-def _json(root: Folder, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(root.read_bytes(name))
-    return found
+        found = json.loads(root.read_bytes(name))
+    except ValueError as error:
+        raise ArtifactError(f"{_shown(root)}/{name} is damaged ({error}); {_WRITTEN_ANEW}") from None
+    missing = needs - (found.keys() if isinstance(found, dict) else set())
+    if missing:
+        raise ArtifactError(
+            f"{_shown(root)}/{name} has no {', '.join(sorted(missing))}: another version wrote it, or it is "
+            f"damaged; {_WRITTEN_ANEW}"
+        )
+    whole: dict[str, Any] = found
+    return whole
 
 
 def _training(training: Folder) -> TrainingState:
@@ -135,5 +150,8 @@ def _last_step(training: Folder, log: str, size: int) -> dict[str, Any] | None:
     start = max(0, size - _TAIL_BYTES)
     content = training.read_range(log, start, _TAIL_BYTES)
     whole = content[: content.rfind(b"\n") + 1].splitlines()[1 if start else 0 :]
-    steps = [line for line in map(json.loads, whole) if "loss" in line]
+    try:
+        steps = [line for line in map(json.loads, whole) if "loss" in line]
+    except ValueError as error:
+        raise ArtifactError(f"{_shown(training)}/{log} is damaged ({error}); remove it") from None
     return steps[-1] if steps else None

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import BudgetError, EndpointError, Interrupted, StageChangedError
-from asclepius_ray.lease import Timing
+from asclepius_ray.lease import Holder
 from asclepius_ray.run_state import LAST_ARTEFACTS, RunState, read_state
 from asclepius_ray.synthesis.status import describe, format_seconds
 
@@ -22,7 +22,7 @@ _AGAIN = "run the same command again, it goes on from there"
 
 
 def print_status(console: Console, root: Folder) -> None:
-    """Prints it; a ConfigError if it is no run's folder, or one that cannot be read."""
+    """Prints it; a ConfigError for a folder of no run, an ArtifactError for one that is damaged."""
     state, now = read_state(root), time.time()
     table = Table("stage", "state", "counts", "spent", box=None)
     for stage in LAST_ARTEFACTS:
@@ -74,10 +74,13 @@ def _training(state: RunState, now: float) -> str:
 
 
 def _spent(state: RunState, stage: str) -> str:
-    """Money over all runs on this root, and the budget where one is set."""
+    """Money over all runs on this root, and the budget of the stage where one is set."""
     if stage == "synthesize" and state.synthesis is not None:
         return _money(state.synthesis["cost_usd"], state.synthesis["budget_usd"])
     if stage == "evaluate" and state.evaluation is not None:
+        # There is none without a budget of the whole, nor in what an earlier version wrote.
+        if purse := state.evaluation.get("purse"):
+            return _money(purse["settled_usd"], purse["budget_usd"], purse["unsettled_usd"])
         costs = [seat["cost_usd"] for seat in state.evaluation["seats"].values()]
         known = [cost for cost in costs if cost is not None]
         # A model that the run serves itself has no price, and costs no endpoint's money.
@@ -85,9 +88,10 @@ def _spent(state: RunState, stage: str) -> str:
     return ""
 
 
-def _money(cost_usd: float | None, budget_usd: float | None) -> str:
+def _money(cost_usd: float | None, budget_usd: float | None, unsettled_usd: float = 0.0) -> str:
     cost = "cost unknown" if cost_usd is None else f"{cost_usd:,.4f} USD"
-    return f"{cost} of {budget_usd:,.2f}" if budget_usd else cost
+    more = f", {unsettled_usd:,.4f} more may be charged," if unsettled_usd else ""
+    return f"{cost}{more} of {budget_usd:,.2f}" if budget_usd else cost
 
 
 def _lines(state: RunState, now: float) -> list[str]:
@@ -98,8 +102,26 @@ def _lines(state: RunState, now: float) -> list[str]:
             f"synthesize {rows['done']} of {rows['readable']} rows: {describe(dict(state.synthesis))} "
             f"({format_seconds(age)} ago)"
         )
-    lines.append(f"in use by {state.holder}" if state.is_live else "in use by nobody")
+    lines.append(f"in use by {_user(state, now)}")
     return [*lines, f"next      {_next(state, now)}"]
+
+
+def _user(state: RunState, now: float) -> str:
+    if state.is_live or state.holder is None or not _is_only_silent(state.holder):
+        return str(state.holder) if state.is_live else "nobody"
+    return f"nobody, as far as this machine can tell: {_silence(state.holder, now)}"
+
+
+def _is_only_silent(holder: Holder) -> bool:
+    """Whether its silence alone speaks for its end: no process of another machine can be looked at."""
+    return holder.exit_code is None and not holder.is_of_this_machine
+
+
+def _silence(holder: Holder, now: float) -> str:
+    """By the time that the holder's own clock has written."""
+    seconds = now - holder.heartbeat_unix
+    when = f"{format_seconds(abs(seconds))} {'ago' if seconds >= 0 else 'ahead'}"
+    return f"process {holder.pid} on {holder.host} was last heard of {when} by this machine's clock"
 
 
 def _next(state: RunState, now: float) -> str:
@@ -113,9 +135,12 @@ def _next(state: RunState, now: float) -> str:
     if holder is None:
         return f"`asclepius run {unfinished[0]} RUN.toml`"
     if holder.exit_code is None:
-        silent = now - holder.heartbeat_unix
-        watched = "; another machine takes it over at its next start" if silent >= Timing().stale else ""
-        return f"{holder} has ended without a word, most often for want of memory{watched}: {_AGAIN}"
+        if holder.is_of_this_machine:
+            return f"{holder} has ended without a word, most often for want of memory: {_AGAIN}"
+        return (
+            f"{_silence(holder, now)}: if the two clocks agree it has ended without a word, most often for "
+            f"want of memory; {_AGAIN}, and is refused if that one is still at work"
+        )
     if holder.exit_code == 0:
         return f"`asclepius run {unfinished[0]} RUN.toml`"
     return _AFTER.get(holder.exit_code, f"it ended with code {holder.exit_code}; its log says why: {_AGAIN}")

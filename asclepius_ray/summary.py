@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from asclepius_ray.evaluation.estimate import RoleEstimate
     from asclepius_ray.synthesis.estimate import Estimate
 
+_ON_A_FRESH_ROOT = "on a fresh root; whatever else was bought on this one counts too"
+_IS_ENOUGH, _MAY_BE_ENOUGH = f"is enough {_ON_A_FRESH_ROOT}", f"may be enough {_ON_A_FRESH_ROOT}"
+
 
 def print_summary(console: Console, run: Run, job: str, run_file: str) -> None:
     """Prints where the report is and, after the whole pipeline, the scores, one answer and how to go on."""
@@ -60,18 +63,23 @@ def print_estimate(console: Console, run: Run, estimate: "Estimate") -> None:
     ]
     budget = run.teacher.budget_usd
     if budget and estimate.cost_usd is not None:
-        verdict = "is enough" if estimate.cost_usd <= budget else "is not enough: the run would stop at it"
+        verdict = _MAY_BE_ENOUGH if estimate.cost_usd <= budget else "is not enough: the run would stop at it"
         lines.append(f"budget  {budget:,.2f} USD {verdict}")
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def print_role_estimates(
-    console: Console, what: str, roles: "list[RoleEstimate]", budget: tuple[str, float]
+    console: Console,
+    what: str,
+    roles: "list[RoleEstimate]",
+    budget: tuple[str, float],
+    is_most: bool,
 ) -> None:
-    """Prints what a synthesis or an evaluation will need at most, and whether its budget covers it.
+    """Prints what a synthesis or an evaluation will need, and whether its budget covers it.
 
-    A line for each that is asked; `budget`: the setting, and its US dollars, 0 = none.
+    A line for each that is asked; `budget`: the setting, and its US dollars, 0 = none. `is_most`: no call can
+    take more than is told; else it is what they take on average.
     """
     table = Table(what, "calls", "prompt tokens", "completion tokens", "cost", "time", box=None)
     for role in roles:
@@ -88,11 +96,13 @@ def print_role_estimates(
     if known:
         unknown = len(roles) - len(known)
         rest = f", and {unknown} without a price" if unknown else ""
-        line = f"{what} at most {sum(known):,.2f} USD{rest}; what its journals have is not paid again"
+        bound = "at most" if is_most else "about"
+        line = f"{what} {bound} {sum(known):,.2f} USD{rest}; what its journals have is not paid again"
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     setting, budget_usd = budget
     if budget_usd:
-        verdict = "is enough" if sum(known) <= budget_usd else "may not be enough: the run would stop at it"
+        enough = _IS_ENOUGH if is_most else _MAY_BE_ENOUGH
+        verdict = enough if sum(known) <= budget_usd else "may not be enough: the run would stop at it"
         line = f"budget  {setting} = {budget_usd:,.2f} USD {verdict}"
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 

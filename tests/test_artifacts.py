@@ -91,3 +91,22 @@ def test_an_identity_follows_content_and_origin(tmp_path: Path) -> None:
     other_content = write_manifest(folder, "x", {}, {"seed": 1})
     assert first.identity == again.identity
     assert len({first.identity, other_origin.identity, other_content.identity}) == 3
+
+
+def test_many_files_are_removed_only_as_long_as_the_root_is_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, answers = Folder(str(tmp_path)), [True, True, False]
+    names = [f"{number}.bin" for number in range(5)]
+    for name in names:
+        folder.write_bytes(name, b"x")
+
+    def confirm() -> None:
+        if not answers.pop(0):
+            raise SystemExit("taken over")
+
+    monkeypatch.setattr("asclepius_ray.artifacts.CONFIRM_SECONDS", 0.0)
+    monkeypatch.setattr("asclepius_ray.fence._confirm", confirm)
+    with pytest.raises(SystemExit, match="taken over"):
+        folder.delete_all(names)
+    assert folder.names() == names[2:]

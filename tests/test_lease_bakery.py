@@ -3,7 +3,7 @@
 import pytest
 from bakery_model import Limits, reachable, start
 
-from asclepius_ray.lease.bakery import Watch, entrants_of
+from asclepius_ray.lease.bakery import Claim, Step, Watch, entrants_of
 
 EVERYTHING = Limits(
     most_beats=2,
@@ -45,3 +45,14 @@ def test_silence_is_counted_by_the_watcher_and_only_while_it_sees() -> None:
     moved = entrants_of(["a.number.0000000001", "a.beat.0000000007", "a.beat.0000000008"])
     assert watch.look(moved, 170, 170) == set()
     assert watch.has_moved("a")
+
+
+def test_one_whose_marks_were_cleared_before_it_had_its_number_is_lost() -> None:
+    claim = Claim("a").after().after().after({})
+    assert claim.step is Step.TAKE_NUMBER
+    choosing_ended = claim.after().after()
+    # By its clock it has only just shown its sign of life; meanwhile it was passed over, and forgotten.
+    alone = entrants_of(["a.number.0000000001"])
+    assert choosing_ended.after(alone).step is Step.LOST
+    with_life = entrants_of(["a.number.0000000001", "a.beat.0000000001"])
+    assert choosing_ended.after(with_life).step is Step.HOLD

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from bucket_door import door_to
@@ -18,8 +18,9 @@ from local_buckets import local_bucket
 
 from asclepius_ray import fence
 from asclepius_ray.artifacts import Folder
-from asclepius_ray.errors import LeaseError
+from asclepius_ray.errors import ConfigError, LeaseError
 from asclepius_ray.lease import Timing, acquire, forget_the_dead, is_live, read_holder
+from asclepius_ray.lease.bucket import BucketLease
 
 HEARTBEAT_SECONDS = 0.5
 STALE_SECONDS = 6 * HEARTBEAT_SECONDS
@@ -196,3 +197,50 @@ def test_a_root_of_a_version_without_a_queue_is_honoured_and_then_taken_over(buc
     values["heartbeat_unix"] -= 100
     root.write_bytes("lease", json.dumps(values).encode())
     acquire(root, "train:1", Timing(heartbeat=0.1)).release(0)
+
+
+def test_what_another_has_left_unreadable_costs_a_holder_nothing(bucket: str) -> None:
+    root = Folder(bucket.format("strange"))
+    lease = acquire(root, "train:1", Timing(heartbeat=0.1))
+    marks = root.child(".lease")
+    for token, content in (("damaged", b"{"), ("list", b"[]"), ("typed", b'{"token": 1}')):
+        marks.write_bytes(f"{token}.number.0000000099", content)
+    holder = read_holder(root)
+    assert holder is not None
+    newer = json.loads(holder.to_bytes()) | {"token": "newer", "of_a_newer_version": 1}
+    marks.write_bytes("newer.number.0000000100", json.dumps(newer).encode())
+    time.sleep(0.5)
+    fence.confirm_root()
+    heard = read_holder(root)
+    assert heard is not None
+    assert heard.heartbeat_unix > holder.heartbeat_unix
+    lease.release(6)
+    left = read_holder(root)
+    assert left is not None
+    assert left.exit_code == 6
+    root.write_bytes("lease", json.dumps(newer).encode())
+    assert str(read_holder(root)).startswith(f"process {os.getpid()} on ")
+
+
+def test_time_in_which_nobody_looked_is_not_time_without_the_bucket(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(reason: str) -> NoReturn:
+        raise SystemExit(reason)
+
+    def fail() -> bool:
+        raise ConfigError("cannot be reached")
+
+    monkeypatch.setattr("asclepius_ray.lease.bucket.end_now", end)
+    lease = acquire(Folder(bucket.format("asleep")), "train:1", Timing(heartbeat=60, cut_off=0.3))
+    assert isinstance(lease, BucketLease)
+    for _ in range(2):
+        # As after a night with the lid closed: the first look fails, the network is not there yet.
+        time.sleep(0.5)
+        assert not lease._try(fail)
+        assert lease._try(lambda: True)
+    assert not lease._try(fail)
+    time.sleep(0.4)
+    with pytest.raises(SystemExit, match="cannot be reached for"):
+        lease._try(fail)
+    lease.release(0)

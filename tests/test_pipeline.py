@@ -44,6 +44,9 @@ NOT_OF_A_SMALL_RUN = {
     "ray_asclepius_synthesis_requests_per_minute",
     "ray_asclepius_evaluation_cost_usd",
     "ray_asclepius_evaluation_budget_usd",
+    "ray_asclepius_evaluation_purse_budget_usd",
+    "ray_asclepius_evaluation_purse_settled_usd",
+    "ray_asclepius_evaluation_purse_unsettled_usd",
 }
 """What a run on this machine has no value for; that each of them is exported is seen in tests/cluster."""
 

@@ -14,12 +14,15 @@ from typing import Any
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+from rich.console import Console
 
 from asclepius_ray.artifacts import Folder, write_manifest
+from asclepius_ray.errors import ArtifactError
 from asclepius_ray.fingerprints import STAGES
 from asclepius_ray.lease import Holder, acquire, read_holder
 from asclepius_ray.metric_log import MetricLog
 from asclepius_ray.run_state import LAST_ARTEFACTS
+from asclepius_ray.run_status import print_status
 from asclepius_ray.training.checkpoints.catalog import COMMIT_NAME, step_folder
 
 MOST_REQUESTS = 40
@@ -167,16 +170,17 @@ def test_a_run_at_work_and_after_it(bucket: Bucket) -> None:
         ({"exit_code": 130}, "it was stopped"),
         ({"exit_code": 9}, "code 9"),
         ({"exit_code": 0}, "asclepius run synthesize RUN.toml"),
-        ({"host": "elsewhere", "heartbeat_unix": 1.0}, "has ended without a word"),
+        ({"process_started_unix": 1.0}, "has ended without a word"),
+        (
+            {"host": "elsewhere", "heartbeat_unix": 1.0},
+            "ago by this machine's clock: if the two clocks agree",
+        ),
+        ({"host": "elsewhere", "heartbeat_unix": 4e9}, "ahead by this machine's clock"),
     ],
 )
 def test_what_to_do_next_follows_from_how_the_last_run_ended(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], expected: str
 ) -> None:
-    from rich.console import Console
-
-    from asclepius_ray.run_status import print_status
-
     root = Folder(str(tmp_path))
     begin(root)
     acquire(root, "pipeline:1").release(0)
@@ -190,6 +194,39 @@ def test_what_to_do_next_follows_from_how_the_last_run_ended(
     shown = capsys.readouterr().out
     assert expected in shown
     assert "broken off" in row_of(shown, "synthesize")
+
+
+def test_an_evaluation_with_a_budget_of_the_whole_shows_what_is_spent_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Folder(str(tmp_path))
+    begin(root)
+    purse = {"settled_usd": 1.5, "unsettled_usd": 0.25, "budget_usd": 3.0}
+    root.write_bytes("evaluation_status.json", json.dumps(EVALUATION | {"purse": purse}).encode())
+    print_status(Console(width=200), root)
+    shown = row_of(capsys.readouterr().out, "evaluate")
+    assert "1.5000 USD, 0.2500 more may be charged, of 3.00" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("dataset/manifest.json", b"{", "is not readable JSON"),
+        ("dataset/manifest.json", b'{"format_version": 99}', "has format version 99"),
+        ("status.json", b"{", "is damaged"),
+        ("status.json", b"[]", "has no budget_usd"),
+        ("evaluation_status.json", b'{"items": {}}', "has no grades, seats"),
+        ("training/metrics.jsonl", b'{"step": 1}\n{\n', "is damaged"),
+    ],
+)
+def test_what_is_damaged_or_of_another_version_is_named(
+    tmp_path: Path, name: str, content: bytes, expected: str
+) -> None:
+    root = Folder(str(tmp_path))
+    begin(root)
+    root.write_bytes(name, content)
+    with pytest.raises(ArtifactError, match=expected):
+        print_status(Console(width=200), root)
 
 
 def test_a_root_that_is_absent_or_cannot_be_reached_is_a_clear_error(bucket: Bucket, tmp_path: Path) -> None:

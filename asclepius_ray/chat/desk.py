@@ -64,6 +64,8 @@ class Desk:
         self._trouble: Trouble | None = None
         self._answered_at = float("-inf")
         self._num_replayed = 0
+        self._num_refusals = 0
+        """Of what this desk has sent; its limiter may be that of an account, and knows the others' too."""
         self._is_started = False
 
     async def exchange(self, said: Said) -> Heard:
@@ -146,7 +148,7 @@ class Desk:
             has_price=self._endpoint.price is not None,
             budget_usd=self._endpoint.budget_usd,
             num_replayed=self._num_replayed,
-            num_refusals=self._limiter.num_refusals,
+            num_refusals=self._num_refusals,
             requests_per_minute=self._limiter.present_requests_per_minute,
             tokens_per_minute=self._limiter.present_tokens_per_minute,
             num_in_flight=sum(worker.in_flight for worker in workers),
@@ -284,6 +286,7 @@ class Desk:
         if outcome.ending is Ending.UNUSED:
             self._limiter.settle(permit.reserved_tokens, 0, now)
             return
+        self._num_refusals += outcome.ending is Ending.LIMITED
         tell_limiter(self._limiter, outcome, permit.send_at, now, self.life)
         self._limiter.settle(permit.reserved_tokens, outcome.prompt_tokens + outcome.completion_tokens, now)
         self._outage.observe(outcome.ending, now)

@@ -4,10 +4,21 @@ The desks of one process, on one loop, may pay from the same one.
 """
 
 import asyncio
+from dataclasses import dataclass
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.journal.journal import Journal
 from asclepius_ray.chat.purse import Purse, read_mark, write_mark
+
+
+@dataclass(frozen=True)
+class PurseFigures:
+    """A purse at one moment, in US dollars."""
+
+    settled_usd: float
+    unsettled_usd: float
+    """What broken calls and killed runs may have been charged on top."""
+    budget_usd: float
 
 
 class DurablePurse:
@@ -45,6 +56,10 @@ class DurablePurse:
                 # Lower here before it is on storage: what is set aside meanwhile stays under both.
                 self.purse.mark_written(mark)
                 await asyncio.to_thread(write_mark, self._folder, mark)
+
+    def figures(self) -> PurseFigures:
+        """What is spent, what more may be, and the budget, at this moment."""
+        return PurseFigures(self.purse.settled_usd, self.purse.unsettled_usd, self._budget_usd)
 
     def explain(self) -> str:
         """Why nothing more can be bought, and what to do."""

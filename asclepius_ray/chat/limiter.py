@@ -107,7 +107,6 @@ class Limiter:
         self._pauses_in_a_row = 0
         self._paused_at = float("-inf")
         self.blocked_until = float("-inf")
-        self.num_refusals = 0
         self.pause_reason = ""
         self._repace(now_seconds)
 
@@ -144,7 +143,6 @@ class Limiter:
 
     def refused(self, wait_seconds: float | None, sent_at: float, now: float) -> None:
         """A 429: all pause. Refusals of what was sent before the pause do not stack up."""
-        self.num_refusals += 1
         self._refused.append(sent_at)
         is_of_this_pause = sent_at <= self._paused_at
         if is_of_this_pause and wait_seconds is None:

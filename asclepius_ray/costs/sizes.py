@@ -45,6 +45,13 @@ class Sizes(Section):
             raise ValueError(f"rows is {self.rows}, and only {self.reports} reports can become one")
         return self
 
+    def limited(self, limit: int) -> "Sizes":
+        """Of the first so many reports alone, of which the same share comes through; 0 = all."""
+        if not 0 < limit < self.reports:
+            return self
+        rows = max(1, round(self.rows * limit / self.reports))
+        return self.model_copy(update={"reports": limit, "rows": rows})
+
     @property
     def kept(self) -> KeptRows:
         return KeptRows(self.rows, self.note_characters, self.question_characters, self.answer_characters)

@@ -1,7 +1,7 @@
 """Sizes → calls, tokens and money of a synthesis that nobody has been asked for yet. Pure.
 
-Every report is taken to be asked for its note, question and answer, each once: what is rejected on the way
-asks less, what is asked again asks more.
+Every report is taken to be asked for its note, unless it is one, its question and its answer, each once: what
+is rejected on the way asks less, what is asked again asks more.
 """
 
 from asclepius_ray.chat.config import EndpointConfig
@@ -18,8 +18,11 @@ from asclepius_ray.records import Task
 from asclepius_ray.synthesis.steps import POOLED_PER_QUESTION, SEEDS_PER_QUESTION
 
 
-def plan_synthesis(sizes: Sizes, teacher: EndpointConfig) -> list[RoleEstimate]:
-    """One line for each step, with this project's own prompts around texts of these lengths."""
+def plan_synthesis(sizes: Sizes, teacher: EndpointConfig, has_notes: bool = False) -> list[RoleEstimate]:
+    """One line for each step, with this project's own prompts around texts of these lengths.
+
+    has_notes: the input is notes already, and none is asked for.
+    """
     note, question = sizes.note_characters, sizes.question_characters
     asked = {
         "note": len(render_note_prompt("")[0].content) + sizes.report_characters,
@@ -30,6 +33,7 @@ def plan_synthesis(sizes: Sizes, teacher: EndpointConfig) -> list[RoleEstimate]:
     return [
         estimate_role(step, teacher, sizes.reports, characters, replies[step] / CHARACTERS_PER_TOKEN)
         for step, characters in asked.items()
+        if step != "note" or not has_notes
     ]
 
 

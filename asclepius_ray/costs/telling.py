@@ -18,6 +18,11 @@ def tell_gpus(run: Run, rows: KeptRows | None, gpu: GpuPlan) -> Iterator[str]:
     shape = find_shape(run.training)
     if rows is None:
         yield "training  not reckoned: the run has no input, so nothing to train on is known"
+    elif run.training.dataset:
+        yield (
+            "training  not reckoned: training.dataset is a table of its own, of which neither the input nor "
+            "sizes tell how long it is"
+        )
     elif not run.training.use_gpu:
         yield "training  on CPUs (training.use_gpu = false): no GPU hours"
     elif shape is None:

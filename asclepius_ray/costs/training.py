@@ -52,9 +52,11 @@ def training_cost(run: Run, shape: ModelShape, rows: KeptRows, gpu: GpuPlan) -> 
 
 
 def training_tokens(run: Run, rows: KeptRows) -> float:
-    """Tokens of all phases and epochs; an example that is too long loses sentences of its note."""
+    """Tokens of all phases and epochs over the run's own dataset.
+
+    An example that is too long loses sentences of its note.
+    """
     training = run.training
-    held_out = training.validation_share if training.dataset else run.synthesis.validation_share
     frame = len(render_instruction("", ""))
     example = frame + rows.note_characters + rows.question_characters + rows.answer_characters
     tokens_of_row = {
@@ -62,7 +64,7 @@ def training_tokens(run: Run, rows: KeptRows) -> float:
         "instructions": min(run.tokens.sequence_length, example / CHARACTERS_PER_TOKEN),
     }
     epochs = sum(phase.epochs * tokens_of_row[phase.kind] for phase in training.phases)
-    return rows.num_rows * (1 - held_out) * epochs
+    return rows.num_rows * (1 - run.synthesis.validation_share) * epochs
 
 
 def operations_per_token(shape: ModelShape, recomputes: bool) -> int:

@@ -5,9 +5,12 @@ journal by whoever asks the same again, after a kill or in a later run on the sa
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.account import Account
@@ -27,6 +30,8 @@ UNTOLD_SECONDS = 1.0
 """So long what is on its way is waited for without a word."""
 LATE_SECONDS = 5.0
 """Beyond an endpoint's own timeout: an attempt may have been about to be sent."""
+BREAK_OFF_SECONDS, CLOSE_SECONDS = 2.0, 8.0
+"""What cancelled requests have for their end, and what all of the end has after a cancel."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,8 @@ class Asker:
         late = list(self.on_their_way)
         for asking in late:
             asking.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        if late:
+            await asyncio.wait(late, timeout=BREAK_OFF_SECONDS)
 
     def _came_in(self, asking: "asyncio.Task[Completion | Failure]") -> None:
         self.on_their_way.discard(asking)
@@ -93,7 +99,8 @@ async def open_asker(root: Folder, seat: Seat, account: Account) -> AsyncIterato
 
     Failures are asked anew: whoever starts an evaluation again has mended something, or waited.
     """
-    desk = Desk(seat.journal(root), seat.endpoint, account=account)
+    # The journal is read from the root, while the other seats are to be heard of.
+    desk = await asyncio.to_thread(Desk, seat.journal(root), seat.endpoint, account=account)
     await desk.forget_failures()
     link = DeskLink(desk.exchange, seat.name).start()
     buyer = Buyer(seat.endpoint, link)
@@ -101,9 +108,36 @@ async def open_asker(root: Folder, seat: Seat, account: Account) -> AsyncIterato
     try:
         yield asker
     finally:
+        await to_its_end(_close(asker, buyer, desk))
+
+
+async def _close(asker: Asker, buyer: Buyer, desk: Desk) -> None:
+    try:
         await asker.break_off()
         await buyer.close()
+    finally:
         await desk.close()
+
+
+async def to_its_end(closing: Coroutine[Any, Any, None]) -> None:
+    """Waits for it also where this is cancelled, however often: then for `CLOSE_SECONDS` at most.
+
+    Whoever ends an evaluation cancels it a second time, which must not cost what is bought.
+    """
+    task = asyncio.ensure_future(closing)
+    stop: asyncio.CancelledError | None = None
+    give_up = math.inf
+    while not task.done() and (left := give_up - time.monotonic()) > 0:
+        try:
+            await asyncio.wait([task], timeout=left if math.isfinite(left) else None)
+        except asyncio.CancelledError as cancel:
+            give_up = min(give_up, time.monotonic() + CLOSE_SECONDS)
+            stop = stop or cancel
+    if stop is None:
+        return task.result()
+    if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+        raise stop from error
+    raise stop
 
 
 async def let_in_flight_end(askers: Sequence[Asker], say: Callable[[str], None]) -> None:

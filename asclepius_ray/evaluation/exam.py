@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.account import Account
+from asclepius_ray.chat.durable_purse import DurablePurse
 from asclepius_ray.chat.run_trouble import trouble_as_error
 from asclepius_ray.evaluation.answering import ask_model, given_answers
 from asclepius_ray.evaluation.asking import Asker, Seat, let_in_flight_end, open_asker, open_purse
@@ -121,7 +122,9 @@ class _Session:
 
     async def run(self, root: Folder) -> Outcome:
         exam = self._exam
-        accounts = _open_accounts([*exam.seats.values(), *exam.judges.values()], root, exam.config.budget_usd)
+        asked_of = [*exam.seats.values(), *exam.judges.values()]
+        purse = await asyncio.to_thread(open_purse, root, exam.config.budget_usd)
+        accounts = _open_accounts(asked_of, purse)
         async with AsyncExitStack() as stack:
 
             async def opened(seat: Seat) -> Asker:
@@ -134,7 +137,7 @@ class _Session:
             ]
             asked = [*askers.values(), *(judge.asker for judge in judges)]
             seats = {asker.seat.name: asker for asker in asked}
-            await stack.enter_async_context(watching(root, self._tally, seats))
+            await stack.enter_async_context(watching(root, self._tally, seats, purse))
             try:
                 done = await self._ask_items(askers, judges)
             except BaseException:
@@ -210,9 +213,8 @@ class _Session:
         return await grade_together(item, answers, orders, judge)
 
 
-def _open_accounts(seats: Sequence[Seat], root: Folder, budget_usd: float) -> dict[str, Account]:
+def _open_accounts(seats: Sequence[Seat], purse: DurablePurse | None) -> dict[str, Account]:
     """One for each that the seats name; all of them pay from one purse, if there is a budget."""
-    purse = open_purse(root, budget_usd)
     return {_account_of(seat): Account.of(seat.endpoint, purse) for seat in seats}
 
 

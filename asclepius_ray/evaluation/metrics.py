@@ -2,9 +2,11 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from asclepius_ray.chat.desk_snapshot import DeskSnapshot
+from asclepius_ray.chat.durable_purse import PurseFigures
 from asclepius_ray.evaluation.records import Answer, Grade, Verdict
 from asclepius_ray.gauges import Figure, Gauges
 
@@ -16,8 +18,14 @@ _OF_SEATS = (
     Figure("refusals", "Refusals for the rate (HTTP 429), in this evaluation.", "seat"),
     Figure("in_flight", "Requests at the endpoint.", "seat"),
 )
+_OF_THE_PURSE = (
+    Figure("purse_settled_usd", "Cost of all answers of all models and judges, over all evaluations here."),
+    Figure("purse_unsettled_usd", "What calls that broke off may have cost on top."),
+    Figure("purse_budget_usd", "evaluation.budget_usd; all three are absent where there is none."),
+)
 _FIGURES = (
     *_OF_SEATS,
+    *_OF_THE_PURSE,
     Figure("active", "1 while models and judges are asked, 0 afterwards."),
     Figure("items", "Items by state: all of them, and those that are done.", "state"),
     Figure("answers", "Answers by state: ok or failed.", "state"),
@@ -44,8 +52,10 @@ class Tally:
         self.last_item_unix = now_unix
 
 
-def status_of(tally: Tally, seats: Mapping[str, DeskSnapshot], now_unix: float) -> dict[str, Any]:
-    """Numbers alone, and names of the run file's sections."""
+def status_of(
+    tally: Tally, seats: Mapping[str, DeskSnapshot], purse: PurseFigures | None, now_unix: float
+) -> dict[str, Any]:
+    """Numbers alone, and names of the run file's sections; `purse`: of the whole, where it has a budget."""
     return {
         "updated_unix": now_unix,
         "items": dict(tally.items),
@@ -53,6 +63,7 @@ def status_of(tally: Tally, seats: Mapping[str, DeskSnapshot], now_unix: float) 
         "grades": dict(tally.grades),
         "last_item_unix": tally.last_item_unix,
         "seats": {name: _seat(snapshot) for name, snapshot in seats.items()},
+        "purse": None if purse is None else asdict(purse),
     }
 
 
@@ -82,6 +93,8 @@ class Metrics:
         for figure in _OF_SEATS:
             members = {seat: values[figure.name] for seat, values in status["seats"].items()}
             self._gauges.set_members(figure.name, members)
+        for name, value in (status["purse"] or {}).items():
+            self._gauges.set(f"purse_{name}", value)
 
     def end(self, seats: Mapping[str, Any]) -> None:
         """The stage is over, while its process may go on."""

@@ -20,7 +20,9 @@ of life. What is guaranteed in a bucket, given that a request ends or fails with
 What remains: a request that had left before the process stopped may arrive later, and what its workers on
 other machines write until Ray ends them. Segments of the journal and files of checkpoints have names that no
 other writer can choose, so they harm none of another's; a table or a shard of a model of the same name
-could be written over, and its hash in the manifest would then not fit it.
+could be written over, and its hash in the manifest would then not fit it. Where many files are removed it is
+asked every two seconds whether the root is still this run's: one that is stopped between an answer and the
+next may remove, as it runs again, what another has made since under the names that it had listed.
 """
 
 from collections.abc import Callable

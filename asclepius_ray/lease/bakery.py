@@ -142,9 +142,15 @@ class Claim:
         return replace(self, step=Step.CONFIRM)
 
     def is_lost(self, entrants: Mapping[str, Entrant]) -> bool:
-        """Whether this one was passed over, or its number taken away."""
+        """Whether this one was passed over, or what it has written was taken away.
+
+        One that was passed over before it had its number may find that number, written since, and nothing of
+        what came before: a holder has cleared that away. Its sign of life then tells. A holder's newest one
+        may have failed to be written.
+        """
         own = entrants.get(self.token, Entrant())
-        return own.is_deposed or own.number != self.number
+        was_cleared = not self.is_holding and own.beat != self.beat
+        return own.is_deposed or own.number != self.number or was_cleared
 
     def before(self, entrants: Mapping[str, Entrant], silent: Iterable[str] = ()) -> set[str]:
         """Those that it has to wait for: all before it but those that are deposed and silent."""

@@ -1,6 +1,5 @@
 """The lease on a bucket: the queue of `bakery.py` over objects in the folder `.lease` of the root."""
 
-import json
 import logging
 import threading
 import time
@@ -9,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from asclepius_ray.artifacts import Folder
-from asclepius_ray.errors import LeaseError
+from asclepius_ray.errors import ConfigError, LeaseError
 from asclepius_ray.fence import set_fence
 from asclepius_ray.lease.bakery import (
     Claim,
@@ -26,6 +25,7 @@ from asclepius_ray.lease.bakery import (
 from asclepius_ray.lease.holder import (
     Holder,
     Timing,
+    holder_of,
     is_fresh,
     is_live,
     process_lives,
@@ -38,6 +38,8 @@ from asclepius_ray.lease.taken_over import end_now, end_taken_over
 QUEUE_NAME = ".lease"
 LONGEST_GAP_HEARTBEATS = 1.5
 """A watcher that saw nothing for so long begins its watch anew."""
+UNREACHED = (OSError, ConfigError)
+"""Of a bucket that does not answer; a folder makes the latter of an address that cannot be opened now."""
 STOPPED = "this process was stopped for too long while it waited for the root; run it again"
 
 logger = logging.getLogger(__name__)
@@ -59,7 +61,8 @@ class Onlooker:
     def __init__(self, folder: Folder, timing: Timing) -> None:
         self._marks = folder.child(QUEUE_NAME)
         self._watch = Watch(timing.stale, LONGEST_GAP_HEARTBEATS * timing.heartbeat)
-        self._holders: dict[str, Holder] = {}
+        self._holders: dict[str, Holder | None] = {}
+        """None for one whose marks cannot be read here: it is judged by its signs of life alone."""
 
     def look(self) -> Sight:
         began = now_seconds()
@@ -84,14 +87,14 @@ class Onlooker:
         if token in self._holders or not self._marks.exists(name):
             return
         try:
-            self._holders[token] = Holder(**json.loads(self._marks.read_bytes(name)))
+            self._holders[token] = holder_of(self._marks.read_bytes(name))
         except FileNotFoundError:
             # Replaced since the listing: the next look finds its successor.
             return
-        except (ValueError, TypeError):
-            raise LeaseError(
-                f"{self._marks.uri}/{name} is not readable; if no run is using this root, remove that folder"
-            ) from None
+        except ValueError:
+            # What another has written must not end a holder that is well.
+            logger.warning("%s/%s is not readable here", self._marks.shown, name)
+            self._holders[token] = None
 
 
 class Claimant:
@@ -155,7 +158,7 @@ class Claimant:
         """Takes this process's objects out of the queue."""
         try:
             self._remove_marks(self.holder.token)
-        except OSError as error:
+        except UNREACHED as error:
             logger.warning("a claim could not be taken back: %s; it ends with this process", error)
 
     def _clear_passed(self) -> None:
@@ -236,7 +239,9 @@ class BucketLease:
     def __init__(self, claimant: Claimant) -> None:
         self._claimant = claimant
         self._lock = threading.Lock()
-        self._confirmed_at = now_seconds()
+        self._away_since: float | None = None
+        """The first failed look since the last good one, by a clock that stands still while the machine
+        sleeps: asleep it was not the bucket that was away."""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="lease")
         self._thread.start()
@@ -257,7 +262,7 @@ class BucketLease:
         set_fence(None)
         try:
             self._claimant.leave(exit_code)
-        except OSError as error:
+        except UNREACHED as error:
             # Most likely what ended the run: our death gives the root back as well.
             logger.warning("the lease could not be given back: %s", error)
 
@@ -277,9 +282,11 @@ class BucketLease:
             with self._lock:
                 if not look():
                     end_taken_over(claimant.folder)
-                self._confirmed_at = now_seconds()
-        except OSError as error:
-            away_seconds = now_seconds() - self._confirmed_at
+                self._away_since = None
+        except UNREACHED as error:
+            now = time.monotonic()
+            self._away_since = now if self._away_since is None else self._away_since
+            away_seconds = now - self._away_since
             if away_seconds > claimant.timing.cut_off:
                 end_now(f"{claimant.folder.uri} cannot be reached for {away_seconds:.0f} s: this run ends")
             logger.warning("the lease's heartbeat could not be written: %s", error)

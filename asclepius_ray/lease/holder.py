@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
+from pydantic import TypeAdapter
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import LeaseError
@@ -64,6 +65,9 @@ class Holder:
         return (json.dumps(asdict(self)) + "\n").encode()
 
 
+_HOLDERS = TypeAdapter(Holder)
+
+
 def this_process(purpose: str) -> Holder:
     return Holder(
         token=uuid.uuid4().hex,
@@ -85,11 +89,19 @@ def read_holder(folder: Folder) -> Holder | None:
     except FileNotFoundError:
         return None
     try:
-        return Holder(**json.loads(content))
-    except (ValueError, TypeError):
+        return holder_of(content)
+    except ValueError:
         raise LeaseError(
             f"{folder.uri}/{LEASE_NAME} is not readable; if no run is using this root, remove that file"
         ) from None
+
+
+def holder_of(content: bytes) -> Holder:
+    """What `to_bytes` has written, here or by a newer version, whose further fields are passed over.
+
+    Raises a ValueError for anything else.
+    """
+    return _HOLDERS.validate_json(content)
 
 
 def write_holder(folder: Folder, holder: Holder) -> None:

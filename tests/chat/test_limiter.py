@@ -170,7 +170,6 @@ def test_the_refusals_of_one_burst_slow_down_once() -> None:
         for _ in range(num_refused):
             limiter.refused(None, 11.9, 12.0)
         paces.append(limiter.present_requests_per_minute)
-        assert limiter.num_refusals == num_refused
     # The others of the burst are not among what was accepted when the first was heard of.
     assert paces[0] == paces[1]
 

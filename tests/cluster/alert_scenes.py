@@ -56,6 +56,8 @@ def evaluation(changed: dict[str, str]) -> dict[str, str]:
         'grades/verdict="judged"': f"0+19x{MINUTES}", 'grades/verdict="judge_unreadable"': f"0+1x{MINUTES}",
         'cost_usd/seat="judges/judge"': f"0+0.01x{MINUTES}",
         'budget_usd/seat="judges/judge"': f"10x{MINUTES}",
+        "purse_settled_usd": f"0+0.01x{MINUTES}", "purse_unsettled_usd": f"0.5x{MINUTES}",
+        "purse_budget_usd": f"10x{MINUTES}",
     }  # fmt: skip
     return of_run(EVALUATION, usual | changed)
 
@@ -124,6 +126,12 @@ SCENES = {
     ),
     "a judge has nearly spent its budget": Scene(
         evaluation({'cost_usd/seat="judges/judge"': f"9.1x{MINUTES}"}), ("AsclepiusEvaluationBudgetNearCap",)
+    ),
+    "all of an evaluation have nearly spent its budget": Scene(
+        evaluation({"purse_settled_usd": f"8.6x{MINUTES}"}), ("AsclepiusWholeEvaluationBudgetNearCap",)
+    ),
+    "an evaluation has no budget of the whole": Scene(
+        {name: told for name, told in evaluation({}).items() if "purse" not in name}
     ),
     "a replica is not ready": Scene(served(f"0+1x{MINUTES}", ALWAYS_0), ("AsclepiusNoReplicaReady",)),
     "the last replica is gone": Scene(

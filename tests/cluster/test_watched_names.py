@@ -15,6 +15,7 @@ from promtool import RULES, promtool
 from watched_names import DASHBOARD, asked_names, dashboard_expressions, rule_expressions
 
 from asclepius_ray.chat.desk_snapshot import DeskSnapshot
+from asclepius_ray.chat.durable_purse import PurseFigures
 from asclepius_ray.evaluation.metrics import Metrics as EvaluationMetrics
 from asclepius_ray.evaluation.metrics import Tally, status_of
 from asclepius_ray.evaluation.records import Answer, Grade, Verdict
@@ -82,7 +83,8 @@ def evaluate_something() -> None:
         requests_per_minute=None, tokens_per_minute=None, num_in_flight=0, num_permits=0, num_waiting=0,
         num_workers=1, num_segments=1, num_damaged_records=0, why_waiting="", trouble=None,
     )  # fmt: skip
-    EvaluationMetrics(RUN).set(status_of(tally, {"judges/judge": snapshot}, time.time()))
+    purse = PurseFigures(1.0, 0.5, 5.0)
+    EvaluationMetrics(RUN).set(status_of(tally, {"judges/judge": snapshot}, purse, time.time()))
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -128,6 +128,16 @@ def test_a_synthesis_asks_every_report_three_times_with_our_own_prompts_around_i
     )
 
 
+def test_notes_are_not_asked_for_again_and_a_limit_leaves_the_same_share_of_fewer() -> None:
+    sizes = load_sizes(str(SIZES))
+    of_reports = plan_synthesis(sizes, EndpointConfig())
+    assert plan_synthesis(sizes, EndpointConfig(), has_notes=True) == of_reports[1:]
+    fewer = sizes.limited(1000)
+    assert fewer.reports == 1000
+    assert fewer.rows / 1000 == pytest.approx(sizes.rows / sizes.reports, abs=0.001)
+    assert sizes.limited(0) == sizes.limited(sizes.reports + 1) == sizes
+
+
 def test_a_report_is_as_long_as_the_first_ones_of_the_real_file(shared_data: Path) -> None:
     import csv
 
@@ -206,6 +216,19 @@ def test_with_sizes_nobody_is_asked_and_all_four_are_told(monkeypatch: pytest.Mo
     assert "serving 1 GPU(s) for 730 hours: 1,825.00 USD" in said
 
 
+def test_a_mean_is_told_as_one_and_a_budget_as_that_of_a_fresh_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECT)
+    price = "{input_usd_per_million_tokens=1, output_usd_per_million_tokens=1}"
+    changes = ("input.limit=100", "input.kind=notes", f"teacher.price={price}", "teacher.budget_usd=5")
+    sets = [part for change in changes for part in ("--set", change)]
+    code, said = call(SEVEN, "--sizes", str(SIZES), *sets)
+    assert code == 0, said
+    assert "question 100 " in said
+    assert "note 100 " not in said
+    assert re.search(r"synthesis about 0\.\d\d USD; ", said)
+    assert "teacher.budget_usd = 5.00 USD may be enough on a fresh root" in said
+
+
 def test_what_cannot_be_reckoned_is_said_and_not_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROJECT)
     sizes = ("--sizes", str(SIZES), "--gpu", "A100=2.5")
@@ -214,6 +237,8 @@ def test_what_cannot_be_reckoned_is_said_and_not_left_out(monkeypatch: pytest.Mo
     _, on_cpus = call("jobs/runs/quickstart.toml", *sizes)
     assert "training on CPUs" in on_cpus
     assert "serving on CPUs" in on_cpus
+    _, of_a_table = call(SEVEN, *sizes, "--set", "training.dataset=rows.parquet")
+    assert "training not reckoned: training.dataset is a table of its own" in of_a_table
     code, said = call(SEVEN, "--sizes", str(SIZES), "--rows", "3")
     assert (code, "leave one of them out" in said) == (2, True)
 

@@ -20,6 +20,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 ASCLEPIUS = Path(sys.executable).parent / "asclepius"
 MODELS = ("gpt-3.5", "alpaca", "clinical-alpaca")
 NUM_ITEMS, NUM_ORDERS = 500, 2
+LATENCY_SECONDS, MAX_IN_FLIGHT = 0.05, 8
 RUN_FILE = """
 name = "camel"
 root = "{root}"
@@ -28,7 +29,7 @@ seed = 7
 [judge]
 base_url = "{url}"
 model = "offline-rules"
-max_in_flight = 8
+max_in_flight = {places}
 
 [evaluation]
 models = ["gpt-3.5", "alpaca", "clinical-alpaca"]
@@ -64,7 +65,7 @@ def running(run_file: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 def write_run(folder: Path, name: str, table: Path, url: str) -> Path:
     run_file = folder / f"{name}.toml"
-    run_file.write_text(RUN_FILE.format(root=folder / name, url=url, table=table))
+    run_file.write_text(RUN_FILE.format(root=folder / name, url=url, table=table, places=MAX_IN_FLIGHT))
     return run_file
 
 
@@ -84,7 +85,8 @@ def test_a_killed_evaluation_of_real_answers_goes_on_and_ends_with_the_same_figu
         with running(unbroken) as process:
             assert process.wait(240) == 0, unbroken.with_suffix(".log").read_text()
         expected = counted_by(teacher.base_url)
-    with teacher_process(latency_seconds=0.05) as teacher:
+    num_repeated = []
+    with teacher_process(latency_seconds=LATENCY_SECONDS) as teacher:
         killed = write_run(tmp_path, "killed", table, teacher.base_url)
         for share, how in ((0.25, signal.SIGKILL), (0.6, signal.SIGTERM)):
             with running(killed) as process:
@@ -97,14 +99,19 @@ def test_a_killed_evaluation_of_real_answers_goes_on_and_ends_with_the_same_figu
                 code = process.wait(20)
                 if how is signal.SIGTERM:
                     assert code == Interrupted.exit_code, killed.with_suffix(".log").read_text()
+            # What the run before has bought and lost is asked for again by the next one.
+            num_repeated.append(counted_by(teacher.base_url).num_repeated)
         with running(killed) as process:
             assert process.wait(240) == 0, killed.with_suffix(".log").read_text()
         counted = counted_by(teacher.base_url)
     scores = scores_of(tmp_path / "killed")
     assert scores == scores_of(tmp_path / "unbroken")
     assert counted.num_prompts == expected.num_prompts
-    # Two seconds' worth of answers and what was on its way, for the kill; what was on its way, for the other.
-    assert counted.num_repeated <= (2.0 / 0.05 + 2) * 8
+    # The kill costs two seconds' worth of answers and what was on its way, SIGTERM the latter at most.
+    at_kill, at_sigterm = num_repeated
+    assert at_kill <= expected.num_repeated
+    assert at_sigterm - at_kill <= (2.0 / LATENCY_SECONDS + 1) * MAX_IN_FLIGHT
+    assert counted.num_repeated - at_sigterm <= MAX_IN_FLIGHT + expected.num_repeated
     over_all = [scores["models"][model]["grades"]["judge"]["over_all"] for model in MODELS]
     assert [one["items"] for one in over_all] == [NUM_ITEMS] * 3
     assert [one["judged"] + one["unjudged"] + one["failed"] for one in over_all] == [NUM_ITEMS] * 3

@@ -11,8 +11,7 @@ from rich.console import Console
 from asclepius_ray.chat.config import EndpointConfig
 from asclepius_ray.evaluation.config import EvaluationConfig
 from asclepius_ray.evaluation.estimate import AskedTexts, RoleEstimate, estimate_evaluation
-from asclepius_ray.run import Run
-from asclepius_ray.summary import print_evaluation_estimate
+from asclepius_ray.summary import print_role_estimates
 
 PRICE = {"input_usd_per_million_tokens": 10.0, "output_usd_per_million_tokens": 30.0}
 TEXTS = AskedTexts(1000, 4000, 100)
@@ -78,8 +77,8 @@ def test_the_estimate_warns_where_it_passes_the_budget_of_the_evaluation(
     budget_usd: float, said: str
 ) -> None:
     roles = [RoleEstimate(name, 10, 1000, 100, 2.5, None) for name in ("one", "judge judge")]
-    run = Run.model_validate({"name": "x", "root": "r", "evaluation": {"budget_usd": budget_usd}})
     stream = io.StringIO()
-    print_evaluation_estimate(Console(file=stream, width=200), run, roles)
+    budget = ("evaluation.budget_usd", budget_usd)
+    print_role_estimates(Console(file=stream, width=200), "evaluation", roles, budget, is_most=True)
     assert "evaluation at most 5.00 USD" in stream.getvalue()
     assert (f"USD {said}" in stream.getvalue()) if said else ("budget" not in stream.getvalue())

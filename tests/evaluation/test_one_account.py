@@ -20,6 +20,7 @@ from asclepius_ray.evaluation.asking import JOURNALS_NAME, Seat
 from asclepius_ray.evaluation.config import EvaluationConfig
 from asclepius_ray.evaluation.exam import Exam, Outcome, hold
 from asclepius_ray.evaluation.records import Item, ItemKind
+from asclepius_ray.evaluation.status import STATUS_NAME
 from asclepius_ray.progress import Progress
 from asclepius_ray.run import parse_run
 
@@ -79,6 +80,13 @@ def test_two_models_and_a_judge_of_one_account_keep_its_one_limit(tmp_path: Path
     assert not any(answer.failure for answer in outcome.answers)
 
 
+def test_a_refusal_counts_for_the_one_that_met_it_and_not_for_all_of_its_account(tmp_path: Path) -> None:
+    with OfflineTeacher(faults=Faults(requests_per_minute=600, latency_seconds=0.02)) as teacher:
+        hold_here(exam_of(endpoint_at(teacher), 8), tmp_path)
+        seats = json.loads((tmp_path / STATUS_NAME).read_text())["seats"].values()
+        assert 0 < teacher.refusals == sum(seat["refusals"] for seat in seats)
+
+
 def test_two_models_and_a_judge_of_one_account_share_its_places_in_flight(tmp_path: Path) -> None:
     with OfflineTeacher(faults=Faults(latency_seconds=0.02)) as teacher:
         started = time.monotonic()
@@ -113,6 +121,9 @@ def test_the_budget_of_the_evaluation_is_never_passed_and_a_higher_one_buys_only
         assert charged_usd() <= budget_usd
         mark = json.loads((tmp_path / JOURNALS_NAME / "spending.json").read_text())["mark_usd"]
         assert charged_usd() <= mark + 1e-9 <= budget_usd
+        shown = json.loads((tmp_path / STATUS_NAME).read_text())["purse"]
+        assert shown["budget_usd"] == budget_usd
+        assert shown["settled_usd"] == pytest.approx(charged_usd())
         hold_here(exam_of(endpoint, 20, budget_usd=5.0), tmp_path)
         assert num_answered() == 60
 

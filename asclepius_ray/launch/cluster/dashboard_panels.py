@@ -329,11 +329,14 @@ EVALUATION = Row(
         ),
         Panel(
             "Money",
-            "Spent, and the budget, by model and judge.",
+            "Spent, and the budget, by model and judge; and of all together under evaluation.budget_usd.",
             "currencyUSD",
             (
                 _of_run("evaluation_cost_usd", "{{run}} {{seat}} spent", "run, seat"),
                 _of_run("evaluation_budget_usd", "{{run}} {{seat}} budget", "run, seat"),
+                _of_run("evaluation_purse_settled_usd", "{{run}} all spent"),
+                _of_run("evaluation_purse_unsettled_usd", "{{run}} all unsettled"),
+                _of_run("evaluation_purse_budget_usd", "{{run}} all budget"),
             ),
         ),
         Panel(
