@@ -22,7 +22,7 @@ from asclepius_ray.errors import ConfigError, LeaseError
 from asclepius_ray.lease import Timing, acquire, forget_the_dead, is_live, read_holder
 from asclepius_ray.lease.bucket import BucketLease
 
-HEARTBEAT_SECONDS = 0.5
+HEARTBEAT_SECONDS = 1.0
 STALE_SECONDS = 6 * HEARTBEAT_SECONDS
 SCRIPT = Path(__file__).with_name("lease_process.py")
 
@@ -62,13 +62,13 @@ class Process:
     def said(self, event: str) -> list[dict[str, Any]]:
         return [found for found in list(self.events) if found["event"] == event]
 
-    def wait_for(self, event: str, count: int = 1, seconds: float = 60) -> None:
+    def wait_for(self, event: str, count: int = 1, seconds: float = 150) -> None:
         deadline = time.monotonic() + seconds
         while len(self.said(event)) < count:
             assert time.monotonic() < deadline, (event, self.events)
             time.sleep(0.02)
 
-    def end(self, seconds: float = 60) -> int:
+    def end(self, seconds: float = 150) -> int:
         code = self.process.wait(timeout=seconds)
         self._reader.join()
         return code
@@ -146,7 +146,7 @@ def test_one_that_was_stopped_and_taken_over_ends_without_another_write(
 def test_a_bucket_that_is_away_for_all_costs_nobody_the_root(bucket: str) -> None:
     with door_to(bucket.format("away")) as door:
         root = Folder(door.uri)
-        first = Process("work", root, 14, "first")
+        first = Process("work", root, 2 * STALE_SECONDS + 15, "first")
         first.wait_for("wrote", 3)
         second = Process("work", root, 60, "second")
         second.wait_for("follows")

@@ -64,7 +64,9 @@ def proxy_folder(port: int) -> Path:
     """The folder of the HAProxy that listens there."""
     commands = [each.info["cmdline"] or [] for each in psutil.process_iter(["cmdline"])]
     files = {Path(part) for command in commands for part in command if part.endswith("/haproxy.cfg")}
-    [found] = [file.parent for file in files if f"bind 127.0.0.1:{port}\n" in file.read_text()]
+    # Another test's may have ended, or may be without its folder.
+    there = [file for file in files if file.exists()]
+    [found] = [file.parent for file in there if f"bind 127.0.0.1:{port}\n" in file.read_text()]
     return found
 
 
