@@ -21,7 +21,8 @@ quickstart: $(RUNTIME)
 	$(BIN)/asclepius run pipeline jobs/runs/quickstart.toml
 
 test: $(TOOLS)
-	$(BIN)/pytest tests --ignore=tests/drills --ignore=tests/benchmarks -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest tests --ignore=tests/drills --ignore=tests/benchmarks -n 2 --dist loadfile --no-loadscope-reorder \
+	  --durations 40
 
 # The tests of serving that every engine passes, with vLLM's build for CPUs in an environment of its own.
 test-vllm: $(VLLM)
@@ -29,8 +30,8 @@ test-vllm: $(VLLM)
 	  tests/serving/surface/test_conformance.py --timeout 900
 
 drills: $(TOOLS)
-	$(BIN)/pytest tests/drills --timeout 900 -m "not alone" -n 2 --dist loadfile --no-loadscope-reorder
-	$(BIN)/pytest tests/drills --timeout 900 -m alone
+	$(BIN)/pytest tests/drills --timeout 900 -m "not alone" -n 3 --dist loadfile --no-loadscope-reorder --durations 40
+	$(BIN)/pytest tests/drills --timeout 900 -m alone --durations 20
 
 bench: $(TOOLS) $(VLLM)
 	$(BIN)/pytest tests/benchmarks --timeout 1800 -s
