@@ -1,6 +1,7 @@
 """Real Ray nodes with the dashboard, started and ended as processes of their own; a port that breaks."""
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -136,7 +137,7 @@ def free_port() -> int:
 
 @contextmanager
 def short_link(folder: Path) -> Iterator[Path]:
-    link = Path(tempfile.gettempdir()) / f"asclepius-{os.getpid()}-{folder.name}"
+    link = Path(tempfile.gettempdir()) / f"asclepius-{secrets.token_hex(4)}"
     link.symlink_to(folder)
     try:
         yield link
