@@ -14,7 +14,7 @@ TOOLS := .venv/.tools-installed
 VLLM := .venv-vllm/.installed
 VLLM_PIP := .venv-vllm/bin/python -m pip --disable-pip-version-check -q
 
-.PHONY: quickstart test test-vllm drills check bench clean
+.PHONY: quickstart test test-vllm drills long-drills check bench clean
 .DELETE_ON_ERROR:
 
 quickstart: $(RUNTIME)
@@ -30,8 +30,13 @@ test-vllm: $(VLLM)
 	  tests/serving/surface/test_conformance.py --timeout 900
 
 drills: $(TOOLS)
-	$(BIN)/pytest tests/drills --timeout 900 -m "not alone" -n 3 --dist loadfile --no-loadscope-reorder --durations 40
+	$(BIN)/pytest tests/drills --timeout 900 -m "not alone and not long" -n 2 --dist loadfile \
+	  --no-loadscope-reorder --durations 40
 	$(BIN)/pytest tests/drills --timeout 900 -m alone --durations 20
+
+# Whole pipelines over hosts, an autoscaler and a bucket: a quarter of an hour on a quiet machine, not in CI.
+long-drills: $(TOOLS)
+	$(BIN)/pytest tests/drills --timeout 900 -m long --durations 20
 
 bench: $(TOOLS) $(VLLM)
 	$(BIN)/pytest tests/benchmarks --timeout 1800 -s

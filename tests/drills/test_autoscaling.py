@@ -18,7 +18,7 @@ from local_heads import Head
 
 from asclepius_ray.artifacts import Folder, is_finished
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(560)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(560)]
 
 PROJECT = Path(__file__).resolve().parents[2]
 REPORTS = PROJECT / "jobs" / "runs" / "quickstart_reports.csv"

@@ -27,7 +27,7 @@ from asclepius_ray.chat.offline.server import OfflineTeacher
 from asclepius_ray.metric_log import read_metrics
 from asclepius_ray.training.checkpoints.catalog import committed_steps
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.long
 
 NUM_ROWS = 24
 NUM_CALLS = 3 * NUM_ROWS

@@ -16,6 +16,8 @@ from moto.server import ThreadedMotoServer
 
 from asclepius_ray.artifacts import Folder, is_finished, read_manifest
 
+pytestmark = pytest.mark.long
+
 PROJECT = Path(__file__).resolve().parents[2]
 ASCLEPIUS = Path(sys.executable).parent / "asclepius"
 STATUS_SECONDS = 4.0
