@@ -4,7 +4,9 @@ What it says goes to its output, a line each, with seconds of a clock that all p
 """
 
 import json
+import signal
 import sys
+import threading
 import time
 
 from asclepius_ray.artifacts import Folder
@@ -42,7 +44,9 @@ def work(root: Folder, timing: Timing, seconds: float) -> None:
         raise SystemExit(lease)
     say("held")
     until, number = time.monotonic() + seconds, 0
-    while time.monotonic() < until:
+    ended = threading.Event()
+    signal.signal(signal.SIGUSR1, lambda *_: ended.set())
+    while time.monotonic() < until and not ended.is_set():
         confirm_root()
         root.write_bytes("work/manifest.json", f"{sys.argv[5]} {number}".encode())
         number += 1

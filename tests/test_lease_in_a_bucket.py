@@ -133,20 +133,25 @@ def test_one_that_was_stopped_and_taken_over_ends_without_another_write(
     try:
         assert second.end() == 0
         assert second.said("held")[0]["at"] - stopped_at >= STALE_SECONDS - 2 * HEARTBEAT_SECONDS
-        before, written = root.names(), root.read_bytes("work/manifest.json")
+        before, written = names_of_work(root), root.read_bytes("work/manifest.json")
     finally:
         os.kill(first.process.pid, signal.SIGCONT)
     assert first.end() == LeaseError.exit_code
     assert first.process.stderr is not None
     assert "was taken over" in first.process.stderr.read()
-    assert (root.names(), root.read_bytes("work/manifest.json")) == (before, written)
+    assert (names_of_work(root), root.read_bytes("work/manifest.json")) == (before, written)
     assert written.startswith(b"second")
+
+
+def names_of_work(root: Folder) -> list[str]:
+    """All but the queue's marks: a sign of life may have been on its way when the process was stopped."""
+    return [name for name in root.names() if not name.startswith(".lease/")]
 
 
 def test_a_bucket_that_is_away_for_all_costs_nobody_the_root(bucket: str) -> None:
     with door_to(bucket.format("away")) as door:
         root = Folder(door.uri)
-        first = Process("work", root, 2 * STALE_SECONDS + 15, "first")
+        first = Process("work", root, 150, "first")
         first.wait_for("wrote", 3)
         second = Process("work", root, 60, "second")
         second.wait_for("follows")
@@ -155,6 +160,7 @@ def test_a_bucket_that_is_away_for_all_costs_nobody_the_root(bucket: str) -> Non
         num_wrote = len(first.said("wrote"))
         door.is_shut = False
         first.wait_for("wrote", num_wrote + 3)
+        os.kill(first.process.pid, signal.SIGUSR1)
         assert first.end() == 0
         assert second.end() == 0
     assert second.said("held") == []

@@ -306,25 +306,59 @@ def acquire_in_bucket(folder: Folder, purpose: str, timing: Timing, onlooker: On
     return BucketLease(claimant)
 
 
+@dataclass
+class Followed:
+    """What a follower has seen of those it follows."""
+
+    token: str = ""
+    """Of the one that it has told of last."""
+    was_live: bool = False
+    seen_at: float = 0.0
+    """When the bucket was reached last."""
+
+
 def follow_in_bucket(
     folder: Folder, purpose: str, say: Callable[[str], None], timing: Timing, onlooker: Onlooker
 ) -> int | None:
-    """The exit code of a live holder of the same purpose; None if there is none, or it died on the way."""
-    followed, was_live = "", False
+    """The exit code of a live holder of the same purpose; None if there is none, or it died on the way.
+
+    While the bucket is away it waits, as the holder does. Raises an OSError where it cannot be reached at
+    first, or for as long as ends a holder.
+    """
+    followed = Followed()
+    while True:
+        try:
+            return _follow_while_reached(folder, purpose, say, timing, onlooker, followed)
+        except UNREACHED as error:
+            if not followed.was_live or time.monotonic() - followed.seen_at > timing.cut_off:
+                raise
+            logger.warning("the run that is followed cannot be seen: %s", error)
+            time.sleep(timing.heartbeat)
+
+
+def _follow_while_reached(
+    folder: Folder,
+    purpose: str,
+    say: Callable[[str], None],
+    timing: Timing,
+    onlooker: Onlooker,
+    followed: Followed,
+) -> int | None:
     while (holder := read_holder(folder)) is not None and holder.purpose == purpose:
+        followed.seen_at = time.monotonic()
         if holder.exit_code is not None:
-            return holder.exit_code if was_live else None
+            return holder.exit_code if followed.was_live else None
         if not _is_followed(holder, folder, timing, onlooker):
             now = read_holder(folder)
             if now is not None and (now.token, now.exit_code) != (holder.token, holder.exit_code):
                 # It has ended, or has been taken over, since it was read.
-                was_live = True
+                followed.was_live = True
                 continue
             return None
-        if followed != holder.token:
+        if followed.token != holder.token:
             say(f"{folder.uri} is being worked on by {holder}, for the same job: following it")
-            followed = holder.token
-        was_live = True
+            followed.token = holder.token
+        followed.was_live = True
         time.sleep(timing.heartbeat / 5)
     return None
 
