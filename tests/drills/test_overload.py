@@ -151,14 +151,18 @@ def p99_seconds(load: dict[str, Any]) -> float:
 
 
 def test_what_is_admitted_at_twice_the_load_takes_at_most_twice_as_long(told: dict[str, Any]) -> None:
-    assert p99_seconds(told["overload"]) <= 2 * p99_seconds(told["calm"])
+    times = p99_seconds(told["overload"]) / p99_seconds(told["calm"])
+    print(f"p99 at twice the load: {times:.2f} times that at 80 %")  # noqa: T201
+    assert times <= 2
 
 
 def test_at_twice_the_load_hardly_less_is_finished_than_at_the_peak(told: dict[str, Any]) -> None:
     num_rates = len(PEAK_RATES)
     before, after = told["peaks"][:num_rates], told["peaks"][num_rates:]
     peak = fmean(max(map(tokens_per_second, loads)) for loads in (before, after))
-    assert tokens_per_second(told["overload"]) >= LEAST_OF_PEAK * peak
+    share = tokens_per_second(told["overload"]) / peak
+    print(f"goodput at twice the load: {share:.0%} of {peak:,.0f} tokens/s")  # noqa: T201
+    assert share >= LEAST_OF_PEAK
 
 
 def test_what_is_refused_is_told_when_to_come_back_and_nothing_else_goes_wrong(told: dict[str, Any]) -> None:
