@@ -5,7 +5,9 @@ work is done (`Operational`: limits, workers, ports), and may change on a rerun.
 """
 
 import hashlib
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -110,6 +112,22 @@ def parse_section(kind: type[SectionKind], values: object, where: str) -> Sectio
     except ValidationError as error:
         lines = [f"  {_describe(problem)}" for problem in error.errors(include_url=False)]
         raise ConfigError(f"{where} has {len(lines)} wrong setting(s):\n" + "\n".join(lines)) from None
+
+
+def load_section(kind: type[SectionKind], path: str, what: str, where_some_are: str) -> SectionKind:
+    """Reads a TOML file that is one section; a ConfigError names what is wrong with it.
+
+    `what` it is, such as "profile", and the folder that holds examples.
+    """
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no {what} {path}; look in {where_some_are}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the {what} {path} cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the {what} {path} is not valid TOML: {error}") from None
+    return parse_section(kind, values, f"the {what} {path}")
 
 
 def _describe(problem: ErrorDetails) -> str:

@@ -122,7 +122,7 @@ def test_a_silent_holder_on_another_host_is_taken_over(tmp_path: Path) -> None:
 def test_a_follower_ends_with_the_result_of_the_run_it_followed(tmp_path: Path) -> None:
     process = hold_elsewhere(tmp_path, 3, exit_code=7)
     lines: list[str] = []
-    assert lease.follow(Folder(str(tmp_path)), "pipeline:1", lines.append) == 7
+    assert lease.follow_in_folder(Folder(str(tmp_path)), "pipeline:1", lines.append, lease.Timing()) == 7
     assert str(process.pid) in lines[0]
     assert process.wait() == 0
 
@@ -131,7 +131,9 @@ def test_a_follower_takes_over_from_a_run_that_died(tmp_path: Path) -> None:
     process = hold_elsewhere(tmp_path, 60)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert lease.follow(Folder(str(tmp_path)), "pipeline:1", lambda line: None) is None
+    assert (
+        lease.follow_in_folder(Folder(str(tmp_path)), "pipeline:1", lambda line: None, lease.Timing()) is None
+    )
 
 
 def test_of_twins_that_start_in_one_moment_one_works_and_the_others_end_with_its_result(
@@ -169,7 +171,10 @@ def test_of_twins_that_start_in_one_moment_one_works_and_the_others_end_with_its
 def test_another_job_is_not_followed(tmp_path: Path) -> None:
     process = hold_elsewhere(tmp_path, 60)
     try:
-        assert lease.follow(Folder(str(tmp_path)), "train:1", lambda line: None) is None
+        assert (
+            lease.follow_in_folder(Folder(str(tmp_path)), "train:1", lambda line: None, lease.Timing())
+            is None
+        )
     finally:
         process.kill()
         process.wait()

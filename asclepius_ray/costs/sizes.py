@@ -1,14 +1,11 @@
 """How many rows a run has and how long their texts are: what all its costs are reckoned from."""
 
-import tomllib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, model_validator
 
-from asclepius_ray.config import Section, parse_section
-from asclepius_ray.errors import ConfigError
+from asclepius_ray.config import Section, load_section
 
 if TYPE_CHECKING:
     from asclepius_ray.synthesis.estimate import Estimate
@@ -59,15 +56,7 @@ class Sizes(Section):
 
 def load_sizes(path: str) -> Sizes:
     """Reads a file of sizes; a ConfigError names what is wrong with it."""
-    try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"there is no file of sizes {path}; cluster/sizes/ holds one") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the file of sizes {path} cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"the file of sizes {path} is not valid TOML: {error}") from None
-    return parse_section(Sizes, values, f"the file of sizes {path}")
+    return load_section(Sizes, path, "file of sizes", "cluster/sizes/")
 
 
 def kept_rows(estimate: "Estimate") -> KeptRows:

@@ -46,7 +46,6 @@ __all__ = [
     "Lease",
     "Timing",
     "acquire",
-    "follow",
     "forget_the_dead",
     "is_live",
     "join",
@@ -64,19 +63,6 @@ def acquire(folder: Folder, purpose: str, timing: Timing | None = None) -> Lease
     if folder.is_local:
         return acquire_folder(folder, purpose, timing)
     return acquire_in_bucket(folder, purpose, timing, Onlooker(folder, timing))
-
-
-def follow(
-    folder: Folder, purpose: str, say: Callable[[str], None], timing: Timing | None = None
-) -> int | None:
-    """Waits for a live holder of the same purpose; its exit code, or None if there is none to follow.
-
-    None also when the holder died on the way: the caller then takes the root over.
-    """
-    timing = timing or Timing()
-    if folder.is_local:
-        return follow_in_folder(folder, purpose, say, timing)
-    return follow_in_bucket(folder, purpose, say, timing, Onlooker(folder, timing))
 
 
 def join(

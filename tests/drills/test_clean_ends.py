@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from reciting_model import save_reciting_model
+from submitted_jobs import wait_for_line
 
 from asclepius_ray.artifacts import Folder, is_finished, read_manifest
 from asclepius_ray.chat.offline.faults import Faults
@@ -65,16 +66,6 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], se
         time.sleep(0.2)
 
 
-def wait_for_output(process: subprocess.Popen[str], text: str) -> str:
-    assert process.stdout is not None
-    seen = ""
-    for line in process.stdout:
-        seen += line
-        if text in line:
-            return seen
-    raise AssertionError(f"the run ended without {text!r}:\n{seen}")
-
-
 def end_of(process: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str]:
     output, _ = process.communicate(timeout=seconds)
     assert "Traceback" not in output, output
@@ -99,7 +90,7 @@ def test_a_stopped_synthesis_says_how_to_go_on_and_leaves_nothing_half_made(
 ) -> None:
     root = tmp_path / "root"
     process = start(root, "synthesize", *slow_teacher)
-    wait_for_output(process, "synthesize")
+    wait_for_line(process, "synthesize")
     time.sleep(3)
     if name == "SIGINT":
         # A terminal sends it to all that the command started.
@@ -119,7 +110,7 @@ def test_a_killed_run_is_repeated_to_the_same_dataset_byte_for_byte(
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert end_of(start(whole, "synthesize", *slow_teacher))[0] == 0
     process = start(broken, "synthesize", *slow_teacher)
-    wait_for_output(process, "synthesize")
+    wait_for_line(process, "synthesize")
     time.sleep(4)
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
@@ -173,7 +164,7 @@ def test_a_signal_to_a_served_jobs_whole_group_leaves_neither_a_process_nor_the_
     port = free_port("127.0.0.1")
     settings = (f"serving.model={tmp_path / 'model'}", f"serving.port={port}")
     process = start(tmp_path / "root", "serve", *settings, ASCLEPIUS_API_KEY="drill-key-0123456789abcdef0123")
-    wait_for_output(process, "is served at")
+    wait_for_line(process, "is served at")
     left = psutil.Process(process.pid).children(recursive=True)
     assert any("haproxy" in each.name() for each in left)
     os.killpg(process.pid, signal.SIGTERM)
@@ -215,7 +206,7 @@ def test_of_two_runs_at_once_the_second_is_refused_and_the_first_is_not_harmed(
 ) -> None:
     root = tmp_path / "root"
     first = start(root, "synthesize", *slow_teacher)
-    wait_for_output(first, "synthesize")
+    wait_for_line(first, "synthesize")
     code, output = end_of(start(root, "synthesize", *slow_teacher), 30)
     assert code == 4, output
     assert str(first.pid) in output
@@ -227,7 +218,7 @@ def test_a_run_whose_root_was_taken_over_stops(tmp_path: Path, slow_teacher: tup
     root = tmp_path / "root"
     process = start(root, "synthesize", *slow_teacher, "input.limit=48")
     # By then it has emptied the folders that it is going to write.
-    wait_for_output(process, "synthesize 0/48")
+    wait_for_line(process, "synthesize 0/48")
     lease = Folder(str(root))
     holder = lease.read_bytes("lease").decode()
     held = read_holder(lease)

@@ -1,13 +1,10 @@
 """A cluster's profile: one TOML file from which every manifest is rendered."""
 
-import tomllib
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from asclepius_ray.config import Section, parse_section
-from asclepius_ray.errors import ConfigError
+from asclepius_ray.config import Section, load_section
 from asclepius_ray.launch.cluster.network_sections import NetworkSection, TlsSection
 
 Target = Literal["aws", "gcp", "raycluster", "rayjob", "rayservice", "storage"]
@@ -319,12 +316,4 @@ def idle_seconds(role: Role, group: WorkerGroup) -> int:
 
 def load_profile(path: str) -> Profile:
     """Reads a profile; a ConfigError names what is wrong with it."""
-    try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"there is no profile {path}; cluster/profiles/ holds some") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the profile {path} cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"the profile {path} is not valid TOML: {error}") from None
-    return parse_section(Profile, values, f"the profile {path}")
+    return load_section(Profile, path, "profile", "cluster/profiles/")
