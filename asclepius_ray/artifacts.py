@@ -35,6 +35,8 @@ CONFIRM_SECONDS = 2.0
 KEY_IN_ADDRESS = re.compile(r"^(\w+://)([^/?]*@|[^/?:]+:(?!\d+([/?]|$))[^?]*@)")
 _PRIVATE = 0o600
 """Files hold texts of patients; the folder of the run is closed to others as well."""
+_READS = 20
+"""So often a small file of a bucket is read, where it is written anew meanwhile."""
 _PACKAGES = ("asclepius-ray", "ray", "torch", "deepspeed", "transformers", "aiohttp", "pyarrow")
 
 
@@ -137,9 +139,20 @@ class Folder:
             filesystem.delete_file(f"{path}/{name}")
 
     def read_bytes(self, name: str) -> bytes:
+        """One small file as it stood at one moment, also while somebody writes it anew.
+
+        In a bucket pyarrow asks for the length first and then for so many bytes: of an object that became
+        longer in between it brings the beginning alone (82 of 991 reads of a lease under steady writing). An
+        OSError where every try met that.
+        """
         filesystem, path = self._open()
-        with filesystem.open_input_stream(f"{path}/{name}") as stream:
-            return bytes(stream.read())
+        for _ in range(_READS):
+            with filesystem.open_input_stream(f"{path}/{name}") as stream:
+                content = bytes(stream.read())
+            is_local = isinstance(filesystem, pyarrow.fs.LocalFileSystem)
+            if is_local or filesystem.get_file_info(f"{path}/{name}").size == len(content):
+                return content
+        raise OSError(f"{self.shown}/{name} was written anew during each of {_READS} tries to read it")
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Writes one small file so that a reader sees all of it or nothing of it."""

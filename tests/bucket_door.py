@@ -33,7 +33,12 @@ class Door:
                 if self.is_shut:
                     ours.close()
                     continue
-                theirs = socket.create_connection(self._target)
+                try:
+                    theirs = socket.create_connection(self._target)
+                except OSError:
+                    # The bucket's trouble with one connection is not the door's with the next.
+                    ours.close()
+                    continue
                 for source, sink, wait in ((ours, theirs, self._latency), (theirs, ours, 0.0)):
                     threading.Thread(target=self._copy, args=(source, sink, wait), daemon=True).start()
 

@@ -1,5 +1,7 @@
+import itertools
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +53,30 @@ def test_a_folder_goes_to_the_store_and_back_unchanged(folder: Folder, tmp_path:
     folder.upload(source)
     folder.download(tmp_path / "back")
     assert (tmp_path / "back" / "deep" / "file").read_bytes() == (source / "deep" / "file").read_bytes()
+
+
+def test_a_file_that_is_written_anew_meanwhile_is_read_whole(bucket: str) -> None:
+    folder = Folder(bucket.format("rewritten"))
+    contents = {b"x" * length + b"." for length in (1, 3000, 10, 800)}
+    folder.write_bytes("lease", b".")
+    ended = threading.Event()
+
+    def write_anew() -> None:
+        for content in itertools.cycle(contents):
+            if ended.wait(0.01):
+                return
+            folder.write_bytes("lease", content)
+
+    writer = threading.Thread(target=write_anew)
+    writer.start()
+    try:
+        # Without the second look at the length some of these are cut off.
+        read = {folder.read_bytes("lease") for _ in range(200)}
+    finally:
+        ended.set()
+        writer.join()
+    assert read <= contents | {b"."}
+    assert len(read) > 1
 
 
 def test_the_child_of_a_uri_keeps_its_query(bucket: str) -> None:

@@ -65,8 +65,14 @@ class Process:
     def wait_for(self, event: str, count: int = 1, seconds: float = 150) -> None:
         deadline = time.monotonic() + seconds
         while len(self.said(event)) < count:
-            assert time.monotonic() < deadline, (event, self.events)
+            has_ended = self.process.poll() is not None
+            assert time.monotonic() < deadline and not has_ended, (event, self.events, self._last_words())
             time.sleep(0.02)
+
+    def _last_words(self) -> str:
+        assert self.process.stderr is not None
+        self.process.kill()
+        return f"exit code {self.process.wait()}: {self.process.stderr.read()}"
 
     def end(self, seconds: float = 150) -> int:
         code = self.process.wait(timeout=seconds)
@@ -83,7 +89,7 @@ def test_of_many_that_want_the_root_again_and_again_never_two_hold_it(bucket: st
         root = Folder(door.uri)
         processes = [Process("turns", root, 8, heartbeat_seconds=10) for _ in range(8)]
         ends = [process.end() for process in processes]
-    assert ends == [0] * 8
+    assert ends == [0] * 8, [process._last_words() for process in processes]
     root = Folder(bucket.format("many"))
     spans = []
     for process in processes:

@@ -15,7 +15,7 @@ import ray
 from committed import CLUSTER, PROJECT
 from guide import LANGUAGES, TEXT, Command, blocks, commands, commands_of, languages, prose
 from guide_commands import complaints
-from ray.dashboard.utils import get_address_for_submission_client
+from ray.dashboard.utils import ray_address_to_api_server_url
 from report.evaluation_scores import sound_scores, write_evaluation
 from typer.testing import CliRunner
 
@@ -129,7 +129,7 @@ def test_a_dry_submission_sends_nothing_and_names_bucket_and_keys(
 ) -> None:
     monkeypatch.chdir(PROJECT)
     (dry,) = [command for command in commands() if "--dry-run" in command.words]
-    dashboard = get_address_for_submission_client(None)
+    dashboard = ray_address_to_api_server_url(ray_cluster)
     words = [word.replace(DASHBOARD, dashboard) for word in dry.words[1:]]
     assert DASHBOARD in dry.words
     done = CliRunner().invoke(app, words)

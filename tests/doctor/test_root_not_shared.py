@@ -53,7 +53,8 @@ def test_a_root_that_a_node_does_not_see_is_found(tmp_path: Path) -> None:
             cluster_has(cluster, 2)
             code, lines = examine_at(cluster.address, RUN_FILE, "--no-dry-run", *sets(root=folder / "root"))
     finally:
-        cluster.shutdown()
+        # Not `shutdown`: that also cuts this process off from the store of the cluster that all tests share.
+        cluster.remove_node(cluster.head_node)
     assert code == 1, lines
     found = line_of(lines, "storage")
     assert found.startswith("problem")

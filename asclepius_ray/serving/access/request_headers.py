@@ -12,7 +12,7 @@ TIMEOUT = b"x-request-timeout-seconds"
 DISCONNECT_DISABLED = b"x-request-disconnect-disabled"
 # Ray Serve reads the same header and, when the time is over, answers 408 in plain text or cuts the stream.
 # Its clock starts before ours: what we do at the end of the time must come first.
-MARGIN_SHARE, LARGEST_MARGIN_SECONDS = 0.1, 0.25
+MARGIN_SHARE, LARGEST_MARGIN_SECONDS = 0.1, 1.0
 _SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _BEARER = "bearer "
 

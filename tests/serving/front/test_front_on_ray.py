@@ -224,7 +224,7 @@ def test_a_model_without_a_replica_is_listed_held_for_and_started(from_none: str
 
     async def ask_all() -> list[httpx.Response]:
         async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
-            too_short = await ask(client, 1.0)
+            too_short = await ask(client, 4.0)
             first = asyncio.create_task(ask(client, PATIENCE_SECONDS))
             await asyncio.sleep(0.5)
             return [too_short, await ask(client, PATIENCE_SECONDS), await first]
