@@ -142,17 +142,27 @@ class Folder:
         """One small file as it stood at one moment, also while somebody writes it anew.
 
         In a bucket pyarrow asks for the length first and then for so many bytes: of an object that became
-        longer in between it brings the beginning alone (82 of 991 reads of a lease under steady writing). An
-        OSError where every try met that.
+        longer in between it brings the beginning alone (82 of 991 reads of a lease under steady writing), and
+        of one that was removed in between it says that the bucket failed (27 of 1,474). Raises a
+        FileNotFoundError for what is not there, and an OSError where every try met another's writing.
         """
         filesystem, path = self._open()
+        is_local = isinstance(filesystem, pyarrow.fs.LocalFileSystem)
+        failure = OSError(f"{self.shown}/{name} was written anew during each of {_READS} tries to read it")
         for _ in range(_READS):
-            with filesystem.open_input_stream(f"{path}/{name}") as stream:
-                content = bytes(stream.read())
-            is_local = isinstance(filesystem, pyarrow.fs.LocalFileSystem)
+            try:
+                with filesystem.open_input_stream(f"{path}/{name}") as stream:
+                    content = bytes(stream.read())
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                # Where the bucket itself is away, the next question raises that.
+                if is_local:
+                    raise
+                failure, content = error, b""
             if is_local or filesystem.get_file_info(f"{path}/{name}").size == len(content):
                 return content
-        raise OSError(f"{self.shown}/{name} was written anew during each of {_READS} tries to read it")
+        raise failure
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Writes one small file so that a reader sees all of it or nothing of it."""

@@ -79,6 +79,31 @@ def test_a_file_that_is_written_anew_meanwhile_is_read_whole(bucket: str) -> Non
     assert len(read) > 1
 
 
+def test_a_file_that_is_removed_meanwhile_is_not_there_and_no_failure_of_the_bucket(bucket: str) -> None:
+    folder = Folder(bucket.format("removed"))
+    ended = threading.Event()
+
+    def write_and_remove() -> None:
+        while not ended.is_set():
+            folder.write_bytes("mark", b"alive")
+            folder.delete("mark")
+
+    writer = threading.Thread(target=write_and_remove)
+    writer.start()
+    num_read = num_missed = 0
+    try:
+        for _ in range(400):
+            try:
+                num_read += folder.read_bytes("mark") == b"alive"
+            except FileNotFoundError:
+                num_missed += 1
+    finally:
+        ended.set()
+        writer.join()
+    assert num_read + num_missed == 400
+    assert num_read > 0
+
+
 def test_the_child_of_a_uri_keeps_its_query(bucket: str) -> None:
     root = Folder(bucket.format("root"))
     root.child("notes").write_bytes("x", b"1")
