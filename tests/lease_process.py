@@ -48,7 +48,12 @@ def work(root: Folder, timing: Timing, seconds: float) -> None:
     signal.signal(signal.SIGUSR1, lambda *_: ended.set())
     while time.monotonic() < until and not ended.is_set():
         confirm_root()
-        root.write_bytes("work/manifest.json", f"{sys.argv[5]} {number}".encode())
+        try:
+            root.write_bytes("work/manifest.json", f"{sys.argv[5]} {number}".encode())
+        except OSError:
+            # The bucket went away within the write; what a stage writes is tried again as well.
+            time.sleep(0.2)
+            continue
         number += 1
         say("wrote", number=number)
         time.sleep(0.1)
