@@ -21,17 +21,18 @@ quickstart: $(RUNTIME)
 	$(BIN)/asclepius run pipeline jobs/runs/quickstart.toml
 
 test: $(TOOLS)
-	$(BIN)/pytest tests --ignore=tests/drills --ignore=tests/benchmarks -n 2 --dist loadfile --no-loadscope-reorder \
-	  --durations 40
+	$(BIN)/pytest tests --ignore=tests/drills --ignore=tests/benchmarks -m "not whole" -n 2 --dist loadfile \
+	  --no-loadscope-reorder --durations 40
 
 # The tests of serving that every engine passes, with vLLM's build for CPUs in an environment of its own.
 test-vllm: $(VLLM)
 	ASCLEPIUS_TEST_ENGINE=vllm .venv-vllm/bin/python -m pytest tests/serving/engines/test_vllm_engine.py \
 	  tests/serving/surface/test_conformance.py --timeout 900
 
+# Whole stages and commands on real clusters, then what kills, drains and overloads them.
 drills: $(TOOLS)
-	$(BIN)/pytest tests/drills --timeout 900 -m "not alone and not long" -n 2 --dist loadfile \
-	  --no-loadscope-reorder --durations 40
+	$(BIN)/pytest tests --ignore=tests/benchmarks --timeout 900 -m "(whole or drill) and not alone and not long" \
+	  -n 2 --dist loadfile --no-loadscope-reorder --durations 60
 	$(BIN)/pytest tests/drills --timeout 900 -m alone --durations 20
 
 # Whole pipelines over hosts, an autoscaler and a bucket: a quarter of an hour on a quiet machine, not in CI.

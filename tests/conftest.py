@@ -19,6 +19,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 STARTED_UNIX = time.time()
 PROJECT = Path(__file__).resolve().parents[1]
+DRILLS = PROJECT / "tests" / "drills"
 SHARED_DATA = PROJECT.parent / "shared" / "data"
 
 
@@ -68,6 +69,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST)
 
     items.sort(key=place)
+    for item in items:
+        if DRILLS in item.path.parents:
+            item.add_marker("drill")
 
 
 @pytest.hookimpl(trylast=True)

@@ -12,6 +12,8 @@ from reciting_model import save_reciting_model
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.evaluation.records import ANSWERS_NAME, ITEMS_NAME, Answer, Item, read_records
 
+pytestmark = pytest.mark.whole
+
 WORDS = [" The", " fever", " was", " high"]
 RUN_FILE = """
 name = "models"

@@ -22,6 +22,8 @@ from asclepius_ray.errors import ConfigError, LeaseError
 from asclepius_ray.lease import Timing, acquire, forget_the_dead, is_live, read_holder
 from asclepius_ray.lease.bucket import BucketLease
 
+pytestmark = pytest.mark.whole
+
 HEARTBEAT_SECONDS = 1.0
 STALE_SECONDS = 6 * HEARTBEAT_SECONDS
 SCRIPT = Path(__file__).with_name("lease_process.py")
@@ -65,8 +67,8 @@ class Process:
     def wait_for(self, event: str, count: int = 1, seconds: float = 150) -> None:
         deadline = time.monotonic() + seconds
         while len(self.said(event)) < count:
-            has_ended = self.process.poll() is not None
-            assert time.monotonic() < deadline and not has_ended, (event, self.events, self._last_words())
+            is_late_or_ended = time.monotonic() > deadline or self.process.poll() is not None
+            assert not is_late_or_ended, (event, self.events, self._last_words())
             time.sleep(0.02)
 
     def _last_words(self) -> str:

@@ -24,6 +24,8 @@ from watched_names import asked_names
 
 from asclepius_ray.artifacts import Folder, read_manifest
 
+pytestmark = pytest.mark.whole
+
 PROJECT = Path(__file__).resolve().parents[1]
 ASCLEPIUS = Path(sys.executable).parent / "asclepius"
 CANARY = "zyqcanary"

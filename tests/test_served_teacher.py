@@ -8,10 +8,13 @@ from pathlib import Path
 
 import psutil
 import pyarrow.parquet
+import pytest
 from babbling_model import NUM_WORDS, save_babbling_model
 
 from asclepius_ray.artifacts import Folder, read_manifest
 from asclepius_ray.config import told_apart
+
+pytestmark = pytest.mark.whole
 
 PROJECT = Path(__file__).parents[1]
 ASCLEPIUS = Path(sys.executable).parent / "asclepius"

@@ -25,6 +25,8 @@ from asclepius_ray.chat.gate import Ending, Load, Outcome, Patience, Ticket
 from asclepius_ray.chat.offline.faults import Faults
 from asclepius_ray.chat.offline.server import OfflineTeacher
 
+pytestmark = pytest.mark.whole
+
 LOAD = Load("note", 1000, 1000, 1, 500)
 
 

@@ -18,6 +18,8 @@ from doctor_command import RUN_FILE, examine, examine_at, line_of, sets
 
 from asclepius_ray.artifacts import Folder
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture(scope="module")
 def healthy(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, list[str], Path]:

@@ -13,6 +13,8 @@ from measured_ranks import WORKERS, Case, write_cases
 
 from asclepius_ray.doctor.memory import ModelShape, Plan, checkpoint_bytes, worker_memory
 
+pytestmark = pytest.mark.whole
+
 FACTOR = 1.3
 """The estimate is within this factor of what is measured, on either side."""
 WIDE = {"hidden_size": 384, "layers": 4, "vocabulary_size": 1000, "micro_batch": 1, "sequence_length": 16}

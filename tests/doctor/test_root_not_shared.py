@@ -14,6 +14,8 @@ import pytest
 from doctor_command import RUN_FILE, examine_at, line_of, sets
 from ray.cluster_utils import Cluster
 
+pytestmark = pytest.mark.whole
+
 ELSEWHERE = 'mount -t tmpfs none "$0" && exec "$@"'
 
 

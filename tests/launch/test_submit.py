@@ -33,6 +33,8 @@ from asclepius_ray.launch.remote import (
 )
 from asclepius_ray.launch.submit import Submission, submit_job
 
+pytestmark = pytest.mark.whole
+
 # What the command line does, in a process of its own: Ray reads its token once a process.
 COMMAND = """
 import sys

@@ -21,6 +21,8 @@ from reciting_model import save_reciting_model, streamed_body
 
 from asclepius_ray.serving.proxy.environment import free_port
 
+pytestmark = pytest.mark.whole
+
 PROJECT = Path(__file__).parents[2]
 ASCLEPIUS = Path(sys.executable).parent / "asclepius"
 KEY = "job-serve-test-key-0123456789abcdef"

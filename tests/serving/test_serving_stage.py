@@ -36,6 +36,8 @@ from asclepius_ray.serving.stage import (
     serve_until_stopped,
 )
 
+pytestmark = pytest.mark.whole
+
 CONFIG = ServingConfig(port=0)
 
 

@@ -25,6 +25,8 @@ from asclepius_ray.chat.offline.faults import Faults
 from asclepius_ray.chat.offline.server import OfflineTeacher
 from asclepius_ray.prompts.rendering import prompt_hash
 
+pytestmark = pytest.mark.whole
+
 PROJECT = Path(__file__).parents[2]
 ASCLEPIUS = Path(sys.executable).parent / "asclepius"
 CANARY = "zyqcanary"

@@ -28,6 +28,8 @@ from asclepius_ray.training.config import TrainingConfig
 from asclepius_ray.training.prepared import ensure_artifact
 from asclepius_ray.training.stage import ensure_base_model
 
+pytestmark = pytest.mark.whole
+
 NOBODY_LISTENS = "http://127.0.0.1:9"
 HUB_ID = "nobody/no-such-model"
 

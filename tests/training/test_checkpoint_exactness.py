@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from checkpoint_ranks import Seen, Task, Variant, run_ranks
 
+pytestmark = pytest.mark.whole
+
 FP32 = {stage: Variant(stage) for stage in (0, 1, 2, 3)}
 BF16 = {stage: Variant(stage, "bf16") for stage in (0, 1, 2, 3)}
 OTHERS = [

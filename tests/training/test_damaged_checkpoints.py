@@ -15,6 +15,8 @@ from moto.server import ThreadedMotoServer
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.training.checkpoints.catalog import COMMIT_NAME, committed_steps, read_commit
 
+pytestmark = pytest.mark.whole
+
 VARIANT = Variant(1)
 OLDER, NEWER = 3, 5
 

@@ -23,6 +23,8 @@ from asclepius_ray.training.batches import collate, summed_loss
 from asclepius_ray.training.config import LoraConfig, PhaseConfig, TrainingConfig
 from asclepius_ray.training.export_plan import index_json, model_sources, plan_shards
 
+pytestmark = pytest.mark.whole
+
 STEPS, RATE, BATCH, SEED, CLIP = 4, 5e-3, 4, 9, 1.0
 SHARD_BYTES = 20_000
 LORA = LoraConfig(rank=4, alpha=16)

@@ -10,6 +10,8 @@ from command_here import run_here
 
 from asclepius_ray.artifacts import Folder, read_manifest
 
+pytestmark = pytest.mark.whole
+
 NUM_ROWS, PATIENTS = 24, 8
 SETTINGS = (
     "tokens.sequence_length=256",

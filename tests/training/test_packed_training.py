@@ -20,6 +20,8 @@ from asclepius_ray.training.config import PhaseConfig, TrainingConfig
 from asclepius_ray.training.phases import Phase, load_phases
 from asclepius_ray.training.schedule import learning_rate
 
+pytestmark = pytest.mark.whole
+
 VOCABULARY, LENGTH, STEPS, GLOBAL_BATCH, PEAK = 97, 48, 8, 8, 5e-3
 # (workers, micro-batch, ZeRO stage) → accumulation; those with three rows of weight zero and more are last.
 SPLITS = {(1, 8, 2): 1, (2, 4, 2): 1, (2, 2, 2): 2, (2, 2, 3): 2, (1, 3, 0): 3, (2, 3, 0): 2, (2, 16, 2): 1}

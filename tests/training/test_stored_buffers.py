@@ -17,6 +17,8 @@ from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import TrainingError
 from asclepius_ray.training.config import PhaseConfig, TrainingConfig
 
+pytestmark = pytest.mark.whole
+
 SCALARS = {"model.layers.0.layer_scalar": 0.5, "model.layers.1.layer_scalar": 0.75}
 VARIANTS = [(stage, precision) for precision in ("fp32", "bf16") for stage in (0, 1, 2, 3)]
 STRAY = "model.layers.0.self_attn.stray.weight"

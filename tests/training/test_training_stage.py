@@ -29,6 +29,8 @@ from asclepius_ray.training.phases import load_phases
 from asclepius_ray.training.schedule import learning_rate
 from asclepius_ray.training.stage import require_documents, train
 
+pytestmark = pytest.mark.whole
+
 SEED, LENGTH = 11, 256
 TOKENS = TokensConfig(sequence_length=LENGTH)
 MADE_FROM = {"settings": "of a test"}

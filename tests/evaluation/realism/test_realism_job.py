@@ -17,6 +17,8 @@ from asclepius_ray.evaluation.realism import TEXTS_A_BLOCK, measure_realism
 from asclepius_ray.evaluation.realism_config import RealismConfig
 from asclepius_ray.progress import Progress
 
+pytestmark = pytest.mark.whole
+
 OWN = {"path": "run:notes", "kind": "synthetic"}
 
 

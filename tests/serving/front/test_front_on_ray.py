@@ -27,6 +27,8 @@ from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.front.names import deployment_name
 from asclepius_ray.serving.stage import open_models
 
+pytestmark = pytest.mark.whole
+
 HEADERS = {"Authorization": f"Bearer {API_KEY}"}
 NAMES = ["first", "cardiology", "second / 2"]
 APPLICATION = "from-none"

@@ -20,6 +20,8 @@ from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.proxy.environment import free_port
 from asclepius_ray.serving.stage import open_models
 
+pytestmark = pytest.mark.whole
+
 SERVES_OWN = ("x-request-timeout-seconds", "x-request-disconnect-disabled", "x-session-id", "traceparent")
 BODY = {"model": "one", "messages": [{"role": "user", "content": "zyqcanary"}], "max_tokens": 2}
 
