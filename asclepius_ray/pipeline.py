@@ -160,13 +160,18 @@ def _check_redo(redo: str, stages: tuple[Stage, ...]) -> None:
 
 
 def _redo_for_failed(run: Run, stages: tuple[Stage, ...], redo: str) -> str:
-    """The stage to be made anew so that its failed rows are asked again; "" where none is finished."""
+    """The stage to be made anew so that its failed rows are asked again; "" where it is enough to go on."""
     if redo or SYNTHESIZE not in stages:
         raise ConfigError("--only failed is for the jobs synthesize and pipeline, and goes without --redo")
     finished = SYNTHESIZE.finished(run.folder)
-    if finished is not None and not finished.counts["failed"]:
+    if finished is None:
+        return ""
+    if finished.counts["failed"]:
+        return SYNTHESIZE.name
+    if all(stage.finished(run.folder) for stage in stages):
         raise ConfigError(f"--only failed: no row of {run.folder.child('dataset').uri} has failed")
-    return SYNTHESIZE.name if finished is not None else ""
+    # The same command was here before, and was stopped while it made what follows.
+    return ""
 
 
 def _from_stage_on(redo: str) -> tuple[Stage, ...]:

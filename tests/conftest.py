@@ -56,6 +56,7 @@ LONGEST_FIRST = (
     "test_synthesis_losses.py",
     "test_whole_line_elsewhere.py",
     "test_autoscaling.py",
+    "test_guide_on_one_machine.py",
     "test_submitted_job.py",
     "test_synthesis_troubles.py",
     "test_evaluation_kills.py",

@@ -51,13 +51,15 @@ class Host:
         """Also that of its network namespace and of its cable."""
         self.address = address
         self.log = folder / "first_process.log"
+        self.disk = folder / "tmp"
+        """Where its /tmp, and with it its HOME, lies on this machine."""
         self._folder, self._shared = folder, shared
         self._first: subprocess.Popen[bytes] | None = None
 
     def boot(self, command: Sequence[str | Path], environment: Mapping[str, str]) -> None:
         """Runs the command as the host's first process: all that it starts ends with it, or with this one."""
         assert self._first is None, f"{self.name} is running"
-        (self._folder / "tmp").mkdir(parents=True, exist_ok=True)
+        self.disk.mkdir(parents=True, exist_ok=True)
         alone = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]
         places = [self._folder, self._shared, SHARED_FOLDER, Path(asclepius_ray.__file__).parent]
         with self.log.open("ab") as output:

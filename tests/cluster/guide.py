@@ -10,6 +10,43 @@ TEXT = (CLUSTER / "README.md").read_text(encoding="utf-8")
 LANGUAGES = ("sh", "toml")
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NESTED = re.compile(r"\$\((.*)\)")
+WITHOUT_RAY = (
+    ("asclepius", "cluster"),
+    ("asclepius", "estimate"),
+    ("asclepius", "status"),
+    ("asclepius", "report"),
+    ("asclepius", "keys"),
+    ("asclepius", "purge"),
+)
+"""What needs neither Ray nor a cluster: test_guide.py runs it."""
+ON_ONE_MACHINE = (
+    ("make", "quickstart"),
+    ("asclepius", "doctor"),
+    ("asclepius", "run"),
+    ("asclepius", "submit", "pipeline", "jobs/runs/quickstart.toml"),
+    ("ray", "get-auth-token"),
+    ("ray", "start"),
+    ("ray", "job"),
+    ("ray", "stop"),
+    ("export", "RAY_AUTH_MODE=token"),
+    ("mkdir",),
+    ("openssl",),
+)
+"""What Ray on one machine is enough for: tests/drills/test_guide_on_one_machine.py runs it."""
+ELSEWHERE = (
+    ("aws",),
+    ("gcloud",),
+    ("helm",),
+    ("kubectl",),
+    ("base64",),
+    ("pip",),
+    ("ray", "up"),
+    ("ray", "dashboard"),
+    ("ray", "down"),
+    ("export", "RAY_AUTH_TOKEN=SUBSTITUTED"),
+    ("asclepius", "submit", "pipeline", "jobs/runs/asclepius-7b.toml"),
+)
+"""What needs a cloud, a Kubernetes, GPUs or a package host: it is read and held against its program."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +61,9 @@ class Command:
 
     def __str__(self) -> str:
         return shlex.join(self.words)
+
+    def begins_as_one_of(self, beginnings: tuple[tuple[str, ...], ...]) -> bool:
+        return any(self.words[: len(beginning)] == beginning for beginning in beginnings)
 
     def value(self, option: str) -> str:
         """What stands behind an option, "" where it is not given."""
@@ -55,10 +95,18 @@ def commands_of(line: str) -> list[Command]:
     return found + [Command(tuple(shlex.split(part))) for part in line.split(" | ")]
 
 
+def lines() -> list[str]:
+    """What the guide says to type, line by line, in its order."""
+    return [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
+
+
 def commands() -> list[Command]:
     """Every command of the guide, in its order."""
-    lines = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
-    return [command for line in lines for command in commands_of(line)]
+    return [command for line in lines() for command in commands_of(line)]
+
+
+def lines_on_one_machine() -> list[str]:
+    return [line for line in lines() if commands_of(line)[-1].begins_as_one_of(ON_ONE_MACHINE)]
 
 
 def prose() -> str:

@@ -1,7 +1,6 @@
 """The guide, cluster/README.md: what it says to type works, and what it names is there.
 
-Two are run elsewhere: `make quickstart` takes minutes, and tests/test_pipeline.py runs the same pipeline;
-tests/doctor/test_doctor.py runs the doctor on the same run file.
+What Ray on one machine is enough for runs in tests/drills/test_guide_on_one_machine.py.
 """
 
 import re
@@ -13,7 +12,19 @@ from pathlib import Path
 import pytest
 import ray
 from committed import CLUSTER, PROJECT
-from guide import LANGUAGES, TEXT, Command, blocks, commands, commands_of, languages, prose
+from guide import (
+    ELSEWHERE,
+    LANGUAGES,
+    ON_ONE_MACHINE,
+    TEXT,
+    WITHOUT_RAY,
+    Command,
+    blocks,
+    commands,
+    commands_of,
+    languages,
+    prose,
+)
 from guide_commands import complaints
 from ray.dashboard.utils import ray_address_to_api_server_url
 from report.evaluation_scores import sound_scores, write_evaluation
@@ -40,19 +51,10 @@ WITHOUT_DEFINITIONS = (
     if not DEFINITIONS.is_dir()
     else ""
 )
-RUN_HERE = (
-    ("asclepius", "cluster"),
-    ("asclepius", "estimate"),
-    ("asclepius", "status"),
-    ("asclepius", "report"),
-    ("asclepius", "keys"),
-    ("asclepius", "purge"),
-)
-"""What needs neither Ray nor a cluster."""
 
 
 def _is_run(command: Command) -> bool:
-    return command.words[:2] in RUN_HERE
+    return command.begins_as_one_of(WITHOUT_RAY)
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +187,35 @@ def test_every_command_that_is_not_run_is_one_that_its_program_takes(
 def test_a_command_that_is_wrong_or_unknown_is_complained_of(line: str, checkout: Path) -> None:
     (command,) = commands_of(line)
     assert complaints(command, checkout)
+
+
+def _is_placed(command: Command) -> bool:
+    """Whether it is known what runs it, or why nothing does."""
+    return [command.begins_as_one_of(names) for names in (WITHOUT_RAY, ON_ONE_MACHINE, ELSEWHERE)].count(
+        True
+    ) == 1
+
+
+def test_every_command_that_one_machine_can_run_is_run_here_or_in_the_drill() -> None:
+    assert [str(command) for command in commands() if not _is_placed(command)] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ray status",
+        "ray memory",
+        "ray exec cluster/aws.yaml uptime",
+        "make bench",
+        "export RAY_AUTH_TOKEN=a-token",
+        "asclepius teacher --port 9000",
+        "asclepius submit synthesize jobs/runs/quickstart.toml --address http://127.0.0.1:8265",
+    ],
+)
+def test_a_new_command_is_complained_of_until_something_runs_it(line: str, checkout: Path) -> None:
+    (command,) = commands_of(line)
+    assert complaints(command, checkout) == []
+    assert not _is_placed(command)
 
 
 def test_every_block_says_what_it_is() -> None:
