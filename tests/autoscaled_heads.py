@@ -6,8 +6,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,9 @@ _AUTOSCALER = {
     "RAY_NODE_TYPE_NAME": HEAD_TYPE,
     "RAY_enable_autoscaler_v2": "1",
     "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+    # A node that is gone refuses every connection: it is known after 3 s, and not after 15.
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_failure_threshold": "3",
 }
 
 
@@ -132,14 +135,52 @@ def _descendants_end(pid: int) -> Iterator[None]:
         psutil.wait_procs(below, timeout=10)
 
 
+def autoscaler() -> psutil.Process:
+    """The process of this test's head that starts nodes, as children of its own."""
+    (found,) = (
+        child
+        for child in psutil.Process().children(recursive=True)
+        if any("autoscaler/v2/monitor.py" in part for part in child.cmdline())
+    )
+    return found
+
+
+def lose_a_node() -> None:
+    """As a spot machine goes: everything on it, without a word."""
+    node = next(child for child in autoscaler().children() if child.name() == "raylet")
+    for process in [node, *node.children(recursive=True)]:
+        # Some of them end by themselves when their node is gone.
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+@contextmanager
+def no_machine_left() -> Iterator[None]:
+    """Meanwhile no node comes or goes: a cloud may take minutes to give one, this machine takes seconds."""
+    process = autoscaler()
+    process.suspend()
+    try:
+        yield
+    finally:
+        process.resume()
+
+
+Counts = dict[str, int]
+
+
+def living_nodes(address: str, types: Collection[str]) -> Counts:
+    """How many nodes of each type there are."""
+    held = [node["resources_total"] for node in listed(address, "nodes", "state", "ALIVE")]
+    return {name: sum(name in resources for resources in held) for name in types}
+
+
 @dataclass
 class Timeline:
-    """How many nodes of each type live, and what lives on them, as it changes."""
+    """What is counted, as it changes."""
 
-    address: str
-    types: tuple[str, ...]
+    count: Callable[[], Counts]
     started: float = field(default_factory=time.monotonic)
-    moments: list[tuple[float, dict[str, int]]] = field(default_factory=list)
+    moments: list[tuple[float, Counts]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._ended = threading.Event()
@@ -156,12 +197,7 @@ class Timeline:
     def now(self) -> float:
         return time.monotonic() - self.started
 
-    def counts(self) -> dict[str, int]:
-        nodes = listed(self.address, "nodes", "state", "ALIVE")
-        held = [node["resources_total"] for node in nodes]
-        return {name: sum(name in resources for resources in held) for name in self.types}
-
-    def between(self, begin: float, end: float) -> list[dict[str, int]]:
+    def between(self, begin: float, end: float) -> list[Counts]:
         """The counts of that time, that with which it begins too."""
         before = [counts for moment, counts in self.moments if moment <= begin][-1:]
         return before + [counts for moment, counts in self.moments if begin < moment <= end]
@@ -169,7 +205,7 @@ class Timeline:
     def _watch(self) -> None:
         while not self._ended.wait(0.5):
             try:
-                counts = self.counts()
+                counts = self.count()
             except httpx.HTTPError:
                 continue  # A busy machine: the next look will do.
             if not self.moments or self.moments[-1][1] != counts:

@@ -3,62 +3,49 @@
 The expensive kind of node stays away: no stage of this run asks for a GPU.
 """
 
-import subprocess
-import sys
-import threading
+import json
+import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
-from autoscaled_heads import HEAD_ID, NodeType, Timeline, autoscaled_head, listed
+from autoscaled_heads import (
+    HEAD_ID,
+    Timeline,
+    autoscaled_head,
+    listed,
+    living_nodes,
+    lose_a_node,
+    no_machine_left,
+)
+from autoscaled_jobs import GOING_SECONDS, TYPES, Job, plain, tell, until_alone, wait_until
 from local_buckets import local_bucket
 from local_heads import Head
 
 from asclepius_ray.artifacts import Folder, is_finished
+from asclepius_ray.training.checkpoints.catalog import committed_steps
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(560)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
-PROJECT = Path(__file__).resolve().parents[2]
-REPORTS = PROJECT / "jobs" / "runs" / "quickstart_reports.csv"
-BIN = Path(sys.executable).parent
-IDLE_SECONDS = 12.0
-TYPES = {
-    "plain": NodeType({"CPU": 1}, most=2, idle_seconds=IDLE_SECONDS),
-    "expensive": NodeType({"CPU": 8, "GPU": 1}, most=1, idle_seconds=IDLE_SECONDS),
-}
-JOB_SECONDS = 240.0
-GOING_SECONDS = IDLE_SECONDS + 15.0
-"""By when an idle node has gone: the autoscaler looks every second, and Ray drains it first."""
+REPORTS = Path(__file__).resolve().parents[2] / "jobs" / "runs" / "quickstart_reports.csv"
+SYNTHESIS_SECONDS, REST_SECONDS = 240.0, 600.0
 SMALL = (
     "input.limit=16",
     "synthesis.workers=2",
     "synthesis.cpus_per_worker=1",
     "training.workers=[1, 2]",
-    "training.phases=[{kind='notes', epochs=50, learning_rate=2e-3}, {kind='instructions', epochs=1}]",
+    "training.checkpoint_steps=5",
+    # Long enough for a node to be missed and another one to come.
+    "training.phases=[{kind='notes', epochs=120, learning_rate=2e-3}, {kind='instructions', epochs=1}]",
     "evaluation.limit=2",
     "evaluation.models=['trained']",
 )
-
-
-@dataclass
-class Job:
-    """A submitted job, with what it said and when."""
-
-    lines: list[tuple[float, str]] = field(default_factory=list)
-    begun: float = 0.0
-    ended: float = 0.0
-    held_after: dict[str, list[str]] = field(default_factory=dict)
-    """Stage → what still holds a part of a node a moment after its end."""
-
-    def at(self, text: str) -> float:
-        """When it said that."""
-        return next(moment for moment, line in self.lines if text in line)
-
-    @property
-    def text(self) -> str:
-        return "\n".join(line for _, line in self.lines)
+BEGUN = re.compile(r"(\d) workers begin after step (\d+)")
+TOLD = ("done in", "workers begin", "training waits", "workers were lost", "started anew", "serving")
 
 
 @dataclass
@@ -69,6 +56,10 @@ class Seen:
     timeline: Timeline
     synthesis: Job
     rest: Job
+    lost: float
+    """When the training lost a node."""
+    held_after: dict[str, list[str]] = field(default_factory=dict)
+    """Stage → what still holds a part of a node a moment after its end."""
 
 
 @pytest.fixture(scope="module")
@@ -78,46 +69,49 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     with (
         local_bucket("drill") as bucket,
         autoscaled_head(TYPES, folder) as head,
-        Timeline(head.address, tuple(TYPES)) as timeline,
+        Timeline(partial(living_nodes, head.address, TYPES)) as timeline,
+        ThreadPoolExecutor(1) as beside,
     ):
         Folder(bucket.format("input")).write_bytes(REPORTS.name, REPORTS.read_bytes())
         root = bucket.format("root")
-        places = (f"root={root}", f"input.path={bucket.format(f'input/{REPORTS.name}')}")
-        synthesis = submit(head, "synthesize", places, timeline)
+        settings = (root, f"input.path={bucket.format(f'input/{REPORTS.name}')}", *SMALL)
+        held_after: dict[str, list[str]] = {}
+        note = partial(note_holders, head, held_after)
+        synthesis = Job.submitted(head, timeline, "synthesize", *settings)
+        synthesis.follow(SYNTHESIS_SECONDS, note)
+        require_success(synthesis)
         until_alone(timeline)
-        rest = submit(head, "pipeline", places, timeline)
+        rest = Job.submitted(head, timeline, "pipeline", *settings)
+        lost = beside.submit(lose_one_of_two, rest, Folder(root))
+        rest.follow(REST_SECONDS, note)
         until_alone(timeline)
-        told(timeline, synthesis, rest)
-        yield Seen(Folder(root), timeline, synthesis, rest)
+        acts = [] if lost.exception() else [(lost.result(), "a node is lost")]
+        tell(timeline, TOLD, synthesis, rest, acts=acts)
+        require_success(rest)
+        yield Seen(Folder(root), timeline, synthesis, rest, lost.result(), held_after)
 
 
-def submit(head: Head, name: str, places: tuple[str, ...], timeline: Timeline) -> Job:
-    sets = [part for setting in (*places, *SMALL) for part in ("--set", setting)]
-    command = [f"{BIN}/asclepius", "submit", name, "jobs/runs/quickstart.toml", "--address", head.address]
-    job = Job(begun=timeline.now())
-    process = subprocess.Popen(
-        [*command, *sets],
-        cwd=PROJECT,
-        env=head.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    watchdog = threading.Timer(JOB_SECONDS, process.kill)
-    watchdog.start()
-    assert process.stdout is not None
-    for line in process.stdout:
-        job.lines.append((timeline.now(), line.rstrip()))
-        if ": done in" in line:
-            time.sleep(1)
-            job.held_after[line.split(":")[0]] = holders(head.address)
-    process.wait()
-    watchdog.cancel()
-    job.ended = timeline.now()
-    if process.returncode:
-        told(timeline, job)
-    assert process.returncode == 0, job.text
-    return job
+def lose_one_of_two(job: Job, root: Folder) -> float:
+    """Takes a node from a training on two; another one comes when it has gone on with one."""
+    job.wait_for("2 workers begin", REST_SECONDS)
+    training = root.child("training")
+    _, begun = BEGUN.findall(job.text)[-1]
+    wait_until(lambda: max(committed_steps(training), default=0) > int(begun), 120, "no checkpoint was saved")
+    with no_machine_left():
+        lost = job.timeline.now()
+        lose_a_node()
+        job.wait_for("1 workers begin", 120, since=lost)
+    return lost
+
+
+def require_success(job: Job) -> None:
+    assert job.process.returncode == 0, job.text
+
+
+def note_holders(head: Head, held_after: dict[str, list[str]], line: str) -> None:
+    if ": done in" in line:
+        time.sleep(1)
+        held_after[line.split(":")[0]] = holders(head.address)
 
 
 def holders(address: str) -> list[str]:
@@ -126,26 +120,6 @@ def holders(address: str) -> list[str]:
     found = [actor["class_name"] for actor in actors if actor["node_id"] != HEAD_ID]
     groups = listed(address, "placement_groups", "state", "CREATED")
     return found + [group["placement_group_id"] for group in groups]
-
-
-def until_alone(timeline: Timeline) -> None:
-    deadline = time.monotonic() + GOING_SECONDS + 20
-    while any(timeline.moments[-1][1].values()) and time.monotonic() < deadline:
-        time.sleep(0.3)
-
-
-def told(timeline: Timeline, *jobs: Job) -> None:
-    marks = ("done in", "workers begin", "training waits", "serving")
-    lines = [line for job in jobs for line in job.lines]
-    said = [(moment, line) for moment, line in lines if any(mark in line for mark in marks)]
-    counts = [(moment, f"nodes {found}") for moment, found in timeline.moments]
-    ends = [(job.ended, "job ended") for job in jobs] + [(job.begun, "job submitted") for job in jobs]
-    for moment, line in sorted([*said, *counts, *ends]):
-        sys.stdout.write(f"{moment:6.1f} s  {line}\n")
-
-
-def plain(counts: list[dict[str, int]]) -> list[int]:
-    return [found["plain"] for found in counts]
 
 
 def test_the_synthesis_has_nodes_from_none_on_and_leaves_none(seen: Seen) -> None:
@@ -167,9 +141,23 @@ def test_training_waits_for_its_fewest_and_asks_for_its_most(seen: Seen) -> None
     assert max(plain(timeline.between(job.begun, job.at("train: done")))) == 2
 
 
+def test_training_goes_on_without_a_lost_node_and_grows_again_when_another_has_come(seen: Seen) -> None:
+    job, timeline = seen.rest, seen.timeline
+    begun = [(int(workers), int(step)) for workers, step in BEGUN.findall(job.text)]
+    assert [workers for workers, _ in begun][-3:] == [2, 1, 2]
+    first, with_one, grown = (step for _, step in begun[-3:])
+    assert first < with_one < grown
+    shrunk, end = job.at(f"1 workers begin after step {with_one}"), job.at("train: done")
+    assert plain(timeline.between(seen.lost, end)) == [2, 1, 2]
+    assert plain(timeline.between(shrunk, shrunk)) == [1]
+    lines = seen.root.child("training").read_bytes("metrics.jsonl").decode().splitlines()
+    steps = [line["step"] for line in map(json.loads, lines) if "loss" in line]
+    assert steps == list(range(1, len(steps) + 1))
+    assert grown < len(steps)
+
+
 def test_nothing_of_a_finished_stage_holds_a_node(seen: Seen) -> None:
-    held = {**seen.synthesis.held_after, **seen.rest.held_after}
-    assert held == {"synthesize": [], "train": [], "evaluate": []}
+    assert seen.held_after == {"synthesize": [], "train": [], "evaluate": []}
 
 
 def test_at_the_end_the_head_is_alone(seen: Seen) -> None:

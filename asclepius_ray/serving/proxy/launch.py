@@ -63,6 +63,9 @@ def main() -> None:
         prepare(configuration, os.environ)
         record_proxy(configuration.parent, os.getpid(), os.getppid())
         set_guard(configuration.parent, os.getppid())
+        # HAProxy does not start in a folder that is gone, and Ray removes that of the job's code to unpack it
+        # anew when another node begins on the same machine.
+        os.chdir(configuration.parent)
     os.execv(binary, [binary, *arguments])
 
 

@@ -19,6 +19,7 @@ from asclepius_ray.serving.proxy.environment import free_port, make_folder, new_
 from asclepius_ray.serving.proxy.launch import BIND_VARIABLE
 
 PATIENCE_SECONDS = 30.0
+ACTOR = "import subprocess, sys; subprocess.run(sys.argv[1:])"
 
 
 def write_configuration(folder: Path, ports: list[int]) -> Path:
@@ -65,13 +66,12 @@ class ProxyHere:
     def address(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self, replica_ports: list[int]) -> None:
+    def start(self, replica_ports: list[int], actor: str = ACTOR) -> None:
         """Starts an actor that starts HAProxy; returns once the replicas are led to."""
         if not self.folder.exists():
             make_folder(self.folder)
         configuration = write_configuration(self.folder, replica_ports)
         command = [str(self.folder / "haproxy"), "-db", "-f", str(configuration)]
-        actor = "import subprocess, sys; subprocess.run(sys.argv[1:])"
         with (self.folder / "haproxy.log").open("ab") as log:
             self.actors.append(
                 subprocess.Popen(

@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 from canaries import leaking_files
-from proxy_here import ProxyHere, wait_until
+from proxy_here import ACTOR, ProxyHere, wait_until
 from replicas_here import Replicas
 from streaming_replica import NUM_EVENTS_HEADER
 
@@ -125,6 +125,16 @@ def test_haproxy_leaves_the_port_when_its_proxy_is_gone_and_ends_with_the_last_s
             assert haproxy.is_running()
             next(pieces)
         wait_until(lambda: not haproxy.is_running(), "HAProxy ends")
+    finally:
+        proxy.close()
+
+
+def test_haproxy_starts_where_the_folder_of_the_jobs_code_is_gone(replicas: Replicas, tmp_path: Path) -> None:
+    leave_nothing = f"import os; os.chdir({str(tmp_path)!r}); os.rmdir({str(tmp_path)!r}); "
+    proxy = ProxyHere()
+    try:
+        proxy.start(replicas.ports, leave_nothing + ACTOR)
+        proxy.wait_for_guard()
     finally:
         proxy.close()
 
