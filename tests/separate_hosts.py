@@ -91,7 +91,7 @@ class Host:
 
     def processes(self, role: str) -> list[psutil.Process]:
         """Those with that text in their command line, such as Ray's name of an actor."""
-        return [process for process in _processes_in(self.name) if role in _command_line(process)]
+        return [process for process in _processes_in(self.name) if role in command_line(process)]
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,8 @@ def _processes_in(name: str) -> list[psutil.Process]:
     return found
 
 
-def _command_line(process: psutil.Process) -> str:
+def command_line(process: psutil.Process) -> str:
+    """Of one that has ended it is empty."""
     try:
         return " ".join(process.cmdline())
     except (psutil.NoSuchProcess, psutil.ZombieProcess):

@@ -1,6 +1,6 @@
-"""The whole pipeline over three hosts: with nothing in its way, with hosts cut off, with drivers killed.
+"""The whole pipeline over three nodes: with nothing in its way, with nodes cut off, with drivers killed.
 
-Real hosts stand in network namespaces and share nothing but a folder or a bucket; simulated ones are three
+Nodes are hosts in network namespaces, which share nothing but a folder or a bucket, or simulated ones: three
 Ray nodes of this machine.
 """
 
@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cluster_of_hosts import ClusterOfHosts, cluster_of_hosts
+from cluster_of_hosts import cluster_of_hosts
+from cluster_of_nodes import cluster_of_nodes
+from cluster_with_losses import ClusterWithLosses
 from local_buckets import local_bucket
-from local_heads import started_head
-from separate_hosts import SHARED_FOLDER, separate_hosts, why_no_hosts
-from submitted_jobs import TOKEN, submit
+from separate_hosts import separate_hosts, why_no_hosts
+from submitted_jobs import TOKEN
 from synthesis_runs import Counted, counted_by
 
 from asclepius_ray.artifacts import Folder, is_finished, read_manifest
@@ -29,11 +31,13 @@ from asclepius_ray.training.checkpoints.catalog import committed_steps
 
 pytestmark = pytest.mark.long
 
+Cluster = ClusterWithLosses[Any]
+
 NUM_ROWS = 24
 NUM_CALLS = 3 * NUM_ROWS
 IN_FLIGHT = 6
 SLOW_SECONDS = 1.0
-"""A call's time where something is to happen meanwhile."""
+"""A call's time while something is to happen."""
 END_SECONDS = 400
 WHOLE = (
     f"input.limit={NUM_ROWS}",
@@ -41,7 +45,7 @@ WHOLE = (
     f"teacher.model={OFFLINE_MODEL}",
     "teacher.api_key_env=",
     f"teacher.max_in_flight={IN_FLIGHT}",
-    "training.phases=[{kind='notes', epochs=8, learning_rate=2e-3}, {kind='instructions', epochs=8}]",
+    "training.phases=[{kind='notes', epochs=4, learning_rate=2e-3}, {kind='instructions', epochs=4}]",
     # One micro-batch a worker and step: the sum is the same to the bit on any number of workers.
     "training.global_batch=2",
     "training.micro_batch=1",
@@ -79,67 +83,95 @@ def end(process: "subprocess.Popen[str]") -> str:
 
 
 @contextmanager
-def teacher_at(address: str, latency_seconds: float = 0.0) -> Iterator[OfflineTeacher]:
+def teacher_at(address: str, latency_seconds: float) -> Iterator[OfflineTeacher]:
     with OfflineTeacher(host=address, faults=Faults(latency_seconds=latency_seconds)) as teacher:
         yield teacher
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterOfHosts]:
+@contextmanager
+def three_hosts(folder: Path) -> Iterator[Cluster]:
     if reason := why_no_hosts():
         pytest.skip(f"no hosts in network namespaces can be made here: {reason}")
+    with separate_hosts(folder, 3) as hosts, cluster_of_hosts(hosts, TOKEN) as cluster:
+        yield cluster
+
+
+@contextmanager
+def three_nodes(folder: Path) -> Iterator[Cluster]:
+    with cluster_of_nodes(folder, num_workers=2) as cluster:
+        yield cluster
+
+
+KINDS = {"hosts": three_hosts, "nodes": three_nodes}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def cluster(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     # What a bucket asks for; the nodes' environment is that of this process.
     os.environ["AWS_ACCESS_KEY_ID"] = os.environ["AWS_SECRET_ACCESS_KEY"] = "testing"
-    with (
-        separate_hosts(tmp_path_factory.mktemp("hosts"), 3) as hosts,
-        cluster_of_hosts(hosts, TOKEN) as cluster,
-    ):
+    with KINDS[kind](tmp_path_factory.mktemp(kind)) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="module")
-def bucket(cluster: ClusterOfHosts) -> Iterator[str]:
-    with local_bucket("runs", cluster.hosts.gateway) as uri:
+def bucket(kind: str, cluster: Cluster) -> Iterator[str]:
+    with local_bucket(f"runs-of-{kind}", cluster.gateway) as uri:
         yield uri
 
 
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run with nothing in its way."""
+
+    made: Made
+    output: str
+
+
 @pytest.fixture(scope="module")
-def undisturbed(cluster: ClusterOfHosts, bucket: str) -> Made:
-    """Over three hosts, with the root in a bucket."""
+def undisturbed(cluster: Cluster, bucket: str) -> Undisturbed:
+    """With the root in a bucket."""
     root = Folder(bucket.format("undisturbed"))
-    with teacher_at(cluster.hosts.gateway) as teacher:
-        end(cluster.submit(root.uri, *WHOLE, f"teacher.base_url={teacher.base_url}"))
+    # Slow enough for the workers of all nodes to be up before all is asked.
+    with teacher_at(cluster.gateway, SLOW_SECONDS) as teacher:
+        output = end(cluster.submit(root.uri, *WHOLE, f"teacher.base_url={teacher.base_url}"))
         assert counted_by(teacher.base_url).num_accepted == NUM_CALLS
-    return made_in(root)
+    return Undisturbed(made_in(root), output)
 
 
-def test_every_stage_works_on_several_hosts_that_share_nothing_but_a_bucket(
-    cluster: ClusterOfHosts, undisturbed: Made
+@pytest.fixture(scope="module")
+def made_before() -> list[Made]:
+    """By the kinds of clusters that have been there before."""
+    return []
+
+
+def test_every_stage_works_on_several_nodes(cluster: Cluster, undisturbed: Undisturbed) -> None:
+    assert len(undisturbed.made.steps) >= 12
+    assert len(cluster.nodes_of("RowWalker")) > 1
+    assert len(cluster.nodes_of("RayTrainWorker")) > 1
+    assert len(cluster.nodes_of("ServeReplica")) > 1
+
+
+def test_hosts_and_simulated_nodes_make_the_same(undisturbed: Undisturbed, made_before: list[Made]) -> None:
+    made_before.append(undisturbed.made)
+    assert made_before == [undisturbed.made] * len(made_before)
+
+
+def test_the_log_of_a_submitted_job_names_the_places_of_answers_and_holds_none(
+    undisturbed: Undisturbed,
 ) -> None:
-    assert undisturbed.steps
-    assert len(cluster.addresses_of("RowWalker")) > 1
-    assert len(cluster.addresses_of("RayTrainWorker")) > 1
-    assert len(cluster.addresses_of("ServeReplica")) > 1
-
-
-def test_three_nodes_of_one_machine_with_a_shared_folder_make_the_same(
-    undisturbed: Made, tmp_path: Path
-) -> None:
-    root = tmp_path / "root"
-    with (
-        started_head(TOKEN, tmp_path, num_workers=2) as head,
-        teacher_at("127.0.0.1") as teacher,
-    ):
-        settings = (*WHOLE, f"teacher.base_url={teacher.base_url}")
-        output = end(submit(head, "pipeline", root, *settings, shared=[tmp_path]))
-    assert made_in(Folder(str(root))) == undisturbed
-    assert "asked   kept in" in output
-    assert "answer  " not in output, "an answer is in the log of a job"
+    assert "asked   kept in" in undisturbed.output
+    assert "answer  " not in undisturbed.output
 
 
 @dataclass(frozen=True)
 class Survived:
-    """A run in each of whose stages a host was cut off."""
+    """A run in each of whose stages a node was cut off."""
 
     made: Made
     at_risk: int
@@ -148,10 +180,10 @@ class Survived:
 
 
 @pytest.fixture(scope="module")
-def survived(cluster: ClusterOfHosts, bucket: str) -> Survived:
+def survived(cluster: Cluster, bucket: str) -> Survived:
     root = Folder(bucket.format("survived"))
     slow_evaluation = ("evaluation.max_new_tokens=200", "evaluation.max_in_flight=1")
-    with teacher_at(cluster.hosts.gateway, SLOW_SECONDS) as teacher:
+    with teacher_at(cluster.gateway, SLOW_SECONDS) as teacher:
         job = cluster.submit(root.uri, *WHOLE, *slow_evaluation, f"teacher.base_url={teacher.base_url}")
         cluster.wait_until(
             lambda: len(teacher.accepted_at) >= NUM_CALLS // 4, END_SECONDS, "nothing is asked"
@@ -172,7 +204,7 @@ def survived(cluster: ClusterOfHosts, bucket: str) -> Survived:
     return Survived(made_in(root), at_risk, counted)
 
 
-def wait_for_checkpoint(cluster: ClusterOfHosts, root: Folder) -> None:
+def wait_for_checkpoint(cluster: Cluster, root: Folder) -> None:
     training = root.child("training")
     cluster.wait_until(lambda: bool(committed_steps(training)), END_SECONDS, "no checkpoint comes")
 
@@ -181,32 +213,26 @@ def num_durable(root: Folder) -> int:
     return len(Journal.open(root.child("journal/teacher")))
 
 
-def test_a_run_survives_a_host_cut_off_in_each_stage_and_makes_the_same(
-    survived: Survived, undisturbed: Made
+def test_a_run_survives_a_node_cut_off_in_each_stage_and_makes_the_same(
+    survived: Survived, undisturbed: Undisturbed
 ) -> None:
-    assert survived.made == undisturbed
+    assert survived.made == undisturbed.made
 
 
-def test_a_host_cut_off_costs_no_more_calls_than_were_not_durable(survived: Survived) -> None:
+def test_a_node_cut_off_costs_no_more_calls_than_were_not_durable(survived: Survived) -> None:
     assert survived.counted.num_prompts == NUM_CALLS
     assert survived.counted.num_repeated <= survived.at_risk
 
 
-@pytest.fixture
-def folder_of_hosts(cluster: ClusterOfHosts) -> tuple[str, Folder]:
-    """A root in the folder that the hosts mount, as they call it and as this machine does."""
-    return str(SHARED_FOLDER / "root"), Folder(str(cluster.hosts.shared / "root"))
-
-
 def test_a_job_killed_twice_and_then_submitted_twice_at_once_is_done_once_and_makes_the_same(
-    cluster: ClusterOfHosts, undisturbed: Made, folder_of_hosts: tuple[str, Folder]
+    cluster: Cluster, undisturbed: Undisturbed
 ) -> None:
-    path, root = folder_of_hosts
-    with teacher_at(cluster.hosts.gateway, SLOW_SECONDS / 2) as teacher:
+    root = Folder(str(cluster.shared_here / "root"))
+    with teacher_at(cluster.gateway, SLOW_SECONDS / 2) as teacher:
         settings = (*WHOLE, f"teacher.base_url={teacher.base_url}")
 
         def submitted() -> "subprocess.Popen[str]":
-            return cluster.submit(path, *settings, shared=[SHARED_FOLDER])
+            return cluster.submit(str(cluster.shared / "root"), *settings, shared=[cluster.shared])
 
         job = submitted()
         cluster.wait_until(
@@ -221,14 +247,12 @@ def test_a_job_killed_twice_and_then_submitted_twice_at_once_is_done_once_and_ma
         said = [end(twin) for twin in twins]
         counted = counted_by(teacher.base_url)
     assert ["following it" in output for output in said].count(True) == 1
-    assert made_in(root) == undisturbed
+    assert made_in(root) == undisturbed.made
     assert counted.num_prompts == NUM_CALLS
     assert counted.num_repeated <= at_risk
 
 
-def kill_driver(
-    cluster: ClusterOfHosts, job: "subprocess.Popen[str]", root: Folder, teacher: OfflineTeacher
-) -> int:
+def kill_driver(cluster: Cluster, job: "subprocess.Popen[str]", root: Folder, teacher: OfflineTeacher) -> int:
     """kill -9 of the job's own process; the prompts that have been asked without a durable answer."""
     for process in cluster.head.processes("jobs/pipeline.py"):
         process.kill()
