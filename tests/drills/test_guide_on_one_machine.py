@@ -3,8 +3,8 @@
 The machine is a host in namespaces, with addresses, processes, /tmp and a home of its own: `ray stop` ends
 what is there and nothing else. The lines are typed as cluster/README.md has them and in its order, with a
 job's id put in; `ray stop` alone waits for those that ask the cluster. What differs is the run file in the
-copy of the project where they are typed: 16 reports, one worker a stage, an epoch each, two questions to the
-one model, and a teacher by rules at an address, which fails some rows, keeps a job at work, or is well.
+copy of the project where they are typed: 16 reports, an epoch each, two questions to the models, and a
+teacher by rules at an address, which fails some rows, keeps a job at work, or is well.
 """
 
 import os
@@ -40,11 +40,10 @@ SMALLER = {
     '[teacher]\nbase_url = "offline"': (
         f'[teacher]\nbase_url = "TEACHER"\nmodel = "{OFFLINE_MODEL}"\napi_key_env = ""'
     ),
-    "[synthesis]\nworkers = 2": "[synthesis]\nworkers = 1\nmax_failed_share = 0.5",
-    "workers = 2\nzero_stage = 2": "workers = 1\nzero_stage = 2",
+    "[synthesis]": "[synthesis]\nmax_failed_share = 0.5",
     "epochs = 10": "epochs = 1",
     "epochs = 8": "epochs = 1",
-    "[evaluation]": '[evaluation]\nlimit = 2\nmodels = ["trained"]',
+    "[evaluation]": "[evaluation]\nlimit = 2",
 }
 """Lines of the run file, and what stands in their place."""
 FAILING = Faults(bad_request=0.1)
