@@ -9,7 +9,7 @@ from pathlib import Path
 
 from separate_hosts import HOME, Host
 
-END_SECONDS = 240.0
+END_SECONDS = 400.0
 LOOK_SECONDS = 0.2
 
 

@@ -36,13 +36,16 @@ COPY = "project"
 RUN_FILE = "jobs/runs/quickstart.toml"
 NUM_ROWS = 16
 SMALLER = {
-    'path = "jobs/runs/quickstart_reports.csv"': f"limit = {NUM_ROWS}",
-    "workers = 2\nvalidation_share = 0.15": "max_failed_share = 0.5",
+    "[input]": f"[input]\nlimit = {NUM_ROWS}",
+    '[teacher]\nbase_url = "offline"': (
+        f'[teacher]\nbase_url = "TEACHER"\nmodel = "{OFFLINE_MODEL}"\napi_key_env = ""'
+    ),
+    "[synthesis]": "[synthesis]\nmax_failed_share = 0.5",
     "epochs = 10": "epochs = 1",
     "epochs = 8": "epochs = 1",
-    "[evaluation]": "limit = 2",
+    "[evaluation]": "[evaluation]\nlimit = 2",
 }
-"""Lines of the run file, and what comes after them, or in place of one of the same name."""
+"""Lines of the run file, and what stands in their place."""
 FAILING = Faults(bad_request=0.1)
 HANGING = Faults(hang=0.5)
 """Half of the calls have no end: the job has the others' answers, and is at work until it is stopped."""
@@ -95,19 +98,11 @@ def copy_project(target: Path, base_url: str) -> None:
             # Older than the environment, which `make` would else make anew.
             os.utime(target / name, (0, 0))
     (target / ".venv").symlink_to(sys.prefix)
-    teacher = f'base_url = "{base_url}"\nmodel = "{OFFLINE_MODEL}"\napi_key_env = ""'
-    text = replaced(
-        (target / RUN_FILE).read_text(), '[teacher]\nbase_url = "offline"', f"[teacher]\n{teacher}"
-    )
-    for lines, more in SMALLER.items():
-        is_same = lines.partition(" = ")[0] == more.partition(" = ")[0]
-        text = replaced(text, lines, more if is_same else f"{lines}\n{more}")
-    (target / RUN_FILE).write_text(text)
-
-
-def replaced(text: str, lines: str, others: str) -> str:
-    assert text.count(f"{lines}\n") == 1, f"{RUN_FILE} does not have {lines!r} once"
-    return text.replace(f"{lines}\n", f"{others}\n")
+    text = (target / RUN_FILE).read_text()
+    for lines, others in SMALLER.items():
+        assert text.count(f"{lines}\n") == 1, f"{RUN_FILE} does not have {lines!r} once"
+        text = text.replace(f"{lines}\n", f"{others}\n")
+    (target / RUN_FILE).write_text(text.replace("TEACHER", base_url))
 
 
 def why_not_here() -> str:
