@@ -1,4 +1,4 @@
-"""The real jobs on Ray's second autoscaler: nodes come with a stage's work and go after it.
+"""The real jobs on Ray's second autoscaler: nodes come with a stage's work, are replaced, and go after it.
 
 The expensive kind of node stays away: no stage of this run asks for a GPU.
 """
