@@ -34,7 +34,7 @@ drills: $(TOOLS)
 	  --no-loadscope-reorder --durations 40
 	$(BIN)/pytest tests/drills --timeout 900 -m alone --durations 20
 
-# Whole pipelines over hosts, an autoscaler and a bucket: a quarter of an hour on a quiet machine, not in CI.
+# Whole pipelines over hosts, simulated nodes, an autoscaler and a bucket: half an hour, not in CI.
 long-drills: $(TOOLS)
 	$(BIN)/pytest tests/drills --timeout 900 -m long --durations 20
 
