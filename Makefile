@@ -35,7 +35,7 @@ drills: $(TOOLS)
 	  -n 2 --dist loadfile --no-loadscope-reorder --durations 60
 	$(BIN)/pytest tests/drills --timeout 900 -m alone --durations 20
 
-# Whole pipelines over hosts, an autoscaler and a bucket: twenty minutes on a quiet machine, not in CI.
+# Whole pipelines over hosts, simulated nodes, an autoscaler and a bucket: forty minutes, not in CI.
 long-drills: $(TOOLS)
 	$(BIN)/pytest tests/drills --timeout 900 -m long --durations 20
 
