@@ -5,17 +5,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from doctor_command import RUN_FILE, examine_at, line_of, sets
-from ray.cluster_utils import Cluster
+from local_heads import started_head, wait_for_nodes
 
 pytestmark = pytest.mark.whole
 
+AUTHENTICATION = {"RAY_AUTH_MODE": "disabled"}
 ELSEWHERE = 'mount -t tmpfs none "$0" && exec "$@"'
 
 
@@ -49,27 +49,15 @@ def test_a_root_that_a_node_does_not_see_is_found(tmp_path: Path) -> None:
     folder.mkdir()
     if not can_mount(folder):
         pytest.skip("this machine lets no process have mounts of its own (unshare)")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4})
-    try:
-        with node_with_another(folder, cluster.address):
-            cluster_has(cluster, 2)
-            code, lines = examine_at(cluster.address, RUN_FILE, "--no-dry-run", *sets(root=folder / "root"))
-    finally:
-        # Not `shutdown`: that also cuts this process off from the store of the cluster that all tests share.
-        cluster.remove_node(cluster.head_node)
+    # Processes of their own: a second cluster within this one would take the place of the shared one.
+    with (
+        started_head(AUTHENTICATION, tmp_path, num_workers=0) as head,
+        node_with_another(folder, head.gcs),
+    ):
+        wait_for_nodes(head.address, AUTHENTICATION, 2)
+        code, lines = examine_at(head.gcs, RUN_FILE, "--no-dry-run", *sets(root=folder / "root"))
     assert code == 1, lines
     found = line_of(lines, "storage")
     assert found.startswith("problem")
     assert "1 of the 2 nodes do not see" in found
     assert not (folder / "root" / ".doctor").exists()
-
-
-def cluster_has(cluster: Cluster, num_nodes: int) -> None:
-    import ray._private.services  # noqa: F401
-    from ray._raylet import GcsClient
-
-    client = GcsClient(address=cluster.address)
-    deadline = time.monotonic() + 60
-    while sum(node.state == 0 for node in client.get_all_node_info().values()) < num_nodes:
-        assert time.monotonic() < deadline, "the second node has not come"
-        time.sleep(0.2)
