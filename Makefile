@@ -35,9 +35,10 @@ drills: $(TOOLS)
 	  -n 2 --dist loadfile --no-loadscope-reorder --durations 60
 	$(BIN)/pytest tests/drills --timeout 900 -m alone --durations 20
 
-# Whole pipelines over hosts, simulated nodes, an autoscaler and a bucket: forty minutes, not in CI.
+# Whole pipelines over hosts, simulated nodes, an autoscaler and a bucket, measured overload, and what else takes
+# minutes for one property: an hour, not in CI.
 long-drills: $(TOOLS)
-	$(BIN)/pytest tests/drills --timeout 900 -m long --durations 20
+	$(BIN)/pytest tests --ignore=tests/benchmarks --timeout 900 -m long --durations 20
 
 bench: $(TOOLS) $(VLLM)
 	$(BIN)/pytest tests/benchmarks --timeout 1800 -s

@@ -104,6 +104,7 @@ def test_a_stopped_synthesis_says_how_to_go_on_and_leaves_nothing_half_made(
     assert not is_held(root)
 
 
+@pytest.mark.long
 def test_a_killed_run_is_repeated_to_the_same_dataset_byte_for_byte(
     tmp_path: Path, slow_teacher: tuple[str, ...]
 ) -> None:
@@ -123,6 +124,7 @@ def test_a_killed_run_is_repeated_to_the_same_dataset_byte_for_byte(
     assert alive == [], "the killed run left processes behind"
 
 
+@pytest.mark.long
 def test_a_training_that_is_stopped_and_then_killed_goes_on_from_where_it_was(tmp_path: Path) -> None:
     root = tmp_path / "root"
     longer = "training.phases=[{kind='notes', epochs=25, learning_rate=1e-3}]"
@@ -173,6 +175,8 @@ def test_a_signal_to_a_served_jobs_whole_group_leaves_neither_a_process_nor_the_
     assert "what is finished is kept" in output.lower()
     assert psutil.wait_procs(left, timeout=60)[1] == []
     with socket.socket() as probe:
+        # Nobody listens there; connections that have ended may be remembered for a minute more.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", port))
 
 

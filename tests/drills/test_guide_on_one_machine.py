@@ -30,6 +30,8 @@ from asclepius_ray.chat.journal.journal import Journal
 from asclepius_ray.chat.offline.faults import Faults
 from asclepius_ray.chat.offline.server import OfflineTeacher
 
+pytestmark = pytest.mark.long
+
 PROJECT = Path(__file__).resolve().parents[2]
 COPIED = ("asclepius_ray", "jobs", "LICENSE", "Makefile", "constraints.txt", "pyproject.toml")
 COPY = "project"

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from reciting_model import save_reciting_model
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.long
 
 PROJECT = Path(__file__).resolve().parents[2]
 KEY = "overload-drill-key-0123456789abcdef"

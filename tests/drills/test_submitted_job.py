@@ -16,6 +16,8 @@ from asclepius_ray.chat.offline.server import OfflineTeacher
 from asclepius_ray.lease import read_holder
 from asclepius_ray.training.checkpoints.catalog import committed_steps
 
+pytestmark = pytest.mark.long
+
 SMALL = (
     "input.limit=16",
     "training.phases=[{kind='notes', epochs=1, learning_rate=2e-3}, {kind='instructions', epochs=1}]",

@@ -111,6 +111,7 @@ def test_ten_kills_on_two_then_one_then_two_workers_change_no_bit(
     assert result.model == unbroken.model
 
 
+@pytest.mark.long
 def test_a_run_that_goes_on_with_other_micro_batches_reads_the_same_rows_and_learns_the_same(
     prepared: Folder, unbroken: Result, tmp_path: Path
 ) -> None:
@@ -145,6 +146,7 @@ def bucket() -> Iterator[str]:
     server.stop()
 
 
+@pytest.mark.long
 def test_a_kill_during_an_upload_costs_that_checkpoint_alone(
     prepared: Folder, unbroken: Result, bucket: str
 ) -> None:
@@ -179,6 +181,7 @@ def test_a_kill_during_an_upload_costs_that_checkpoint_alone(
     assert result.state == unbroken.state
 
 
+@pytest.mark.long
 def test_a_disk_that_fills_during_a_checkpoint_is_named_and_the_run_goes_on_when_there_is_room(
     prepared: Folder, unbroken: Result, tmp_path: Path
 ) -> None:

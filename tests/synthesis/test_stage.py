@@ -261,6 +261,7 @@ def test_the_place_of_the_input_is_no_part_of_what_the_dataset_is_made_from(tmp_
 
 
 @pytest.mark.whole
+@pytest.mark.long
 def test_a_dataset_made_in_batches_is_the_same(ray_cluster: str, invented: Path, tmp_path: Path) -> None:
     config = SynthesisConfig(validation_share=0.2, pilot_rows=20)
     source = InputConfig(path=str(invented), limit=45)
