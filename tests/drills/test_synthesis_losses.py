@@ -125,6 +125,7 @@ class Killer:
             self._run = None
 
 
+@pytest.mark.long
 def test_a_driver_killed_at_any_moment_of_a_batch_buys_every_request_once(
     small_order: Order, tmp_path: Path
 ) -> None:

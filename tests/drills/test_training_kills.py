@@ -71,6 +71,7 @@ class Kills:
             raise KeyboardInterrupt
 
 
+@pytest.mark.long
 def test_ten_kills_on_two_then_one_then_two_workers_change_no_bit(
     prepared: Folder, unbroken: Result, tmp_path: Path
 ) -> None:
