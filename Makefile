@@ -29,10 +29,10 @@ test-vllm: $(VLLM)
 	ASCLEPIUS_TEST_ENGINE=vllm .venv-vllm/bin/python -m pytest tests/serving/engines/test_vllm_engine.py \
 	  tests/serving/surface/test_conformance.py --timeout 900
 
-# Whole stages and commands on real clusters, then what kills, drains and overloads them.
+# Whole stages and commands on real clusters, then what kills and drains them.
 drills: $(TOOLS)
-	$(BIN)/pytest tests --ignore=tests/benchmarks --timeout 900 -m "(whole or drill) and not alone and not long" \
-	  -n 2 --dist loadfile --no-loadscope-reorder --durations 60
+	$(BIN)/pytest tests --ignore=tests/benchmarks --timeout 900 -m "whole and not alone and not long" -n 2 \
+	  --dist loadfile --no-loadscope-reorder --durations 60
 	$(BIN)/pytest tests/drills --timeout 900 -m alone --durations 20
 
 # Whole pipelines over hosts, simulated nodes, an autoscaler and a bucket, measured overload, and what else takes

@@ -147,7 +147,9 @@ class Folder:
         FileNotFoundError for what is not there, and an OSError where every try met another's writing.
         """
         filesystem, path = self._open()
-        is_local = isinstance(filesystem, pyarrow.fs.LocalFileSystem)
+        if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+            with filesystem.open_input_stream(f"{path}/{name}") as stream:
+                return bytes(stream.read())
         failure = OSError(f"{self.shown}/{name} was written anew during each of {_READS} tries to read it")
         for _ in range(_READS):
             try:
@@ -157,10 +159,8 @@ class Folder:
                 raise
             except OSError as error:
                 # Where the bucket itself is away, the next question raises that.
-                if is_local:
-                    raise
                 failure, content = error, b""
-            if is_local or filesystem.get_file_info(f"{path}/{name}").size == len(content):
+            if filesystem.get_file_info(f"{path}/{name}").size == len(content):
                 return content
         raise failure
 

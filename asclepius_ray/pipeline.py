@@ -164,13 +164,11 @@ def _redo_for_failed(run: Run, stages: tuple[Stage, ...], redo: str) -> str:
     if redo or SYNTHESIZE not in stages:
         raise ConfigError("--only failed is for the jobs synthesize and pipeline, and goes without --redo")
     finished = SYNTHESIZE.finished(run.folder)
-    if finished is None:
-        return ""
-    if finished.counts["failed"]:
+    if finished is not None and finished.counts["failed"]:
         return SYNTHESIZE.name
     if all(stage.finished(run.folder) for stage in stages):
         raise ConfigError(f"--only failed: no row of {run.folder.child('dataset').uri} has failed")
-    # The same command was here before, and was stopped while it made what follows.
+    # Nothing was made yet, or the same command was here before and was stopped while it made what follows.
     return ""
 
 

@@ -72,7 +72,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
     for item in items:
         if DRILLS in item.path.parents:
-            item.add_marker("drill")
+            item.add_marker("whole")
 
 
 @pytest.hookimpl(trylast=True)
