@@ -22,10 +22,18 @@ def say(event: str, **values: object) -> None:
     sys.stdout.flush()
 
 
+def told_to_end() -> threading.Event:
+    """Set by SIGUSR1."""
+    ended = threading.Event()
+    signal.signal(signal.SIGUSR1, lambda *_: ended.set())
+    return ended
+
+
 def hold_in_turns(root: Folder, timing: Timing, seconds: float) -> None:
-    """Takes the root again and again for a while, holding it for a moment each time."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    """Takes the root again and again until it is told that it is enough, holding it for a moment each time."""
+    until, ended = time.monotonic() + seconds, told_to_end()
+    say("ready")
+    while time.monotonic() < until and not ended.is_set():
         try:
             lease = acquire(root, PURPOSE, timing)
         except LeaseError:
@@ -43,9 +51,7 @@ def work(root: Folder, timing: Timing, seconds: float) -> None:
         say("followed", code=lease)
         raise SystemExit(lease)
     say("held")
-    until, number = time.monotonic() + seconds, 0
-    ended = threading.Event()
-    signal.signal(signal.SIGUSR1, lambda *_: ended.set())
+    until, number, ended = time.monotonic() + seconds, 0, told_to_end()
     while time.monotonic() < until and not ended.is_set():
         confirm_root()
         try:

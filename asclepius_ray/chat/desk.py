@@ -184,6 +184,8 @@ class Desk:
         if old is not None and old.process == said.process:
             known = self._part_permits(old, said, now)
             self._forget(old, keep=said.buying)
+            # What has ended while the line was broken is in no message.
+            self._deaths.forget(old.process)
         elif old is not None:
             self._bury(old)
         worker = self._workers[said.worker] = WorkerState(said.worker, said.process)
@@ -255,12 +257,12 @@ class Desk:
         worker.quota = self._quotas.report(worker.name, said.in_flight, wanted)
 
     def _take_rows(self, worker: WorkerState, said: Said) -> None:
+        for row_id in said.rows_ended:
+            self._deaths.end(worker.process, row_id)
         for row_id in said.rows_begun:
             worker.verdicts.append(self._deaths.begin(worker.process, row_id))
         for row_id, is_alone in said.rows_admitted:
             self._deaths.admit(worker.process, row_id, is_alone)
-        for row_id in said.rows_ended:
-            self._deaths.end(worker.process, row_id)
 
     async def _queue(self, worker: WorkerState, asks: list[Ask]) -> None:
         """Answers what is bought already; the rest waits for a permit, or for another's answer."""

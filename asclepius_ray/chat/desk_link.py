@@ -162,9 +162,6 @@ class DeskLink:
         self._require_run()
         waiter: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._rows[row_id] = waiter
-        if row_id in self._outbox.rows_ended:
-            # It goes on before the desk has heard of its end, and would be forgotten there.
-            self._outbox.rows_ended.remove(row_id)
         self._outbox.rows_begun.append(row_id)
         self._wake.set()
         return await waiter
@@ -184,7 +181,11 @@ class DeskLink:
     def end_row(self, row_id: str) -> None:
         self._rows.pop(row_id, None)
         self._lone_rows.pop(row_id, None)
-        self._outbox.rows_ended.append(row_id)
+        outbox = self._outbox
+        # Of one message the desk reads the ends first: a row that has left may come back in it.
+        outbox.rows_begun = [begun for begun in outbox.rows_begun if begun != row_id]
+        outbox.rows_admitted = [admitted for admitted in outbox.rows_admitted if admitted[0] != row_id]
+        outbox.rows_ended.append(row_id)
 
     def report(self, trouble: Trouble) -> None:
         """Tells that the endpoint as a whole cannot be used: every worker ends."""

@@ -78,6 +78,7 @@ class Said:
     rows_admitted: list[tuple[str, bool]] = field(default_factory=list)
     """Rows with deaths behind them that begin now, and whether each is alone in its process."""
     rows_ended: list[str] = field(default_factory=list)
+    """Before those of this message that begin: one that is in both has left and is back."""
     in_flight: int = 0
     wanted: int = 0
     trouble: Trouble | None = None

@@ -50,6 +50,10 @@ class RowDeaths:
     def end(self, process: str, row_id: str) -> None:
         self._in_progress.get(process, {}).pop(row_id, None)
 
+    def forget(self, process: str) -> None:
+        """None of its rows is known to be in progress; the process lives."""
+        self._in_progress.pop(process, None)
+
     def die(self, process: str) -> dict[str, dict[str, int]]:
         """The process is dead: what has to be kept of it, as mark → row → count."""
         rows = self._in_progress.pop(process, {})

@@ -24,6 +24,7 @@ from asclepius_ray.chat.exchange import Completion, Entry
 from asclepius_ray.chat.gate import Ending, Load, Outcome, Patience, Ticket
 from asclepius_ray.chat.offline.faults import Faults
 from asclepius_ray.chat.offline.server import OfflineTeacher
+from asclepius_ray.chat.row_deaths import DEATHS_MARK, LONE_DEATHS_MARK
 
 pytestmark = pytest.mark.whole
 
@@ -103,6 +104,16 @@ async def enter_and_leave(link: DeskLink, outcome: Outcome | None = None) -> Tic
     ticket = await link.enter(LOAD)
     link.leave(ticket, outcome or Outcome(Ending.ANSWERED, 300, 100))
     return ticket
+
+
+async def die_with(link: DeskLink, desk: Desk) -> DeskLink:
+    """The worker's process ends; the next one of that worker has spoken to the desk."""
+    assert link._task is not None
+    link._task.cancel()
+    following = DeskLink(desk.exchange, "worker").start()
+    await following.begin_row("another row")
+    following.end_row("another row")
+    return following
 
 
 async def awaited(condition: Callable[[], bool]) -> None:
@@ -282,3 +293,53 @@ def test_hundreds_of_workers_cost_one_message_a_second_each_however_many_calls_t
         print(f"\n{num_links} workers, {num_calls} calls in {seconds:.1f} s: {counted[0]} messages")  # noqa: T201
     assert seconds < 1.5 * num_calls / 400
     assert counted[0] <= num_links * (seconds + 4)
+
+
+def test_a_row_that_waits_for_its_turn_again_does_not_die_alone_for_another(tmp_path: Path) -> None:
+    async def lone_deaths() -> list[dict[str, int]]:
+        desk = Desk(Folder(str(tmp_path)), endpoint)
+        link = DeskLink(desk.exchange, "worker").start()
+        for deaths in range(3):
+            assert (await link.begin_row("row")).deaths == deaths
+            if deaths:
+                await link.admit_row("row", is_alone=False)
+            link = await die_with(link, desk)
+        assert (await link.begin_row("row")).deaths == 3
+        await link.admit_row("row", is_alone=True)
+        # It lets others go first and wants to begin again, as for the question pool: one of them kills.
+        link.end_row("row")
+        await link.begin_row("row")
+        link = await die_with(link, desk)
+        await link.close()
+        await desk.close()
+        return list(desk._storage.journal.marks(LONE_DEATHS_MARK))
+
+    with OfflineTeacher() as teacher:
+        endpoint = endpoint_of(teacher)
+        assert run(lone_deaths()) == []
+
+
+def test_a_row_that_ends_while_the_line_is_broken_has_no_part_in_a_later_death(tmp_path: Path) -> None:
+    async def deaths() -> list[dict[str, int]]:
+        desk, is_broken = Desk(Folder(str(tmp_path)), endpoint), asyncio.Event()
+
+        async def line(said: Said) -> Heard:
+            if is_broken.is_set() and not said.is_resync:
+                raise DeskAway
+            return await desk.exchange(said)
+
+        link = DeskLink(line, "worker").start()
+        for row in ("done", "at work"):
+            await link.begin_row(row)
+        is_broken.set()
+        link.end_row("done")
+        # The link speaks and is not heard; then it tells everything.
+        await link.begin_row("next")
+        link = await die_with(link, desk)
+        await link.close()
+        await desk.close()
+        return list(desk._storage.journal.marks(DEATHS_MARK))
+
+    with OfflineTeacher() as teacher:
+        endpoint = endpoint_of(teacher)
+        assert run(deaths()) == [{"at work": 1, "next": 1}]

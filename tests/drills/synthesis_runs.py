@@ -115,7 +115,7 @@ class Run:
     def output(self) -> str:
         return self._log.read_text(errors="replace")
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 120) -> None:
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 300) -> None:
         """Fails where the run ends before, or it takes longer."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -123,7 +123,7 @@ class Run:
             assert time.monotonic() < deadline, f"the run did not get as far in time:\n{self.output}"
             time.sleep(LOOK_SECONDS)
 
-    def end(self, seconds: float = 240) -> int:
+    def end(self, seconds: float = 600) -> int:
         """Waits for its end and returns its exit code."""
         try:
             code = self.process.wait(timeout=seconds)

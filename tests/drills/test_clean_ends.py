@@ -58,7 +58,7 @@ def start(root: Path, job: str, *overrides: str, **variables: str) -> subprocess
     )
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 90) -> None:
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()[0]
@@ -66,7 +66,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], se
         time.sleep(0.2)
 
 
-def end_of(process: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str]:
+def end_of(process: subprocess.Popen[str], seconds: float = 400) -> tuple[int, str]:
     output, _ = process.communicate(timeout=seconds)
     assert "Traceback" not in output, output
     return process.returncode, output

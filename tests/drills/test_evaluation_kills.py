@@ -83,7 +83,7 @@ def test_a_killed_evaluation_of_real_answers_goes_on_and_ends_with_the_same_figu
     with teacher_process() as teacher:
         unbroken = write_run(tmp_path, "unbroken", table, teacher.base_url)
         with running(unbroken) as process:
-            assert process.wait(240) == 0, unbroken.with_suffix(".log").read_text()
+            assert process.wait(400) == 0, unbroken.with_suffix(".log").read_text()
         expected = counted_by(teacher.base_url)
     num_repeated = []
     with teacher_process(latency_seconds=LATENCY_SECONDS) as teacher:
@@ -102,7 +102,7 @@ def test_a_killed_evaluation_of_real_answers_goes_on_and_ends_with_the_same_figu
             # What the run before has bought and lost is asked for again by the next one.
             num_repeated.append(counted_by(teacher.base_url).num_repeated)
         with running(killed) as process:
-            assert process.wait(240) == 0, killed.with_suffix(".log").read_text()
+            assert process.wait(400) == 0, killed.with_suffix(".log").read_text()
         counted = counted_by(teacher.base_url)
     scores = scores_of(tmp_path / "killed")
     assert scores == scores_of(tmp_path / "unbroken")

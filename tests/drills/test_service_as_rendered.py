@@ -25,7 +25,7 @@ BIN = Path(sys.executable).parent
 API_KEY = "a-key-for-this-drill-0123456789abcdef"
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a-token-made-for-this-drill"}
 RUN = 'name = "tiny"\nroot = "runs/tiny"\n[serving]\nreplicas = [1, 2]\nmax_new_tokens = 8\n'
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 150.0
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "chest pain"}], "max_tokens": 4}
 WORDS = (" The", " wound", " heals.")
 TASKS = """

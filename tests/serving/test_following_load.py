@@ -30,7 +30,7 @@ TIGHT = ServingConfig(
     max_new_tokens=200,
     cache_gib=0.1,
 )
-PATIENCE_SECONDS = 180.0
+PATIENCE_SECONDS = 400.0
 
 
 def num_running(application: str, deployment: str) -> int:

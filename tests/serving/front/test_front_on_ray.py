@@ -32,7 +32,7 @@ pytestmark = pytest.mark.whole
 HEADERS = {"Authorization": f"Bearer {API_KEY}"}
 NAMES = ["first", "cardiology", "second / 2"]
 APPLICATION = "from-none"
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 400.0
 
 
 @dataclass(frozen=True)
