@@ -21,7 +21,7 @@ quickstart: $(RUNTIME)
 	$(BIN)/asclepius run pipeline jobs/runs/quickstart.toml
 
 test: $(TOOLS)
-	$(BIN)/pytest tests --ignore=tests/drills --ignore=tests/benchmarks -m "not whole" -n 2 --dist loadfile \
+	$(BIN)/pytest tests --ignore=tests/drills --ignore=tests/benchmarks -m "not whole and not long" -n 2 --dist loadfile \
 	  --no-loadscope-reorder --durations 40
 
 # The tests of serving that every engine passes, with vLLM's build for CPUs in an environment of its own.
@@ -36,7 +36,7 @@ drills: $(TOOLS)
 	$(BIN)/pytest tests/drills --timeout 900 -m alone --durations 20
 
 # Whole pipelines over hosts, simulated nodes, an autoscaler and a bucket, measured overload, and what else takes
-# minutes for one property: an hour, not in CI.
+# a minute or more for one property: two hours, not in CI.
 long-drills: $(TOOLS)
 	$(BIN)/pytest tests --ignore=tests/benchmarks --timeout 900 -m long --durations 20
 

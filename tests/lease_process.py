@@ -30,7 +30,7 @@ def told_to_end() -> threading.Event:
 
 
 def hold_in_turns(root: Folder, timing: Timing, seconds: float) -> None:
-    """Takes the root again and again until it is told that it is enough, holding it for a moment each time."""
+    """Takes the root again and again until it is told to end, holding it for a moment each time."""
     until, ended = time.monotonic() + seconds, told_to_end()
     say("ready")
     while time.monotonic() < until and not ended.is_set():

@@ -109,7 +109,7 @@ def test_the_offline_teacher_stands_on_the_drivers_node_as_no_other_loss_may_end
     assert nodes == [ray.get_runtime_context().get_node_id()] * 9
 
 
-@pytest.mark.whole
+@pytest.mark.long
 def test_a_model_by_its_path_is_served_to_every_node_for_as_long_as_it_is_asked(
     ray_cluster: str, tmp_path: Path
 ) -> None:

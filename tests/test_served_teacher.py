@@ -14,7 +14,7 @@ from babbling_model import NUM_WORDS, save_babbling_model
 from asclepius_ray.artifacts import Folder, read_manifest
 from asclepius_ray.config import told_apart
 
-pytestmark = pytest.mark.whole
+pytestmark = pytest.mark.long
 
 PROJECT = Path(__file__).parents[1]
 ASCLEPIUS = Path(sys.executable).parent / "asclepius"

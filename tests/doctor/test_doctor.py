@@ -151,6 +151,7 @@ def test_a_dry_run_is_not_begun_where_it_would_meet_what_was_found(faulty: dict[
     assert line_of(faulty["model"], "dry run").startswith("warning")
 
 
+@pytest.mark.long
 def test_what_the_checks_cannot_see_the_dry_run_meets(ray_cluster: str, tmp_path: Path) -> None:
     save_foreign_model(tmp_path / "model")
     weights = load_file(tmp_path / "model" / "model.safetensors")
@@ -167,6 +168,7 @@ def test_what_the_checks_cannot_see_the_dry_run_meets(ray_cluster: str, tmp_path
     assert not (tmp_path / "root" / ".doctor").exists()
 
 
+@pytest.mark.long
 def test_a_dataset_from_elsewhere_is_looked_at_and_two_steps_are_trained(
     ray_cluster: str, tmp_path: Path
 ) -> None:

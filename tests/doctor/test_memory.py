@@ -13,8 +13,6 @@ from measured_ranks import WORKERS, Case, write_cases
 
 from asclepius_ray.doctor.memory import ModelShape, Plan, checkpoint_bytes, worker_memory
 
-pytestmark = pytest.mark.whole
-
 FACTOR = 1.3
 """The estimate is within this factor of what is measured, on either side."""
 WIDE = {"hidden_size": 384, "layers": 4, "vocabulary_size": 1000, "micro_batch": 1, "sequence_length": 16}
@@ -77,6 +75,7 @@ def shape_of(case: Case, found: Mapping[str, Any]) -> ModelShape:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_the_estimate_is_near_what_a_real_step_allocates(
     measured: Mapping[str, dict[str, Any]], case: Case

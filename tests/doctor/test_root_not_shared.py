@@ -13,7 +13,7 @@ import pytest
 from doctor_command import RUN_FILE, examine_at, line_of, sets
 from local_heads import started_head, wait_for_nodes
 
-pytestmark = pytest.mark.whole
+pytestmark = pytest.mark.long
 
 AUTHENTICATION = {"RAY_AUTH_MODE": "disabled"}
 ELSEWHERE = 'mount -t tmpfs none "$0" && exec "$@"'

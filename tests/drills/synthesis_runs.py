@@ -22,7 +22,9 @@ ASCLEPIUS = Path(sys.executable).parent / "asclepius"
 ARTEFACTS = ("dataset", "notes", "rejected")
 PILOT_ROWS = 100
 UNBROKEN = "unbroken"
-LOOK_SECONDS = 0.05
+LOOK_SECONDS = 0.1
+# One for all: a new one reads all certificates anew, 30 ms of a core for each look.
+TEACHER = httpx.Client(timeout=60, trust_env=False)
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Counted:
 
 def counted_by(base_url: str) -> Counted:
     address = f"{base_url.removesuffix('/v1')}/offline/counters"
-    found = httpx.get(address, timeout=60, trust_env=False).json()
+    found = TEACHER.get(address).json()
     return Counted(
         accepted_at=found["accepted_at"],
         num_prompts=found["prompts_accepted"],

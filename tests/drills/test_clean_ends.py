@@ -160,6 +160,7 @@ def test_a_training_that_is_stopped_and_then_killed_goes_on_from_where_it_was(tm
     assert len(after) > kept > len(before)
 
 
+@pytest.mark.long
 def test_a_signal_to_a_served_jobs_whole_group_leaves_neither_a_process_nor_the_port(tmp_path: Path) -> None:
     # Ray is among those it reaches, and can end nothing in order any more.
     save_reciting_model(tmp_path / "model", [" so", "."], 512)
@@ -188,6 +189,7 @@ def is_training(process: psutil.Process) -> bool:
     return any("RayTrainWorker" in part for part in process.cmdline())
 
 
+@pytest.mark.long
 def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(tmp_path: Path) -> None:
     root = tmp_path / "small_disk"
     root.mkdir()

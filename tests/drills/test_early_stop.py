@@ -12,6 +12,8 @@ from test_seeing import Seen, of_phase, read_lines, run, unbroken
 
 from asclepius_ray.artifacts import Folder
 
+pytestmark = pytest.mark.long
+
 __all__ = ["unbroken"]
 
 

@@ -11,10 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from benchmarks.teacher_process import teacher_process
 from synthesis_runs import counted_by
 
 from asclepius_ray.errors import Interrupted
+
+pytestmark = pytest.mark.long
 
 PROJECT = Path(__file__).resolve().parents[2]
 ASCLEPIUS = Path(sys.executable).parent / "asclepius"

@@ -20,6 +20,8 @@ from asclepius_ray.evaluation.stage import EvaluationPlan, Measured, evaluate
 from asclepius_ray.evaluation.test_set import TestSet, note_id_of
 from asclepius_ray.progress import Progress
 
+pytestmark = pytest.mark.long
+
 MODELS = ("a", "b", "c", "d", "e")
 NUM_ITEMS, NUM_NOTES, NUM_ORDERS = 1000, 250, 2
 NUM_JUDGED = NUM_ORDERS * NUM_ITEMS

@@ -19,6 +19,8 @@ from fuzzed_requests import send_all  # noqa: E402
 from served_models import save_tiny_model  # noqa: E402
 from surfaces import Surface, open_surface, serve_model  # noqa: E402
 
+pytestmark = pytest.mark.long
+
 NUM_REQUESTS = 10_000
 WARM_UP_REQUESTS = 2_000
 MOST_GROWTH_BYTES = 48 << 20

@@ -30,6 +30,8 @@ CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "chest pain"}]
 WORDS = (" The", " wound", " heals.")
 TASKS = """
 import json, ray
+
+pytestmark = pytest.mark.long
 ray.init(address=%r, log_to_driver=False, logging_level="ERROR")
 @ray.remote(num_cpus=1, scheduling_strategy="SPREAD")
 def node():

@@ -25,7 +25,7 @@ from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.serve_start import free_port
 from asclepius_ray.serving.stage import open_models
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.long
 
 KEY = "rollout-drill-key-0123456789abcdef"
 WORDS = [f" word{number}" for number in range(20)] + [" so."]

@@ -190,6 +190,7 @@ def check_same_rows(root: Path, order: Order) -> None:
     }
 
 
+@pytest.mark.long
 def test_kills_at_a_budget_never_pass_it_and_nothing_is_counted_twice(
     small_order: Order, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 from benchmarks.teacher_process import TeacherProcess, teacher_process
 from synthesis_runs import (
     ARTEFACTS,
@@ -91,6 +92,7 @@ def live_through_an_outage(run: Run, root: Path, teacher: TeacherProcess) -> int
     return durable
 
 
+@pytest.mark.long
 def test_an_outage_of_twice_the_guard_s_time_costs_nothing_but_time(
     small_order: Order, tmp_path: Path
 ) -> None:

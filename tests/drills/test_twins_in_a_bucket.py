@@ -17,6 +17,8 @@ from asclepius_ray.chat.offline.faults import Faults
 from asclepius_ray.chat.offline.server import OfflineTeacher
 from asclepius_ray.lease import read_holder
 
+pytestmark = pytest.mark.long
+
 PROJECT = Path(__file__).resolve().parents[2]
 ASCLEPIUS = Path(sys.executable).parent / "asclepius"
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a-token-made-for-this-drill"}

@@ -17,7 +17,7 @@ from asclepius_ray.serving.config import ServingConfig
 from asclepius_ray.serving.scaling_options import scaling_options
 from asclepius_ray.serving.stage import open_models
 
-pytestmark = pytest.mark.whole
+pytestmark = pytest.mark.long
 
 TIGHT = ServingConfig(
     port=0,

@@ -21,7 +21,7 @@ from reciting_model import save_reciting_model, streamed_body
 
 from asclepius_ray.serving.proxy.environment import free_port
 
-pytestmark = pytest.mark.whole
+pytestmark = pytest.mark.long
 
 PROJECT = Path(__file__).parents[2]
 ASCLEPIUS = Path(sys.executable).parent / "asclepius"

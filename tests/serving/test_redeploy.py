@@ -19,7 +19,7 @@ from asclepius_ray.serving.serve_record import recorded_start
 from asclepius_ray.serving.serve_start import differences
 from asclepius_ray.serving.stage import open_models
 
-pytestmark = pytest.mark.whole
+pytestmark = pytest.mark.long
 
 NAME = "one"
 

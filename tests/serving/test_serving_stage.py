@@ -85,6 +85,7 @@ def open_on_another_node(model: str, config: ServingConfig) -> list[str]:
     return names
 
 
+@pytest.mark.long
 def test_a_driver_beside_the_head_node_reaches_what_it_serves_at_any_port(
     ray_cluster: str, folder: Path
 ) -> None:

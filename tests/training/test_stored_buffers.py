@@ -17,7 +17,7 @@ from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import TrainingError
 from asclepius_ray.training.config import PhaseConfig, TrainingConfig
 
-pytestmark = pytest.mark.whole
+pytestmark = pytest.mark.long
 
 SCALARS = {"model.layers.0.layer_scalar": 0.5, "model.layers.1.layer_scalar": 0.75}
 VARIANTS = [(stage, precision) for precision in ("fp32", "bf16") for stage in (0, 1, 2, 3)]

@@ -56,6 +56,7 @@ def test_the_figures_are_those_of_the_model_alone(ray_cluster: str, realism_root
     assert found["texts"][0]["perplexity_token"]["value"] == pytest.approx(math.exp(nats / tokens), rel=1e-5)
 
 
+@pytest.mark.long
 def test_two_workers_find_the_figures_of_one(ray_cluster: str, realism_root: Folder, tmp_path: Path) -> None:
     many = [f"{poem} {note}" for poem in POEMS for note in NOTES[:6]]
     assert len(many) > 4 * TEXTS_A_BLOCK
@@ -120,6 +121,7 @@ def test_a_limit_takes_the_first_rows(ray_cluster: str, realism_root: Folder) ->
     assert three["words"] == sum(len(text.split()) for text in POEMS[:3])
 
 
+@pytest.mark.long
 def test_the_runs_own_input_is_what_the_pipeline_hands_over(ray_cluster: str, realism_root: Folder) -> None:
     def input_texts() -> Iterator[str | None]:
         yield from [*POEMS[:4], None]
@@ -131,6 +133,7 @@ def test_the_runs_own_input_is_what_the_pipeline_hands_over(ray_cluster: str, re
         _measure(realism_root, texts=sets)
 
 
+@pytest.mark.long
 def test_a_model_is_found_as_a_folder_too(
     ray_cluster: str, realism_root: Folder, model_that_read_notes: Path
 ) -> None:
