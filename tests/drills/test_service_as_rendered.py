@@ -21,6 +21,8 @@ from ray.core.generated import autoscaler_pb2, autoscaler_pb2_grpc
 from reciting_model import save_reciting_model
 from rendered_pods import make_authority, pod_of, prepare, rendered_service, serve_configuration
 
+pytestmark = pytest.mark.long
+
 BIN = Path(sys.executable).parent
 API_KEY = "a-key-for-this-drill-0123456789abcdef"
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a-token-made-for-this-drill"}
@@ -30,8 +32,6 @@ CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "chest pain"}]
 WORDS = (" The", " wound", " heals.")
 TASKS = """
 import json, ray
-
-pytestmark = pytest.mark.long
 ray.init(address=%r, log_to_driver=False, logging_level="ERROR")
 @ray.remote(num_cpus=1, scheduling_strategy="SPREAD")
 def node():
