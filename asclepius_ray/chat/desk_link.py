@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from asclepius_ray.chat.desk_messages import Ask, Heard, Memory, Said, Trouble, Verdict
+from asclepius_ray.chat.desk_messages import HANDED_BACK, Ask, Heard, Memory, Said, Trouble, Verdict
 from asclepius_ray.chat.exchange import Entry
 from asclepius_ray.chat.gate import Ending, Load, Outcome, Ticket
 from asclepius_ray.chat.places import Places
@@ -27,7 +27,7 @@ class DeskAway(Exception):
 
 
 class RunTrouble(Exception):
-    """The run as a whole ends; nothing more may be sent."""
+    """The run as a whole ends, or this worker alone (HANDED_BACK); nothing more may be sent."""
 
     def __init__(self, trouble: Trouble) -> None:
         super().__init__(trouble)
@@ -57,6 +57,7 @@ class DeskLink:
         self._held: dict[int, Load] = {}
         self._undurable: dict[int, Entry] = {}
         self._durable_waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._heard_waiters: list[asyncio.Future[None]] = []
         self._rows: dict[str, asyncio.Future[Verdict] | None] = {}
         self._lone_rows: dict[str, bool] = {}
         self._places = Places()
@@ -149,6 +150,18 @@ class DeskLink:
             self._wake.set()
             await waiter
 
+    def hand_back(self) -> None:
+        """Nothing more is sent from here; the run goes on elsewhere, and who has not sent gets RunTrouble."""
+        self._end(Trouble(HANDED_BACK, "the machine of this worker is about to go"))
+
+    async def all_heard(self) -> None:
+        """Waits until the desk has heard what was said before."""
+        self._require_conversation()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._heard_waiters.append(waiter)
+        self._wake.set()
+        await waiter
+
     async def in_trouble(self) -> NoReturn:
         """Waits for the run's trouble, or the end of the conversation, if it comes to that, and raises it."""
         await self._ended.wait()
@@ -159,7 +172,7 @@ class DeskLink:
 
     async def begin_row(self, row_id: str) -> Verdict:
         """Asks what is known of a row; one without deaths behind it is in progress from now on."""
-        self._require_run()
+        self.require_run()
         waiter: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._rows[row_id] = waiter
         self._outbox.rows_begun.append(row_id)
@@ -194,7 +207,7 @@ class DeskLink:
             self._wake.set()
 
     async def _ask(self, load: Load, key: bytes) -> Entry | Ticket:
-        self._require_run()
+        self.require_run()
         self._number += 1
         number = self._number
         ask = Ask(number, load, key)
@@ -221,7 +234,7 @@ class DeskLink:
             while (pause := self._blocked_until - time.monotonic()) > 0:
                 await self.pause(pause)
             # It may have ended meanwhile, and nothing more may be sent then.
-            self._require_run()
+            self.require_run()
         except BaseException:
             if has_place:
                 self._places.release()
@@ -238,7 +251,8 @@ class DeskLink:
             async with asyncio.timeout(seconds):
                 await self.in_trouble()
 
-    def _require_run(self) -> None:
+    def require_run(self) -> None:
+        """Raises RunTrouble where nothing more may be sent, or the error that ended the conversation."""
         if self._trouble is not None:
             raise RunTrouble(self._trouble)
         self._require_conversation()
@@ -255,7 +269,7 @@ class DeskLink:
         self._broken = error
         self._wake_holders()
         waiting: list[asyncio.Future[Any]] = [one.answer for one in self._asks.values()]
-        waiting += [waiter for _number, waiter in self._durable_waiters]
+        waiting += [*self._heard_waiters, *(waiter for _number, waiter in self._durable_waiters)]
         waiting += [waiter for waiter in self._rows.values() if waiter is not None]
         for waiter in waiting:
             if not waiter.done():
@@ -273,7 +287,7 @@ class DeskLink:
         next_seconds = 0.0
         while True:
             await self._wait(next_seconds)
-            said = self._take_outbox()
+            said, num_heard = self._take_outbox(), len(self._heard_waiters)
             self._spoke_at = time.monotonic()
             try:
                 heard = await self._exchange(said)
@@ -285,6 +299,9 @@ class DeskLink:
                 self._needs_resync = True
                 continue
             self._hear(heard)
+            for waiter in self._heard_waiters[:num_heard]:
+                waiter.set_result(None)
+            del self._heard_waiters[:num_heard]
             next_seconds = heard.next_seconds
 
     async def _wait(self, next_seconds: float) -> None:

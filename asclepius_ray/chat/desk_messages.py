@@ -28,12 +28,16 @@ class Verdict:
     is_quarantined: bool
 
 
+HANDED_BACK = "handed back"
+
+
 @dataclass(frozen=True)
 class Trouble:
     """Why the run as a whole ends: an error of the endpoint, the budget, or the storage, or its end."""
 
     kind: str
-    """"endpoint", "budget", "storage", or "ended" where another endpoint's trouble ends what asks here."""
+    """"endpoint", "budget", "storage", "ended" where another endpoint's trouble ends what asks here, or
+    HANDED_BACK, of which the desk never hears."""
     message: str
 
     @classmethod

@@ -8,6 +8,7 @@ import asyncio
 import functools
 import logging
 import math
+import os
 import threading
 from collections.abc import Coroutine, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -21,12 +22,13 @@ from ray.data import ActorPoolStrategy, DataContext
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.buyer import Buyer
 from asclepius_ray.chat.desk_link import DeskLink, RunTrouble
-from asclepius_ray.chat.desk_messages import Trouble, Verdict
+from asclepius_ray.chat.desk_messages import HANDED_BACK, Trouble, Verdict
 from asclepius_ray.chat.finder import Finder, NotBought
 from asclepius_ray.chat.row_deaths import largest_company
 from asclepius_ray.records import CaseReport
 from asclepius_ray.synthesis.company import Company
 from asclepius_ray.synthesis.desk_actor import exchange_with, find_with, let_in_flight_end
+from asclepius_ray.synthesis.own_node import until_drained
 from asclepius_ray.synthesis.question_pool import QuestionPool, read_pool_if_frozen, wait_for_pool
 from asclepius_ray.synthesis.reports import Reports
 from asclepius_ray.synthesis.walk import RESULT_SCHEMA, RowResult, Walk
@@ -68,10 +70,12 @@ class RowWalker:
         self._loop = asyncio.new_event_loop()
         self._pool: asyncio.Task[QuestionPool] | None = None
         threading.Thread(target=self._loop.run_forever, daemon=True, name="chat").start()
+        here = ray.get_runtime_context()
         # The same over all lives of this actor, so that the desk sees at once that one has ended.
-        name = ray.get_runtime_context().get_actor_id()
-        self._buyer = self._wait_for(_open_buyer(crew, name))
+        self._buyer = self._wait_for(_open_buyer(crew, here.get_actor_id()))
         self._finder = None if crew.sends else Finder(crew.walk.teacher, find_with(crew.desk))
+        self._num_blocks = 0
+        asyncio.run_coroutine_threadsafe(self._leave_with_node(here.get_node_id()), self._loop)
 
     def __call__(self, reports: pa.Table) -> pa.Table:
         """Walks all rows of the block at once; the desk holds back what is too many."""
@@ -79,13 +83,35 @@ class RowWalker:
             rows = self._wait_for(self._walk_rows(reports.to_pylist()))
         except RunTrouble as stop:
             trouble = stop.trouble
+            if trouble.kind == HANDED_BACK:
+                # Until the process ends: Ray Data then gives the block to another.
+                threading.Event().wait()
             values = (trouble.kind, trouble.message)
             row = {name: value for (name, _kind), value in zip(_TROUBLE, values, strict=True)}
             return pa.Table.from_pylist([row], schema=_BLOCK_SCHEMA)
         return pa.Table.from_pylist(rows, schema=_BLOCK_SCHEMA)
 
+    async def _leave_with_node(self, node_id: str) -> None:
+        """Hands all rows back before this machine goes: nothing is bought again, and no row is blamed."""
+        await until_drained(node_id)
+        link = self._buyer.link
+        link.hand_back()
+        while self._num_blocks:
+            await asyncio.sleep(0.05)
+        await link.all_heard()
+        # As an error of the system, since Ray starts an actor that leaves by itself nowhere else.
+        os._exit(1)
+
     async def _walk_rows(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The results, once all that was bought for them is durable."""
+        self._buyer.link.require_run()
+        self._num_blocks += 1
+        try:
+            return await self._walk_block(rows)
+        finally:
+            self._num_blocks -= 1
+
+    async def _walk_block(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         walk = self._walk_row if self._finder is None else self._find_row
         walks = [walk(CaseReport.from_row(row)) for row in rows]
         # All come to their end, also in trouble: what is in flight is paid for and comes in.
@@ -115,16 +141,15 @@ class RowWalker:
         return pool
 
     async def _walk_row(self, report: CaseReport) -> dict[str, Any]:
-        link = self._buyer.link
-        verdict = await link.begin_row(report.row_id)
-        if verdict.is_quarantined:
-            return self._walk.give_up_row(report).to_row()
         try:
+            verdict = await self._buyer.link.begin_row(report.row_id)
+            if verdict.is_quarantined:
+                return self._walk.give_up_row(report).to_row()
             await self._join(verdict)
             pool = functools.partial(self._pool_beside, verdict)
             return (await self._walk.walk_row(report, self._buyer, pool)).to_row()
         finally:
-            self._leave(verdict)
+            self._leave(report.row_id)
 
     async def _join(self, verdict: Verdict) -> None:
         """Waits until the row may be in progress here, and tells the desk of one with a past."""
@@ -133,15 +158,15 @@ class RowWalker:
         if verdict.deaths:
             await self._buyer.link.admit_row(verdict.row_id, is_alone=largest == 1)
 
-    def _leave(self, verdict: Verdict) -> None:
-        self._company.leave(verdict.row_id)
-        self._buyer.link.end_row(verdict.row_id)
+    def _leave(self, row_id: str) -> None:
+        self._company.leave(row_id)
+        self._buyer.link.end_row(row_id)
 
     async def _pool_beside(self, verdict: Verdict) -> QuestionPool:
         """The question pool; a row that waits for it holds up no other, such as one of the pilot round."""
         if self._pool is not None and self._pool.done():
             return self._pool.result()
-        self._leave(verdict)
+        self._leave(verdict.row_id)
         try:
             return await self._question_pool()
         finally:

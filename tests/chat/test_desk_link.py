@@ -120,6 +120,7 @@ LATER: dict[str, Callable[[DeskLink], Awaitable[object]]] = {
     "a row": lambda link: link.begin_row("row 9"),
     "a row with deaths behind it": lambda link: link.admit_row("row 8", is_alone=True),
     "durability": lambda link: link.durable(),
+    "that all was heard": lambda link: link.all_heard(),
     "the end of the run": lambda link: link.in_trouble(),
 }
 

@@ -17,7 +17,7 @@ from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.buyer import Buyer
 from asclepius_ray.chat.config import OFFLINE_MODEL
 from asclepius_ray.chat.desk import Desk
-from asclepius_ray.chat.desk_link import DeskAway, DeskLink
+from asclepius_ray.chat.desk_link import DeskAway, DeskLink, RunTrouble
 from asclepius_ray.chat.desk_messages import Heard, Said
 from asclepius_ray.chat.endpoint import Endpoint
 from asclepius_ray.chat.exchange import Completion, Entry
@@ -28,6 +28,7 @@ from asclepius_ray.chat.row_deaths import DEATHS_MARK, LONE_DEATHS_MARK
 
 pytestmark = pytest.mark.whole
 
+KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 LOAD = Load("note", 1000, 1000, 1, 500)
 
 
@@ -343,3 +344,41 @@ def test_a_row_that_ends_while_the_line_is_broken_has_no_part_in_a_later_death(t
     with OfflineTeacher() as teacher:
         endpoint = endpoint_of(teacher)
         assert run(deaths()) == [{"at work": 1, "next": 1}]
+
+
+def test_a_worker_that_hands_back_sends_no_more_keeps_what_it_bought_and_blames_no_row(
+    tmp_path: Path,
+) -> None:
+    async def hand_back() -> tuple[object, float, bool, list[dict[str, int]]]:
+        desk = Desk(Folder(str(tmp_path)), endpoint)
+        leaving, staying = (DeskLink(desk.exchange, name).start() for name in ("worker", "other"))
+        for row in ("in flight", "waiting"):
+            await leaving.begin_row(row)
+        ticket = await leaving.claim(KEY, LOAD)
+        assert isinstance(ticket, Ticket)
+        waiting = asyncio.ensure_future(leaving.claim(OTHER_KEY, LOAD))
+        await asyncio.sleep(0.2)
+        leaving.hand_back()
+        [refused] = await asyncio.gather(waiting, return_exceptions=True)
+        leaving.leave(ticket, Outcome(Ending.ANSWERED, 300, 100))
+        leaving.deliver(Entry(KEY, "note", Completion("text", "stop", "m", 300, 100, 1), None))
+        for row in ("in flight", "waiting"):
+            leaving.end_row(row)
+        await leaving.durable()
+        await leaving.all_heard()
+        assert KEY in desk._storage.journal
+        heir = await die_with(leaving, desk)
+        # The other request was asked for and is nobody's now.
+        goes_on = isinstance(await staying.claim(OTHER_KEY, LOAD), Ticket)
+        marks = list(desk._storage.journal.marks(DEATHS_MARK))
+        for link in (heir, staying):
+            link.abandon(OTHER_KEY)
+            await link.close()
+        await desk.close()
+        return refused, desk._money.unsettled_usd, goes_on, marks
+
+    with OfflineTeacher() as teacher:
+        endpoint = endpoint_of(teacher, max_in_flight=1)
+        refused, unsettled_usd, goes_on, marks = run(hand_back())
+    assert isinstance(refused, RunTrouble)
+    assert (unsettled_usd, goes_on, marks) == (0.0, True, [])

@@ -1,16 +1,23 @@
 """Nodes lost and drivers killed, in requests, in batches and at a budget: nothing is bought twice for it."""
 
+import json
+import os
 import re
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
 import pytest
 from benchmarks.teacher_process import teacher_process
+from metadata_server import metadata_server
+from ray._private.node import Node as ClusterNode
 from ray.cluster_utils import Cluster
 from synthesis_runs import (
+    ASCLEPIUS,
     Counted,
     Order,
     Run,
@@ -23,14 +30,18 @@ from synthesis_runs import (
     unbroken_manifest,
 )
 
+from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.config import PriceConfig
+from asclepius_ray.chat.journal.journal import Journal
 from asclepius_ray.chat.offline.batches import BatchKnobs, OfflineBatches
 from asclepius_ray.chat.offline.faults import Faults
 from asclepius_ray.chat.offline.server import OfflineTeacher
 from asclepius_ray.chat.prices import cost_usd
+from asclepius_ray.chat.row_deaths import DEATHS_MARK
 from asclepius_ray.synthesis.steps import STEPS
 
 LATENCY_SECONDS = 0.2
+NOTICE_SECONDS = 120
 PRICE = PriceConfig(input_usd_per_million_tokens=2.0, output_usd_per_million_tokens=8.0)
 PRICED = f"teacher.price={{input_usd_per_million_tokens={PRICE.input_usd_per_million_tokens}, " + (
     f"output_usd_per_million_tokens={PRICE.output_usd_per_million_tokens}}}"
@@ -83,6 +94,49 @@ def test_a_lost_node_costs_no_more_than_what_was_in_flight_and_no_row(
         counted = counted_by(teacher.base_url)
     assert counted.num_prompts == num_calls
     assert counted.num_repeated <= at_risk
+    assert files_of(root) == small_order.files
+    check_counts(manifest_of(root), small_order.num_rows)
+
+
+@contextmanager
+def noticed(node: ClusterNode, address: str, log: Path) -> Iterator[None]:
+    """Amazon takes the machine away in NOTICE_SECONDS: its drain watcher learns of it, and tells Ray."""
+    end = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=NOTICE_SECONDS)
+    notice = json.dumps({"action": "terminate", "time": end.isoformat()})
+    with metadata_server() as service, log.open("w") as output:
+        service.put("instance-action", notice)
+        command = [ASCLEPIUS, "drain-watch", "--provider", "aws", "--node", node.node_id]
+        command += ["--address", service.address, "--poll-seconds", "0.2"]
+        environment = os.environ | {"RAY_ADDRESS": address}
+        watch = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        try:
+            yield
+        finally:
+            watch.kill()
+            watch.wait()
+
+
+def test_a_node_with_a_notice_hands_its_rows_back_and_nothing_is_bought_twice(
+    small_order: Order, cluster: Cluster, tmp_path: Path
+) -> None:
+    root, log, num_calls = tmp_path / "root", tmp_path / "watch.log", len(STEPS) * small_order.num_rows
+    doomed = next(iter(cluster.worker_nodes))
+    raylet = psutil.Process(doomed.all_processes["raylet"][0].process.pid)
+    with teacher_process(short=1, latency_seconds=LATENCY_SECONDS) as teacher:
+        settings = ("teacher.max_in_flight=12", "synthesis.workers=3")
+        connected = {"RAY_ADDRESS": cluster.address}
+        with started(Run(root, small_order, teacher.base_url, *settings, environment=connected)) as run:
+            run.wait_until(lambda: counted_by(teacher.base_url).num_prompts >= num_calls / 4)
+            at_work = find_below(raylet, "MapWorker")
+            assert at_work, "nothing was at work on the node that has to go"
+            with noticed(doomed, cluster.address, log):
+                _gone, alive = psutil.wait_procs(at_work, timeout=NOTICE_SECONDS / 2)
+                assert alive == [], log.read_text()
+                assert num_durable(root) < num_calls, "there was nothing left to do"
+                assert run.end() == 0, run.output
+        counted = counted_by(teacher.base_url)
+    assert (counted.num_prompts, counted.num_repeated) == (num_calls, 0)
+    assert list(Journal.open(Folder(str(root / "journal" / "teacher"))).marks(DEATHS_MARK)) == []
     assert files_of(root) == small_order.files
     check_counts(manifest_of(root), small_order.num_rows)
 
