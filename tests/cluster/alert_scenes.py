@@ -62,7 +62,8 @@ def evaluation(changed: dict[str, str]) -> dict[str, str]:
     return of_run(EVALUATION, usual | changed)
 
 
-def served(refused: str, healthy: str) -> dict[str, str]:
+def served(refused: str, healthy: str, wanted: str = ALWAYS_1, application: str = "6") -> dict[str, str]:
+    """A model of one replica; `application` is the status of its application."""
     replica = 'application="asclepius", deployment="model"'
     return {
         f'{SERVING}_refused_requests_total{{model="m", reason="capacity", replica="a"}}': refused,
@@ -70,6 +71,8 @@ def served(refused: str, healthy: str) -> dict[str, str]:
         f'{SERVING}_admitted_requests_total{{model="m", replica="a"}}': f"0+100x{MINUTES}",
         f"ray_serve_deployment_replica_healthy{{{replica}}}": healthy,
         f"ray_serve_deployment_status{{{replica}}}": f"6x{MINUTES}",
+        f"ray_serve_autoscaling_target_replicas{{{replica}}}": wanted,
+        'ray_serve_application_status{application="asclepius"}': f"{application}x{MINUTES}",
     }
 
 
@@ -87,11 +90,18 @@ SCENES = {
     ),
     "batches are awaited": Scene(synthesis(last_row_timestamp_seconds=LONG_AGO, awaits_batches=ALWAYS_1)),
     "the stages are over": Scene(
-        synthesis(last_row_timestamp_seconds=LONG_AGO, active=ALWAYS_0)
+        synthesis(
+            last_row_timestamp_seconds=LONG_AGO, active=ALWAYS_0, cost_usd=f"89.6x{MINUTES}",
+            **{'rows/state="rejected"': f"0+12x{MINUTES}"},
+        )
         | training(
             last_step_timestamp_seconds=LONG_AGO, checkpoint_timestamp_seconds=LONG_AGO, active=ALWAYS_0
         )
-        | evaluation({"last_item_timestamp_seconds": LONG_AGO, "active": ALWAYS_0})
+        | evaluation({
+            "last_item_timestamp_seconds": LONG_AGO, "active": ALWAYS_0,
+            "purse_settled_usd": f"8.6x{MINUTES}", 'cost_usd/seat="judges/judge"': f"9.1x{MINUTES}",
+            'grades/verdict="judge_failed"': f"0+4x{MINUTES}",
+        })
     ),
     "a driver is gone": Scene(synthesis(last_row_timestamp_seconds="60x100 stale", active="1x100 stale")),
     "many rows are lost": Scene(
@@ -137,6 +147,8 @@ SCENES = {
     "the last replica is gone": Scene(
         served(f"0+1x{MINUTES}", "1x100 stale"), ("AsclepiusNoReplicaReady",)
     ),
+    "a model sleeps": Scene(served(f"0+1x{MINUTES}", "1x100 stale", wanted=ALWAYS_0)),
+    "an application was deleted": Scene(served(f"0+1x{MINUTES}", "1x100 stale", application="4")),
     "requests find no room": Scene(served(f"0+20x{MINUTES}", ALWAYS_1), ("AsclepiusServingRefuses",)),
     "a node is told to go": Scene(nodes("0x140 1x10"), ("AsclepiusNodeDraining",)),
 }  # fmt: skip
