@@ -59,7 +59,7 @@ class DeskLink:
         self._durable_waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._heard_waiters: list[asyncio.Future[None]] = []
         self._rows: dict[str, asyncio.Future[Verdict] | None] = {}
-        self._lone_rows: dict[str, bool] = {}
+        self._admitted_rows: dict[str, bool] = {}
         self._places = Places()
         self._num_waiting_for_place = 0
         self._blocked_until = 0.0
@@ -183,7 +183,7 @@ class DeskLink:
         """Tells that a row with deaths behind it begins now; returns when the desk knows."""
         self._require_conversation()
         waiter: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._lone_rows[row_id] = is_alone
+        self._admitted_rows[row_id] = is_alone
         self._rows[row_id] = waiter
         self._outbox.rows_admitted.append((row_id, is_alone))
         # The answer to this one comes with the reply to the message that has both.
@@ -193,7 +193,7 @@ class DeskLink:
 
     def end_row(self, row_id: str) -> None:
         self._rows.pop(row_id, None)
-        self._lone_rows.pop(row_id, None)
+        self._admitted_rows.pop(row_id, None)
         outbox = self._outbox
         # Of one message the desk reads the ends first: a row that has left may come back in it.
         outbox.rows_begun = [begun for begun in outbox.rows_begun if begun != row_id]
@@ -343,7 +343,7 @@ class DeskLink:
             memory=replace(self._memory, learnt=replace(self._memory.learnt, pause_seconds=pause_seconds)),
             deliveries=list(self._undurable.items()),
             rows_begun=list(self._rows),
-            rows_admitted=list(self._lone_rows.items()),
+            rows_admitted=list(self._admitted_rows.items()),
             trouble=trouble,
         )
 
@@ -359,14 +359,20 @@ class DeskLink:
                 self._answer(number, entry)
         for number, delay_seconds in heard.permits:
             self._answer(number, now + delay_seconds)
-        for verdict in heard.verdicts:
-            if (waiter := self._rows.get(verdict.row_id)) is not None:
-                self._rows[verdict.row_id] = None
-                if not waiter.done():
-                    waiter.set_result(verdict)
+        self._take_verdicts(heard.verdicts)
         self._settle_durable(heard.durable)
         if heard.trouble is not None:
             self._end(heard.trouble)
+
+    def _take_verdicts(self, verdicts: list[Verdict]) -> None:
+        for verdict in verdicts:
+            if (waiter := self._rows.get(verdict.row_id)) is not None:
+                self._rows[verdict.row_id] = None
+                if verdict.deaths == 0:
+                    # To be told on a resync: the desk may hold a death against it by then.
+                    self._admitted_rows.setdefault(verdict.row_id, False)
+                if not waiter.done():
+                    waiter.set_result(verdict)
 
     def _take_quota(self, quota: int) -> None:
         if quota < self._places.size:

@@ -346,6 +346,25 @@ def test_a_row_that_ends_while_the_line_is_broken_has_no_part_in_a_later_death(t
         assert run(deaths()) == [{"at work": 1, "next": 1}]
 
 
+def test_a_worker_that_was_silent_too_long_dies_with_its_rows_all_the_same(tmp_path: Path) -> None:
+    async def deaths() -> list[dict[str, int]]:
+        desk = Desk(Folder(str(tmp_path)), endpoint)
+        link = DeskLink(desk.exchange, "worker").start()
+        await link.begin_row("at work")
+        desk._bury(desk._workers.pop("worker"))
+        # It is there after all, and tells everything.
+        await link.begin_row("next")
+        link.end_row("next")
+        link = await die_with(link, desk)
+        await link.close()
+        await desk.close()
+        return list(desk._storage.journal.marks(DEATHS_MARK))
+
+    with OfflineTeacher() as teacher:
+        endpoint = endpoint_of(teacher)
+        assert run(deaths()) == [{"at work": 1}, {"at work": 2, "next": 1}]
+
+
 def test_a_worker_that_hands_back_sends_no_more_keeps_what_it_bought_and_blames_no_row(
     tmp_path: Path,
 ) -> None:
