@@ -228,6 +228,7 @@ def test_a_store_without_a_train_document_is_refused(tmp_path: Path) -> None:
         require_documents(store, settings())
 
 
+@pytest.mark.long
 def test_a_model_folder_gets_adapters_under_zero_3_in_16_bits(ray_cluster: str, tmp_path: Path) -> None:
     root = Folder(str(tmp_path / "root"))
     write_inputs(root, train_rows=16)

@@ -19,7 +19,7 @@ from asclepius_ray.training.config import PhaseConfig, TrainingConfig
 from asclepius_ray.training.phases import Phase, load_phases
 from asclepius_ray.training.schedule import learning_rate
 
-pytestmark = pytest.mark.whole
+pytestmark = pytest.mark.long
 
 VOCABULARY, LENGTH, STEPS, RESET_AT, PEAK = 97, 32, 6, 3, 5e-3
 # Between the norms of these steps' gradients: AdamW alone would not notice a wrong scale of all of them.
