@@ -224,15 +224,21 @@ def test_a_node_cut_off_costs_no_more_calls_than_were_not_durable(survived: Surv
     assert survived.counted.num_repeated <= survived.at_risk
 
 
+@pytest.mark.parametrize("storage", ["folder", "bucket"])
 def test_a_job_killed_twice_and_then_submitted_twice_at_once_is_done_once_and_makes_the_same(
-    cluster: Cluster, undisturbed: Undisturbed
+    cluster: Cluster, bucket: str, undisturbed: Undisturbed, storage: str
 ) -> None:
-    root = Folder(str(cluster.shared_here / "root"))
+    # Where the test finds the root, and where the job does, with what is shared for it.
+    in_bucket = bucket.format("killed")
+    root, place, shared = {
+        "folder": (Folder(str(cluster.shared_here / "root")), str(cluster.shared / "root"), [cluster.shared]),
+        "bucket": (Folder(in_bucket), in_bucket, []),
+    }[storage]
     with teacher_at(cluster.gateway, SLOW_SECONDS / 2) as teacher:
         settings = (*WHOLE, f"teacher.base_url={teacher.base_url}")
 
         def submitted() -> "subprocess.Popen[str]":
-            return cluster.submit(str(cluster.shared / "root"), *settings, shared=[cluster.shared])
+            return cluster.submit(place, *settings, shared=shared)
 
         job = submitted()
         cluster.wait_until(
