@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from asclepius_ray.errors import ConfigError
+from asclepius_ray.launch.cluster.api_access import api_mount
 from asclepius_ray.launch.cluster.companions import (
     RUN_FILE_KEY,
     head_budget,
@@ -195,24 +196,28 @@ def _autoscaling(plan: PodPlan) -> Json:
         "idleTimeoutSeconds": IDLE_SECONDS,
         "upscalingMode": "Default",
         "securityContext": RESTRICTED,
+        "volumeMounts": [api_mount()],
     }
     if plan.profile.tls:
         tls = certificate(plan.profile.tls)
-        options |= {"env": tls.environment(), "volumeMounts": [tls.mount(read_only=True)]}
+        options["env"] = tls.environment()
+        options["volumeMounts"].append(tls.mount(read_only=True))
     return {"enableInTreeAutoscaling": True, "autoscalerOptions": options}
 
 
 def _deletion(profile: Profile) -> Json:
     job = profile.job
     if is_kueues(profile.queue):
-        return {"shutdownAfterJobFinishes": True, "ttlSecondsAfterFinished": job.keep_failed_seconds}
+        # One time for every end: its jobs have no rules of deletion.
+        return {"shutdownAfterJobFinishes": True, "ttlSecondsAfterFinished": job.keep_finished_seconds}
     rules = [
         {
             "condition": {"jobStatus": "SUCCEEDED", "ttlSeconds": job.keep_finished_seconds},
             "policy": "DeleteCluster",
         },
         {
-            "condition": {"jobStatus": "FAILED", "ttlSeconds": job.keep_failed_seconds},
+            # Not the job's own status, which stays RUNNING when a deadline ends it.
+            "condition": {"jobDeploymentStatus": "Failed", "ttlSeconds": job.keep_failed_seconds},
             "policy": "DeleteCluster",
         },
     ]
