@@ -90,8 +90,11 @@ def render_job(profile: Profile, file: RunFile, ray_version: str) -> list[Json]:
     return [*beside, *policies, head_budget(name), job]
 
 
-def render_service(profile: Profile, file: RunFile, ray_version: str) -> list[Json]:
-    """The run's model behind an address that stays, with HAProxy in front on every node."""
+def render_service(profile: Profile, file: RunFile, ray_version: str, revision: str = "") -> list[Json]:
+    """The run's model behind an address that stays, with HAProxy in front on every node.
+
+    `revision` tells a model from the one that was at its place before.
+    """
     serving = file.run.serving
     if serving.replicas.fewest == 0:
         raise ConfigError(
@@ -99,7 +102,7 @@ def render_service(profile: Profile, file: RunFile, ray_version: str) -> list[Js
             "ready, and no request reaches one that could bring it back; set the fewest to 1, or serve by "
             "`asclepius submit serve` on a cluster of nodes"
         )
-    configuration = serve_config(place_service(file.run, profile.storage))
+    configuration = serve_config(place_service(file.run, profile.storage), revision)
     asking = {endpoint.api_key_env for endpoint in endpoints_of(file.run).values()}
     profile = _with_time_for_streams(profile, serving.drain_seconds)
     plan = PodPlan(

@@ -24,6 +24,7 @@ from asclepius_ray.launch.cluster.validation.manifests import Document
 from asclepius_ray.launch.cluster.validation.started import RunText
 from asclepius_ray.launch.cluster.validation.validating import Knowledge, validate
 from asclepius_ray.run import parse_run
+from asclepius_ray.serving.application_settings import ApplicationSettings
 from asclepius_ray.serving.config import ServingConfig
 
 PROFILES = Path(__file__).resolve().parents[3] / "cluster" / "profiles"
@@ -105,6 +106,26 @@ def test_the_service_serves_the_run_s_model_with_the_settings_that_differ() -> N
             "keys": "/data/small/keys.json",
         },
     }
+
+
+def test_a_run_file_may_name_the_doors_that_a_service_has() -> None:
+    doors = 'host = "0.0.0.0"\nport = 8000\nproxy = "haproxy"\n'
+    assert _render(_profile(), "rayservice", doors) == _render(_profile(), "rayservice")
+
+
+def test_a_model_trained_anew_at_its_place_replaces_the_replicas_and_not_the_cluster() -> None:
+    first, second = (
+        {one["kind"]: one for one in render(_profile(), "rayservice", _run(), VERSION, revision)}[
+            "RayService"
+        ]
+        for revision in ("", "2 epochs")
+    )
+    (application,) = yaml.safe_load(second["spec"].pop("serveConfigV2"))["applications"]
+    assert ApplicationSettings.model_validate(application["args"]).revision == "2 epochs"
+    (before,) = yaml.safe_load(first["spec"].pop("serveConfigV2"))["applications"]
+    assert application != before
+    # A cluster whose pods are the same goes on.
+    assert first == second
 
 
 def test_folders_of_models_beside_the_run_file_are_looked_for_in_the_storage(
@@ -313,6 +334,9 @@ def test_a_launcher_s_file_says_how_a_job_is_told_the_bucket() -> None:
         ("kubernetes", "raycluster", RUN, "leave --run out"),
         ("kubernetes", "rayjob", RUN + "[judge]\nheaders = {x-key = 'secret'}", "judge.headers"),
         ("kubernetes", "rayservice", RUN.replace("[1, 2]", "[0, 2]"), "set the fewest to 1"),
+        ("kubernetes", "rayservice", RUN + "host = '127.0.0.1'", "serving.host is '127.0.0.1'"),
+        ("kubernetes", "rayservice", RUN + "port = 9000", "serving.port is 9000, and a RayService has 8000"),
+        ("kubernetes", "rayservice", RUN + "proxy = 'serve'", "serving.proxy is 'serve'"),
         ("kubernetes", "rayservice", RUN + "tls_certificate = 'a.pem'\ntls_key = 'b.pem'", "end TLS at"),
     ],
 )
