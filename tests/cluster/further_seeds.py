@@ -170,6 +170,12 @@ FURTHER_SEEDS = [
         f"{WORKER_POD}/volumes",
     ),
     cluster(
+        "volumes-mounted",
+        "spec/headGroupSpec/template/spec/volumes/1",
+        ...,
+        "spec/autoscalerOptions/volumeMounts",
+    ),
+    cluster(
         "no-rights",
         "spec/autoscalerOptions/securityContext",
         ...,

@@ -25,6 +25,15 @@ def test_what_is_rendered_into_a_file_is_valid(tmp_path: Path, shared_data: Path
     assert (code, said) == (0, "nothing is wrong with what was looked at")
 
 
+def test_a_revision_stands_in_the_file_and_in_the_command_that_made_it(tmp_path: Path) -> None:
+    out, run = tmp_path / "service.yaml", str(PROJECT / RUN_FILE)
+    arguments = ("--to", "rayservice", "--run", run, "--revision", "2 epochs", "--out", str(out))
+    assert _call("render", PROFILE, *arguments)[0] == 0
+    text = out.read_text()
+    assert text.splitlines()[0].endswith(" --revision '2 epochs'")
+    assert "revision: 2 epochs" in text
+
+
 def test_a_mistake_is_said_in_one_line_with_file_path_and_advice_and_the_exit_code_is_1(
     tmp_path: Path,
 ) -> None:
@@ -46,6 +55,7 @@ def test_a_mistake_is_said_in_one_line_with_file_path_and_advice_and_the_exit_co
     ("arguments", "complaint"),
     [
         (("render", PROFILE, "--to", "azure"), "--to 'azure' is not known; there are aws, gcp"),
+        (("render", PROFILE, "--to", "raycluster", "--revision", "2"), "leave it out with --to raycluster"),
         (("render", "none.toml", "--to", "aws"), "there is no profile none.toml"),
         (("render", PROFILE, "--to", "storage", "--out", "/nowhere/x.yaml"), "--out /nowhere/x.yaml"),
         (("validate", "none.yaml"), "none.yaml cannot be read"),

@@ -35,7 +35,7 @@ TLS_SEEDS = [
         [HEAD],
         NAMED,
         f"{HEAD}/containers/0/volumeMounts/1",
-        (f"{HEAD}/volumes/1", {"name": "authority", "secret": {"secretName": "authority"}}),
+        (f"{HEAD}/volumes/2", {"name": "authority", "secret": {"secretName": "authority"}}),
         (f"{HEAD}/containers/0/volumeMounts/1", {"name": "authority", "mountPath": "/run/ray-tls"}),
         (f"{HEAD}/initContainers", [{"name": "sign", "volumeMounts": [{"name": "authority"}]}]),
     ),

@@ -24,6 +24,13 @@ def render(
             help="The run file, for rayjob and rayservice; a job reads one in a bucket from there.",
         ),
     ] = "",
+    revision: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT",
+            help="Of a rayservice: another one than before replaces the replicas, for a model trained anew.",
+        ),
+    ] = "",
     out: Annotated[str, typer.Option(metavar="FILE", help="Where it is written; else it is printed.")] = "",
 ) -> None:
     """Renders a profile as the file that `ray up` or KubeRay takes."""
@@ -44,8 +51,10 @@ def render(
         address = "" if Folder(run).is_local else run
         file = RunFile(text, parse_run(text, name_run_file(run)), address)
     found = load_profile(profile)
-    documents = render_target(found, cast(Target, to), file, version("ray"))
-    command = f"asclepius cluster render {profile} --to {to}" + (f" --run {shlex.quote(run)}" if run else "")
+    documents = render_target(found, cast(Target, to), file, version("ray"), revision)
+    options = {"--run": run, "--revision": revision}
+    given = [f" {option} {shlex.quote(value)}" for option, value in options.items() if value]
+    command = f"asclepius cluster render {profile} --to {to}{''.join(given)}"
     hint = tell_where_runs_live(found) if to in ("aws", "gcp") else ""
     rendered = render_file(documents, command, hint)
     if not out:

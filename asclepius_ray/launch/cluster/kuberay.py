@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from asclepius_ray.errors import ConfigError
+from asclepius_ray.launch.cluster.api_access import api_mount
 from asclepius_ray.launch.cluster.companions import (
     RUN_FILE_KEY,
     head_budget,
@@ -89,8 +90,11 @@ def render_job(profile: Profile, file: RunFile, ray_version: str) -> list[Json]:
     return [*beside, *policies, head_budget(name), job]
 
 
-def render_service(profile: Profile, file: RunFile, ray_version: str) -> list[Json]:
-    """The run's model behind an address that stays, with HAProxy in front on every node."""
+def render_service(profile: Profile, file: RunFile, ray_version: str, revision: str = "") -> list[Json]:
+    """The run's model behind an address that stays, with HAProxy in front on every node.
+
+    `revision` tells a model from the one that was at its place before.
+    """
     serving = file.run.serving
     if serving.replicas.fewest == 0:
         raise ConfigError(
@@ -98,7 +102,7 @@ def render_service(profile: Profile, file: RunFile, ray_version: str) -> list[Js
             "ready, and no request reaches one that could bring it back; set the fewest to 1, or serve by "
             "`asclepius submit serve` on a cluster of nodes"
         )
-    configuration = serve_config(place_service(file.run, profile.storage))
+    configuration = serve_config(place_service(file.run, profile.storage), revision)
     asking = {endpoint.api_key_env for endpoint in endpoints_of(file.run).values()}
     profile = _with_time_for_streams(profile, serving.drain_seconds)
     plan = PodPlan(
@@ -195,24 +199,28 @@ def _autoscaling(plan: PodPlan) -> Json:
         "idleTimeoutSeconds": IDLE_SECONDS,
         "upscalingMode": "Default",
         "securityContext": RESTRICTED,
+        "volumeMounts": [api_mount()],
     }
     if plan.profile.tls:
         tls = certificate(plan.profile.tls)
-        options |= {"env": tls.environment(), "volumeMounts": [tls.mount(read_only=True)]}
+        options["env"] = tls.environment()
+        options["volumeMounts"].append(tls.mount(read_only=True))
     return {"enableInTreeAutoscaling": True, "autoscalerOptions": options}
 
 
 def _deletion(profile: Profile) -> Json:
     job = profile.job
     if is_kueues(profile.queue):
-        return {"shutdownAfterJobFinishes": True, "ttlSecondsAfterFinished": job.keep_failed_seconds}
+        # One time for every end: its jobs have no rules of deletion.
+        return {"shutdownAfterJobFinishes": True, "ttlSecondsAfterFinished": job.keep_finished_seconds}
     rules = [
         {
             "condition": {"jobStatus": "SUCCEEDED", "ttlSeconds": job.keep_finished_seconds},
             "policy": "DeleteCluster",
         },
         {
-            "condition": {"jobStatus": "FAILED", "ttlSeconds": job.keep_failed_seconds},
+            # Not the job's own status, which stays RUNNING when a deadline ends it.
+            "condition": {"jobDeploymentStatus": "Failed", "ttlSeconds": job.keep_failed_seconds},
             "policy": "DeleteCluster",
         },
     ]

@@ -4,7 +4,13 @@ The code comes with the image; from here travel the token and the keys alone, ea
 """
 
 from asclepius_ray.errors import ConfigError
-from asclepius_ray.launch.cluster.profile import Machine, Profile, WorkerGroup, idle_seconds
+from asclepius_ray.launch.cluster.profile import (
+    JOB_STOP_SECONDS,
+    Machine,
+    Profile,
+    WorkerGroup,
+    idle_seconds,
+)
 from asclepius_ray.launch.cluster.yaml_text import Json
 
 OPEN_FILES = 65536
@@ -148,7 +154,8 @@ def _kms_key(profile: Profile) -> str:
 def _start_command(profile: Profile, is_head: bool) -> str:
     drain = profile.shutdown.drain_seconds
     variables = (
-        f"RAY_AUTH_MODE=token RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S={drain} RAY_JOB_STOP_WAIT_TIME_S={drain}"
+        f"RAY_AUTH_MODE=token RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S={drain} "
+        f"RAY_JOB_STOP_WAIT_TIME_S={JOB_STOP_SECONDS}"
     )
     role = (
         # Nobody reaches the dashboard but through ssh: `ray dashboard` forwards its port.

@@ -5,8 +5,16 @@ Every pod runs without root, holds its keys by the name of a secret, and has the
 
 from dataclasses import dataclass
 
+from asclepius_ray.launch.cluster.api_access import api_volume
 from asclepius_ray.launch.cluster.preparing import RESTRICTED, Preparation
-from asclepius_ray.launch.cluster.profile import Machine, Profile, Role, WorkerGroup, idle_seconds
+from asclepius_ray.launch.cluster.profile import (
+    JOB_STOP_SECONDS,
+    Machine,
+    Profile,
+    Role,
+    WorkerGroup,
+    idle_seconds,
+)
 from asclepius_ray.launch.cluster.queues import is_kueues
 from asclepius_ray.launch.cluster.yaml_text import Json
 
@@ -40,6 +48,10 @@ def head_group(plan: PodPlan) -> Json:
     """The head: it stays, and takes no work."""
     template = _template(plan, "head", plan.profile.head, 0)
     template["metadata"]["annotations"] = {SAFE_TO_EVICT: "false"}
+    template["spec"] |= _off_spot_nodes(plan.profile)
+    if not is_kueues(plan.profile.queue):
+        # Of the autoscaler's container, which the operator adds.
+        template["spec"].setdefault("volumes", []).append(api_volume())
     return {"rayStartParams": {"num-cpus": "0"}, "template": template}
 
 
@@ -57,6 +69,8 @@ def worker_group(plan: PodPlan, role: Role, group: WorkerGroup) -> Json:
         template["spec"]["tolerations"] = tolerations
     if spot:
         template["spec"]["nodeSelector"] = {**group.node_labels, **spot}
+    elif not group.spot:
+        template["spec"] |= _off_spot_nodes(plan.profile)
     is_fixed = is_kueues(plan.profile.queue)
     fewest = group.most if is_fixed else group.fewest
     return {
@@ -83,10 +97,21 @@ def labels_of_all(resource: str) -> dict[str, str]:
     return {"app.kubernetes.io/part-of": "asclepius-ray", "app.kubernetes.io/instance": resource}
 
 
+def _off_spot_nodes(profile: Profile) -> Json:
+    """Keeps a pod from spot nodes, also from those that carry the labels and not the taints."""
+    spot = profile.cloud.spot_labels
+    if not spot:
+        return {}
+    others = [{"key": key, "operator": "NotIn", "values": [value]} for key, value in spot.items()]
+    required = {"nodeSelectorTerms": [{"matchExpressions": others}]}
+    return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}}
+
+
 def _template(plan: PodPlan, component: str, machine: Machine, gpus: int) -> Json:
     profile = plan.profile
     spec: Json = {
         "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": profile.shutdown.grace_seconds,
         "securityContext": {
             "runAsNonRoot": True,
@@ -138,10 +163,9 @@ def _container(plan: PodPlan, component: str, machine: Machine, gpus: int) -> Js
 
 def _environment(plan: PodPlan) -> list[Json]:
     profile = plan.profile
-    drain = str(profile.shutdown.drain_seconds)
     variables: list[Json] = [
-        {"name": DRAIN_VARIABLE, "value": drain},
-        {"name": STOP_VARIABLE, "value": drain},
+        {"name": DRAIN_VARIABLE, "value": str(profile.shutdown.drain_seconds)},
+        {"name": STOP_VARIABLE, "value": str(JOB_STOP_SECONDS)},
     ]
     if profile.storage.volume and not plan.reads_only:
         variables.append({"name": "HF_HOME", "value": f"{profile.storage.volume.folder}/huggingface"})

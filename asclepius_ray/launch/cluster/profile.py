@@ -14,6 +14,9 @@ KUBERNETES_TARGETS: tuple[Target, ...] = ("raycluster", "rayjob", "rayservice", 
 SAVE_SECONDS = 60
 """So long a drained worker may take to bring its last checkpoint away."""
 SPARE_SECONDS = 15
+JOB_STOP_SECONDS = 600
+"""So long a driver that was told to stop may take to finish its answers or save its training, then Ray kills
+it; one that has ended is not waited for."""
 STAGE_IDLE_SECONDS, SERVING_IDLE_SECONDS = 60, 300
 """How long nodes without work stay: a finished stage needs its own no more, a service's load comes back."""
 NOTICE_SECONDS = {"aws": 120, "gcp": 30}
@@ -218,7 +221,7 @@ class JobSection(Section):
     longest_seconds: PositiveInt = 604800
     keep_finished_seconds: NaturalInt = 300
     keep_failed_seconds: NaturalInt = 86400
-    """A cluster whose job failed stays so long for a look at its logs."""
+    """A cluster whose job failed stays so long for a look at its logs; with Kueue keep_finished_seconds."""
 
 
 class Profile(Section):
@@ -255,6 +258,8 @@ class Profile(Section):
             )
         if kind != "kubernetes":
             self._fits_virtual_machines()
+        if self.queue and self.queue.system == "kueue":
+            self._fits_kueue()
         return self
 
     def _machines(self) -> dict[str, Machine]:
@@ -290,6 +295,14 @@ class Profile(Section):
             "job": self.job != JobSection(),
             **{f"{where}.node_labels": bool(found.node_labels) for where, found in self._machines().items()},
         }
+
+    def _fits_kueue(self) -> None:
+        finished, failed = self.job.keep_finished_seconds, self.job.keep_failed_seconds
+        if not _is_default(self.job, "keep_failed_seconds") and failed != finished:
+            raise ValueError(
+                f"job.keep_failed_seconds is {failed}: a job of Kueue's has one time for both ends, "
+                f"job.keep_finished_seconds ({finished}); leave it out, or set both to the same"
+            )
 
     def _fits_virtual_machines(self) -> None:
         kind, drain = self.cloud.kind, self.shutdown.drain_seconds

@@ -19,7 +19,9 @@ from asclepius_ray.launch.cluster.yaml_text import Json, dump_documents, load_do
 TARGETS_WITH_RUN: tuple[Target, ...] = ("rayjob", "rayservice")
 
 
-def render(profile: Profile, target: Target, file: RunFile | None, ray_version: str) -> list[Json]:
+def render(
+    profile: Profile, target: Target, file: RunFile | None, ray_version: str, revision: str = ""
+) -> list[Json]:
     """The documents of a target; a ConfigError says what the profile or the command lacks for it."""
     if target in KUBERNETES_TARGETS and profile.cloud.kind != "kubernetes":
         raise ConfigError(
@@ -32,7 +34,11 @@ def render(profile: Profile, target: Target, file: RunFile | None, ray_version: 
             if file is None
             else f"--to {target} is for any run: leave --run out, and give the run file to `asclepius submit`"
         )
-    documents = _documents(profile, target, file, ray_version)
+    if revision and target != "rayservice":
+        raise ConfigError(
+            f"--revision is of the model that a rayservice serves; leave it out with --to {target}"
+        )
+    documents = _documents(profile, target, file, ray_version, revision)
     where = f"overlay.{target} of the profile"
     return lay_over(documents, load_documents(profile.overlay.get(target, ""), where), where)
 
@@ -49,7 +55,9 @@ def tell_where_runs_live(profile: Profile) -> str:
     return f"Its runs go to: asclepius submit JOB RUN.toml --address URL --set 'root={root}'"
 
 
-def _documents(profile: Profile, target: Target, file: RunFile | None, ray_version: str) -> list[Json]:
+def _documents(
+    profile: Profile, target: Target, file: RunFile | None, ray_version: str, revision: str
+) -> list[Json]:
     match target:
         case "aws" | "gcp":
             return render_launcher(profile, target)
@@ -62,6 +70,6 @@ def _documents(profile: Profile, target: Target, file: RunFile | None, ray_versi
             return render_job(profile, file, ray_version)
         case "rayservice":
             assert file is not None
-            return render_service(profile, file, ray_version)
+            return render_service(profile, file, ray_version, revision)
         case _:
             assert_never(target)

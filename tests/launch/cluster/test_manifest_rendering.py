@@ -1,6 +1,7 @@
 """What a profile is rendered to."""
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,21 @@ import yaml
 from asclepius_ray.config import parse_section
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.launch.cluster.kuberay import RunFile
-from asclepius_ray.launch.cluster.profile import KUBERNETES_TARGETS, Profile, Target, load_profile
+from asclepius_ray.launch.cluster.profile import (
+    KUBERNETES_TARGETS,
+    SAVE_SECONDS,
+    SPARE_SECONDS,
+    Profile,
+    Target,
+    load_profile,
+)
 from asclepius_ray.launch.cluster.rendering import TARGETS_WITH_RUN, render, render_file, tell_where_runs_live
 from asclepius_ray.launch.cluster.validation.manifests import Document
 from asclepius_ray.launch.cluster.validation.started import RunText
 from asclepius_ray.launch.cluster.validation.validating import Knowledge, validate
 from asclepius_ray.run import parse_run
+from asclepius_ray.serving.application_settings import ApplicationSettings
+from asclepius_ray.serving.config import ServingConfig
 
 PROFILES = Path(__file__).resolve().parents[3] / "cluster" / "profiles"
 RUN = """
@@ -96,6 +106,26 @@ def test_the_service_serves_the_run_s_model_with_the_settings_that_differ() -> N
             "keys": "/data/small/keys.json",
         },
     }
+
+
+def test_a_run_file_may_name_the_doors_that_a_service_has() -> None:
+    doors = 'host = "0.0.0.0"\nport = 8000\nproxy = "haproxy"\n'
+    assert _render(_profile(), "rayservice", doors) == _render(_profile(), "rayservice")
+
+
+def test_a_model_trained_anew_at_its_place_replaces_the_replicas_and_not_the_cluster() -> None:
+    first, second = (
+        {one["kind"]: one for one in render(_profile(), "rayservice", _run(), VERSION, revision)}[
+            "RayService"
+        ]
+        for revision in ("", "2 epochs")
+    )
+    (application,) = yaml.safe_load(second["spec"].pop("serveConfigV2"))["applications"]
+    assert ApplicationSettings.model_validate(application["args"]).revision == "2 epochs"
+    (before,) = yaml.safe_load(first["spec"].pop("serveConfigV2"))["applications"]
+    assert application != before
+    # A cluster whose pods are the same goes on.
+    assert first == second
 
 
 def test_folders_of_models_beside_the_run_file_are_looked_for_in_the_storage(
@@ -204,9 +234,23 @@ def test_yunikorn_makes_a_gang_where_each_group_starts_with_a_worker() -> None:
     assert job["spec"]["rayClusterSpec"]["enableInTreeAutoscaling"] is True
 
 
-def test_a_job_that_kueue_suspends_has_no_rules_of_deletion() -> None:
-    spec = _render(_profile(queue={"system": "kueue", "name": "team"}), "rayjob")["RayJob"]["spec"]
+def test_a_cluster_goes_after_success_and_after_every_failure_also_at_a_deadline() -> None:
+    job = {"keep_finished_seconds": 60, "keep_failed_seconds": 7200}
+    spec = _render(_profile(job=job), "rayjob")["RayJob"]["spec"]
+    rules = spec["deletionStrategy"]["deletionRules"]
+    # The operator sets no other status where a deadline has passed or no node came.
+    assert [rule["condition"] for rule in rules] == [
+        {"jobStatus": "SUCCEEDED", "ttlSeconds": 60},
+        {"jobDeploymentStatus": "Failed", "ttlSeconds": 7200},
+    ]
+    assert {rule["policy"] for rule in rules} == {"DeleteCluster"}
+
+
+def test_a_job_that_kueue_suspends_has_no_rules_of_deletion_and_its_nodes_go_as_after_success() -> None:
+    profile = _profile(queue={"system": "kueue", "name": "team"}, job={"keep_finished_seconds": 60})
+    spec = _render(profile, "rayjob")["RayJob"]["spec"]
     assert spec["shutdownAfterJobFinishes"] is True
+    assert spec["ttlSecondsAfterFinished"] == 60
     assert "deletionStrategy" not in spec
 
 
@@ -217,8 +261,30 @@ def test_spot_workers_go_to_spot_nodes_and_the_head_and_steady_workers_do_not() 
     by_name = {group["groupName"]: group["template"]["spec"] for group in cluster["workerGroupSpecs"]}
     assert by_name["training"]["nodeSelector"] == labels
     assert by_name["training"]["tolerations"][0]["key"] == "cloud.google.com/gke-spot"
-    assert "nodeSelector" not in by_name["serving"]
-    assert "nodeSelector" not in cluster["headGroupSpec"]["template"]["spec"]
+    assert "affinity" not in by_name["training"]
+    other = {"key": "cloud.google.com/gke-spot", "operator": "NotIn", "values": ["true"]}
+    for pod in (by_name["serving"], cluster["headGroupSpec"]["template"]["spec"]):
+        assert "nodeSelector" not in pod
+        # A spot node may carry the label without the taint.
+        (required,) = pod["affinity"]["nodeAffinity"].values()
+        assert required == {"nodeSelectorTerms": [{"matchExpressions": [other]}]}
+
+
+def test_without_labels_of_spot_nodes_a_pod_goes_anywhere() -> None:
+    cluster = _render(_profile(), "raycluster")["RayCluster"]["spec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert "affinity" not in group["template"]["spec"]
+
+
+def test_a_driver_that_is_told_to_stop_may_end_its_answers_and_save() -> None:
+    needed = ServingConfig().drain_seconds + SAVE_SECONDS + SPARE_SECONDS
+    head = _render(_profile(), "raycluster")["RayCluster"]["spec"]["headGroupSpec"]
+    variables = head["template"]["spec"]["containers"][0]["env"]
+    (said,) = [found["value"] for found in variables if found["name"] == "RAY_JOB_STOP_WAIT_TIME_S"]
+    launcher = _render(load_profile(str(PROFILES / "aws.toml")), "aws")["aws"]
+    (start,) = [found for found in launcher["head_start_ray_commands"] if "ray start" in found]
+    (told,) = re.findall(r"RAY_JOB_STOP_WAIT_TIME_S=(\d+)", start)
+    assert min(int(said), int(told)) > needed
 
 
 def test_the_profile_s_secrets_role_and_token_are_named_and_nothing_else() -> None:
@@ -268,6 +334,9 @@ def test_a_launcher_s_file_says_how_a_job_is_told_the_bucket() -> None:
         ("kubernetes", "raycluster", RUN, "leave --run out"),
         ("kubernetes", "rayjob", RUN + "[judge]\nheaders = {x-key = 'secret'}", "judge.headers"),
         ("kubernetes", "rayservice", RUN.replace("[1, 2]", "[0, 2]"), "set the fewest to 1"),
+        ("kubernetes", "rayservice", RUN + "host = '127.0.0.1'", "serving.host is '127.0.0.1'"),
+        ("kubernetes", "rayservice", RUN + "port = 9000", "serving.port is 9000, and a RayService has 8000"),
+        ("kubernetes", "rayservice", RUN + "proxy = 'serve'", "serving.proxy is 'serve'"),
         ("kubernetes", "rayservice", RUN + "tls_certificate = 'a.pem'\ntls_key = 'b.pem'", "end TLS at"),
     ],
 )

@@ -1,12 +1,13 @@
 """Raw YAML over rendered documents."""
 
 import copy
+from typing import Any
 
 import pytest
 
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.launch.cluster.overlays import lay_over, merge
-from asclepius_ray.launch.cluster.yaml_text import dump_documents, load_documents
+from asclepius_ray.launch.cluster.yaml_text import Json, dump_documents, load_documents
 
 JOB = {
     "kind": "RayJob",
@@ -20,7 +21,8 @@ JOB = {
 
 
 def test_mappings_are_merged_and_a_null_takes_a_key_away() -> None:
-    assert merge({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 9, "c": None}}) == {"a": {"b": 9}, "d": 3}
+    merged = merge({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 9, "c": None}}, "it")
+    assert merged == {"a": {"b": 9}, "d": 3}
 
 
 def test_lists_of_named_things_are_merged_by_name_and_others_replaced() -> None:
@@ -31,9 +33,57 @@ def test_lists_of_named_things_are_merged_by_name_and_others_replaced() -> None:
     assert merged["spec"]["backoffLimit"] == 2
 
 
+def _laid(key: str, there: list[Json], over: list[Any]) -> list[Json]:
+    (merged,) = lay_over(
+        [{"kind": "RayJob", "spec": {key: there}}],
+        [{"kind": "RayJob", "spec": {key: over}}],
+        "overlay.rayjob",
+    )
+    found: list[Json] = merged["spec"][key]
+    return found
+
+
+def test_a_volume_is_mounted_at_a_second_place_beside_the_first() -> None:
+    there = {"name": "data", "mountPath": "/data"}
+    second = {"name": "data", "mountPath": "/cache", "subPath": "cache"}
+    assert _laid("volumeMounts", [there], [second]) == [there, second]
+    assert _laid("volumeMounts", [there], [{"mountPath": "/data", "readOnly": True}]) == [
+        there | {"readOnly": True}
+    ]
+
+
+def test_a_toleration_of_another_effect_stands_beside_the_first() -> None:
+    there = {"key": "spot", "operator": "Exists", "effect": "NoSchedule"}
+    others = [{**there, "effect": "NoExecute"}, {"key": "spot", "operator": "Exists"}, {"operator": "Exists"}]
+    assert _laid("tolerations", [there], others) == [there, *others]
+    seconds = {"key": "spot", "effect": "NoSchedule", "tolerationSeconds": 60}
+    assert _laid("tolerations", [there], [seconds]) == [there | seconds]
+
+
+@pytest.mark.parametrize(
+    ("key", "over", "complaint"),
+    [
+        ("env", [{"name": "B"}, {"name": "B"}], "env has two items with the name 'B'"),
+        ("env", [{"value": "9"}], "env has an item without name"),
+        ("env", [], "env is empty, which changes nothing"),
+        ("volumeMounts", [{"name": "A", "readOnly": True}], "volumeMounts has an item without mountPath"),
+        (
+            "tolerations",
+            [{"key": "a", "effect": "NoSchedule"}, {"key": "a", "effect": "NoSchedule"}],
+            "tolerations has two items with the key and effect 'a', 'NoSchedule'",
+        ),
+    ],
+)
+def test_what_could_be_meant_in_two_ways_is_refused(key: str, over: list[Any], complaint: str) -> None:
+    there = [{"name": "A", "mountPath": "/a", "key": "b"}]
+    with pytest.raises(ConfigError) as caught:
+        _laid(key, there, over)
+    assert f"overlay.rayjob: {complaint}" in str(caught.value)
+
+
 def test_what_is_laid_over_is_not_changed_itself() -> None:
     before = copy.deepcopy(JOB)
-    lay_over([JOB], [{"kind": "RayJob", "spec": {"env": []}}], "overlay.rayjob")
+    lay_over([JOB], [{"kind": "RayJob", "spec": {"env": [{"name": "A", "value": "9"}]}}], "overlay.rayjob")
     assert before == JOB
 
 

@@ -24,6 +24,7 @@ AWS: dict[str, Any] = {
     "workers": {"synthesis": {"cpus": 16, "memory_gib": 32, "machine_type": "c6i.4xlarge"}},
     "storage": {"bucket": {"uri": "s3://bucket/runs"}},
 }
+KUEUE: dict[str, Any] = {**VALUES, "queue": {"system": "kueue", "name": "team"}}
 
 
 def _with(values: dict[str, Any], path: str, value: object) -> dict[str, Any]:
@@ -37,7 +38,8 @@ def _with(values: dict[str, Any], path: str, value: object) -> dict[str, Any]:
 
 
 def test_profiles_of_a_cloud_and_of_kubernetes_are_read() -> None:
-    for values in (VALUES, AWS):
+    one_time = {**KUEUE, "job": {"keep_failed_seconds": 600, "keep_finished_seconds": 600}}
+    for values in (VALUES, AWS, KUEUE, one_time):
         assert parse_section(Profile, values, "the profile").name == "asclepius"
 
 
@@ -114,6 +116,7 @@ def test_profiles_of_a_cloud_and_of_kubernetes_are_read() -> None:
             {"system": "kueue", "name": "team", "priority_class": "high"},
             'priority_class is for system = "volcano"',
         ),
+        (KUEUE, "job.keep_failed_seconds", 3600, "job.keep_failed_seconds is 3600"),
     ],
 )
 def test_a_wrong_profile_is_refused_with_what_to_do(

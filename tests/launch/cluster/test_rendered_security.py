@@ -1,10 +1,11 @@
-"""TLS between nodes and HAProxy in front, as they are rendered into pods."""
+"""TLS between nodes, the autoscaler's token and HAProxy in front, as they are rendered into pods."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ray.autoscaler._private.kuberay.node_provider import IN_CLUSTER_CA_CERT_PATH, IN_CLUSTER_TOKEN_PATH
 from ray.serve.schema import ServeDeploySchema
 
 from asclepius_ray.config import parse_section
@@ -54,9 +55,44 @@ def test_every_pod_s_certificate_is_made_by_a_step_that_alone_sees_the_authority
         assert group.variables["RAY_USE_TLS"]["value"] == "1"
     options = resource.cluster["autoscalerOptions"]
     assert {"name": "RAY_USE_TLS", "value": "1"} in options["env"]
-    assert options["volumeMounts"] == [{"name": "ray-tls", "mountPath": "/run/ray-tls", "readOnly": True}]
+    assert {"name": "ray-tls", "mountPath": "/run/ray-tls", "readOnly": True} in options["volumeMounts"]
     found = validate(documents, Knowledge(crds=str(shared_data / "kuberay-crds"))).findings
     assert [str(finding) for finding in found if finding.rule != "keys-present"] == []
+
+
+TOKEN_FOLDER = str(Path(IN_CLUSTER_TOKEN_PATH).parent)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_autoscaler_alone_has_a_token_for_kubernetes_and_no_job_sees_it(target: Target) -> None:
+    resource = _resource(_documents(target, tls={}))
+    for group in resource.groups:
+        assert group.pod["automountServiceAccountToken"] is False
+        tokens = [volume["name"] for volume in group.pod["volumes"] if "projected" in volume]
+        assert bool(tokens) is group.is_head
+        for _, container in group.containers:
+            assert not _mounts(container) & set(tokens)
+            assert not [one for one in container["volumeMounts"] if one["mountPath"] == TOKEN_FOLDER]
+    (volume,) = [found for found in resource.head.pod["volumes"] if "projected" in found]
+    mounts = {mount["name"]: mount for mount in resource.cluster["autoscalerOptions"]["volumeMounts"]}
+    assert mounts[volume["name"]]["mountPath"] == TOKEN_FOLDER
+    files = {Path(TOKEN_FOLDER, name) for name in _projected_files(volume)}
+    assert files >= {Path(IN_CLUSTER_TOKEN_PATH), Path(IN_CLUSTER_CA_CERT_PATH)}
+
+
+def _projected_files(volume: dict[str, Any]) -> list[str]:
+    found: list[str] = []
+    for source in volume["projected"]["sources"]:
+        (content,) = source.values()
+        found += [item["path"] for item in content.get("items", [content])]
+    return found
+
+
+def test_without_an_autoscaler_there_is_no_token_at_all() -> None:
+    resource = _resource(_documents("rayjob", queue={"system": "kueue", "name": "team"}))
+    assert not [
+        volume for group in resource.groups for volume in group.pod["volumes"] if "projected" in volume
+    ]
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -94,7 +94,12 @@ def _mounts(resource: RayResource) -> Iterator[Trouble]:
     for group in resource.groups:
         volumes = {text_at(volume, "name") for volume in list_at(group.pod, "volumes")}
         mounts = set[str]()
-        for path, container in group.containers:
+        holders = group.containers
+        if group.is_head and resource.autoscales:
+            # The operator adds the autoscaler's container to the pod.
+            options = f"{resource.cluster_path}.autoscalerOptions"
+            holders = [*holders, (options, table_at(resource.cluster, "autoscalerOptions"))]
+        for path, container in holders:
             mounted = {text_at(mount, "name") for mount in list_at(container, "volumeMounts")}
             for name in sorted(mounted - volumes):
                 said = f"{group.name} mounts {name!r}, which is no volume of it"
