@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from asclepius_ray import lease
@@ -58,11 +59,36 @@ def test_a_killed_holder_is_taken_over_at_once(tmp_path: Path) -> None:
     assert time.monotonic() - started < 2
 
 
-def test_a_process_that_reuses_the_number_of_a_dead_holder_is_not_the_holder(tmp_path: Path) -> None:
+def test_a_clock_that_is_set_makes_no_live_holder_look_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    booted = psutil.boot_time()
+    process = hold_elsewhere(tmp_path, 60)
+    try:
+        # What the kernel gives as its start moves with the clock, and with it the start of every process.
+        monkeypatch.setattr("psutil._pslinux.boot_time", lambda: booted + 30)
+        assert psutil.Process(process.pid).create_time() > time.time() + 10
+        with pytest.raises(LeaseError, match=f"process {process.pid} on "):
+            lease.acquire(Folder(str(tmp_path)), "pipeline:2")
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("by", ["ticks", "an earlier version's seconds"])
+def test_a_process_that_reuses_the_number_of_a_dead_holder_is_not_the_holder(tmp_path: Path, by: str) -> None:
     folder = Folder(str(tmp_path))
     lease.acquire(folder, "x").release(0)
-    holder = json.loads(folder.read_bytes("lease")) | {"exit_code": None, "process_started_unix": 1.0}
+    holder = json.loads(folder.read_bytes("lease")) | {"exit_code": None}
     assert holder["pid"] == os.getpid()
+    if by == "ticks":
+        holder["process_started_ticks"] -= 1
+    else:
+        del holder["process_started_ticks"]
+        folder.write_bytes("lease", json.dumps(holder).encode())
+        with pytest.raises(LeaseError, match="in use"):
+            lease.acquire(folder, "y")
+        holder["process_started_unix"] -= 2
     folder.write_bytes("lease", json.dumps(holder).encode())
     lease.acquire(folder, "y").release(0)
 
