@@ -32,7 +32,7 @@ class Timing:
     """After its last confirmed sign of life a holder commits nothing more, until it has confirmed it anew."""
     stale: float = 60.0
     look: float = 0.5
-    """Between two looks of a claimant at those before it."""
+    """Between two looks of one that waits to know whether the root is free; less than a heartbeat."""
     cut_off: float = 600.0
     """A holder that has not reached the bucket for so long ends; every upload has given up by then."""
 
@@ -114,20 +114,8 @@ def write_holder(folder: Folder, holder: Holder) -> None:
     folder.write_bytes(LEASE_NAME, holder.to_bytes())
 
 
-def is_live(holder: Holder, folder: Folder, timing: Timing | None = None) -> bool:
-    """Whether the holder still works; watches one on another machine for a heartbeat if in doubt."""
-    timing = timing or Timing()
-    if seems_live(holder, timing):
-        return True
-    if holder.exit_code is not None or holder.is_of_this_machine:
-        return False
-    time.sleep(timing.heartbeat * 1.5)
-    now = read_holder(folder)
-    return now is not None and (now.token, now.heartbeat_unix) != (holder.token, holder.heartbeat_unix)
-
-
 def seems_live(holder: Holder, timing: Timing) -> bool:
-    """The same at once: one on another machine by its last heartbeat alone."""
+    """Whether the holder still works, told at once: one on another machine by its last heartbeat alone."""
     if holder.exit_code is not None:
         return False
     return process_lives(holder) if holder.is_of_this_machine else is_fresh(holder, timing)
