@@ -15,6 +15,9 @@ def set_fence(confirm: Callable[[], None] | None) -> None:
 
 
 def confirm_root() -> None:
-    """Returns if the root is this run's; waits while nobody can say; ends the process if it is another's."""
+    """Returns if the root is this run's, and ends the process if it is another's.
+
+    While a bucket is away it waits; where the file system of a folder fails it raises that OSError.
+    """
     if _confirm is not None:
         _confirm()

@@ -3,17 +3,14 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 from bucket_door import door_to
+from lease_processes import HEARTBEAT_SECONDS, STALE_SECONDS, Process
 from local_buckets import local_bucket
 
 from asclepius_ray import fence
@@ -21,69 +18,15 @@ from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import ConfigError, LeaseError
 from asclepius_ray.lease import Timing, acquire, forget_the_dead, is_live, read_holder
 from asclepius_ray.lease.bucket import BucketLease
+from asclepius_ray.lease.holder import holder_of
 
 pytestmark = pytest.mark.whole
-
-HEARTBEAT_SECONDS = 1.0
-STALE_SECONDS = 6 * HEARTBEAT_SECONDS
-SCRIPT = Path(__file__).with_name("lease_process.py")
 
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     with local_bucket("leases") as uri:
         yield uri
-
-
-class Process:
-    """One of `lease_process.py`; what it says is taken in as it comes."""
-
-    def __init__(
-        self,
-        what: str,
-        root: Folder,
-        seconds: float,
-        name: str = "",
-        heartbeat_seconds: float = HEARTBEAT_SECONDS,
-    ) -> None:
-        self.events: list[dict[str, Any]] = []
-        self.process = subprocess.Popen(
-            [sys.executable, SCRIPT, what, root.uri, str(seconds), str(heartbeat_seconds), name],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.events.append(json.loads(line))
-
-    def said(self, event: str) -> list[dict[str, Any]]:
-        return [found for found in list(self.events) if found["event"] == event]
-
-    def wait_for(self, event: str, count: int = 1, seconds: float = 150) -> None:
-        deadline = time.monotonic() + seconds
-        while len(self.said(event)) < count:
-            is_late_or_ended = time.monotonic() > deadline or self.process.poll() is not None
-            assert not is_late_or_ended, (event, self.events, self._last_words())
-            time.sleep(0.02)
-
-    def _last_words(self) -> str:
-        assert self.process.stderr is not None
-        self.process.kill()
-        return f"exit code {self.process.wait()}: {self.process.stderr.read()}"
-
-    def end(self, seconds: float = 150) -> int:
-        code = self.process.wait(timeout=seconds)
-        self._reader.join()
-        return code
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.end()
 
 
 def test_of_many_that_want_the_root_again_and_again_never_two_hold_it(bucket: str) -> None:
@@ -98,7 +41,7 @@ def test_of_many_that_want_the_root_again_and_again_never_two_hold_it(bucket: st
         for process in processes:
             process.process.send_signal(signal.SIGUSR1)
         ends = [process.end() for process in processes]
-    assert ends == [0] * 8, [process._last_words() for process in processes]
+    assert ends == [0] * 8, [process.last_words() for process in processes]
     root = Folder(bucket.format("many"))
     spans = []
     for process in processes:
@@ -141,13 +84,12 @@ def test_one_that_was_stopped_and_taken_over_ends_without_another_write(
     first.wait_for("wrote", 3)
     second = Process("work", root, 2, "second")
     second.wait_for("follows")
-    # Not in the middle of a request, which would reach the bucket in any case.
-    first.wait_for("wrote", len(first.said("wrote")) + 1)
-    os.kill(first.process.pid, signal.SIGSTOP)
-    stopped_at = time.monotonic()
+    first.pause()
+    shown_seconds_ago = time.time() - last_beat_unix(root, first.process.pid)
+    shown_at = time.monotonic() - shown_seconds_ago
     try:
         assert second.end() == 0
-        assert second.said("held")[0]["at"] - stopped_at >= STALE_SECONDS - 2 * HEARTBEAT_SECONDS
+        assert second.said("held")[0]["at"] - shown_at >= STALE_SECONDS - 0.1
         before, written = names_of_work(root), root.read_bytes("work/manifest.json")
     finally:
         os.kill(first.process.pid, signal.SIGCONT)
@@ -156,6 +98,13 @@ def test_one_that_was_stopped_and_taken_over_ends_without_another_write(
     assert "was taken over" in first.process.stderr.read()
     assert (names_of_work(root), root.read_bytes("work/manifest.json")) == (before, written)
     assert written.startswith(b"second")
+
+
+def last_beat_unix(root: Folder, pid: int) -> float:
+    """When the newest sign of life of a process was about to be written: nobody can have seen it before."""
+    marks = root.child(".lease")
+    beats = [holder_of(marks.read_bytes(name)) for name in marks.names() if ".beat." in name]
+    return max(beat.heartbeat_unix for beat in beats if beat.pid == pid)
 
 
 def names_of_work(root: Folder) -> list[str]:
@@ -189,7 +138,7 @@ def test_a_live_holder_is_refused_by_name_and_a_result_is_left(bucket: str) -> N
     try:
         holder = read_holder(root)
         assert holder is not None
-        assert is_live(holder, root)
+        assert is_live(root)
         with pytest.raises(LeaseError, match=f"process {first.process.pid} on "):
             acquire(root, "purge")
         assert len({name.partition(".")[0] for name in root.child(".lease").names()}) == 1
@@ -217,7 +166,7 @@ def test_a_root_of_a_version_without_a_queue_is_honoured_and_then_taken_over(buc
         acquire(root, "train:1")
     values["heartbeat_unix"] -= 100
     root.write_bytes("lease", json.dumps(values).encode())
-    acquire(root, "train:1", Timing(heartbeat=0.1)).release(0)
+    acquire(root, "train:1", Timing(heartbeat=1.0, stale=2.0)).release(0)
 
 
 def test_what_another_has_left_unreadable_costs_a_holder_nothing(bucket: str) -> None:

@@ -170,7 +170,7 @@ def test_a_run_at_work_and_after_it(bucket: Bucket) -> None:
         ({"exit_code": 130}, "it was stopped"),
         ({"exit_code": 9}, "code 9"),
         ({"exit_code": 0}, "asclepius run synthesize RUN.toml"),
-        ({"process_started_unix": 1.0}, "has ended without a word"),
+        ({"process_started_ticks": 1}, "has ended without a word"),
         (
             {"host": "elsewhere", "heartbeat_unix": 1.0},
             "ago by this machine's clock: if the two clocks agree",

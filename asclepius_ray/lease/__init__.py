@@ -5,7 +5,11 @@ locked, those who want the root stand in a queue (`bakery.py`, `bucket.py`). Bot
 the root: who holds it, and at the end the exit code.
 
 A holder that is dead on this machine is taken over at once; one on another machine after 60 s without a sign
-of life. What is guaranteed in a bucket, given that a request ends or fails within seconds:
+of life, by the clock of the one that looks on: what another's clock shows can only make it wait. On both, a
+holder looks whether the root is still its own before it makes an artefact whole or removes one, and ends with
+exit code 4 if it was taken over.
+
+What is guaranteed in a bucket, given that a request ends or fails within seconds:
 
 (a) All see the bucket: at most one holds the root, whoever starts when, and whatever their clocks show.
 (b) The holder alone is cut off: 45 s after its last sign of life it makes no artefact whole and removes none
@@ -17,12 +21,13 @@ of life. What is guaranteed in a bucket, given that a request ends or fails with
     if it was taken over. Without a clock that ran on (a paused machine's may stand still) it does so before
     its next artefact and within ten seconds.
 
-What remains: a request that had left before the process stopped may arrive later, and what its workers on
-other machines write until Ray ends them. Segments of the journal and files of checkpoints have names that no
-other writer can choose, so they harm none of another's; a table or a shard of a model of the same name
-could be written over, and its hash in the manifest would then not fit it. Where many files are removed it is
-asked every two seconds whether the root is still this run's: one that is stopped between an answer and the
-next may remove, as it runs again, what another has made since under the names that it had listed.
+What remains: a request that had left before the process stopped may arrive later, on a folder the one write
+or removal for which it had just looked; and what its workers on other machines write until Ray ends them.
+Segments of the journal and files of checkpoints have names that no other writer can choose, so they harm none
+of another's; a table or a shard of a model of the same name could be written over, and its hash in the
+manifest would then not fit it. Where many files are removed from a bucket it is asked every two seconds
+whether the root is still this run's: one that is stopped between an answer and the next may remove, as it
+runs again, what another has made since under the names that it had listed.
 """
 
 from collections.abc import Callable
@@ -36,9 +41,10 @@ from asclepius_ray.lease.bucket import (
     follow_in_bucket,
     forget_the_dead,
 )
-from asclepius_ray.lease.holder import LEASE_NAME, Holder, Timing, is_live, read_holder, seems_live
+from asclepius_ray.lease.holder import LEASE_NAME, Holder, Timing, read_holder, seems_live
 from asclepius_ray.lease.local import LocalLease, acquire_folder, follow_in_folder
 from asclepius_ray.lease.roots import make_root
+from asclepius_ray.lease.watch import HolderWatch, is_live
 
 __all__ = [
     "LEASE_NAME",
@@ -61,7 +67,7 @@ def acquire(folder: Folder, purpose: str, timing: Timing | None = None) -> Lease
     """Takes the root; a LeaseError names a live holder and how to go on."""
     timing = timing or Timing()
     if folder.is_local:
-        return acquire_folder(folder, purpose, timing)
+        return acquire_folder(folder, purpose, timing, HolderWatch(folder, timing))
     return acquire_in_bucket(folder, purpose, timing, Onlooker(folder, timing))
 
 
@@ -74,14 +80,14 @@ def join(
     names a live holder of another purpose.
     """
     timing = timing or Timing()
-    onlooker = None if folder.is_local else Onlooker(folder, timing)
+    watch = HolderWatch(folder, timing) if folder.is_local else Onlooker(folder, timing)
     while True:
         try:
-            if onlooker is None:
-                code = follow_in_folder(folder, purpose, say, timing)
-                return acquire_folder(folder, purpose, timing) if code is None else code
-            code = follow_in_bucket(folder, purpose, say, timing, onlooker)
-            return acquire_in_bucket(folder, purpose, timing, onlooker) if code is None else code
+            if isinstance(watch, HolderWatch):
+                code = follow_in_folder(folder, purpose, say, timing, watch)
+                return acquire_folder(folder, purpose, timing, watch) if code is None else code
+            code = follow_in_bucket(folder, purpose, say, timing, watch)
+            return acquire_in_bucket(folder, purpose, timing, watch) if code is None else code
         except LeaseError:
             holder = read_holder(folder)
             if holder is None or holder.purpose != purpose:

@@ -218,39 +218,3 @@ def entrants_of(names: Iterable[str]) -> dict[str, Entrant]:
             continue
         found[token] = entrant
     return found
-
-
-class Watch:
-    """How long each entrant has shown the same sign of life, by the watcher's own clock. Pure.
-
-    A time in which the watcher saw nothing counts for nothing: the others may have been cut off with it.
-    """
-
-    def __init__(self, stale_seconds: float, longest_gap_seconds: float) -> None:
-        self._stale = stale_seconds
-        self._longest_gap = longest_gap_seconds
-        self._looked = 0.0
-        self._since: dict[str, tuple[int, float]] = {}
-        self._moved: set[str] = set()
-
-    def has_moved(self, token: str) -> bool:
-        """Whether it has shown a new sign of life since this watch began."""
-        return token in self._moved
-
-    def look(self, entrants: Mapping[str, Entrant], began: float, ended: float) -> set[str]:
-        """Takes in a listing and when it began and ended; those that have been silent for too long."""
-        if began - self._looked > self._longest_gap:
-            self._since.clear()
-        self._looked = ended
-        silent = set()
-        kept: dict[str, tuple[int, float]] = {}
-        for token, entrant in entrants.items():
-            beat, since = self._since.get(token, (entrant.beat, ended))
-            if beat != entrant.beat:
-                self._moved.add(token)
-                since = ended
-            kept[token] = (entrant.beat, since)
-            if began - kept[token][1] >= self._stale:
-                silent.add(token)
-        self._since = kept
-        return silent

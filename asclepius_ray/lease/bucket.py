@@ -17,7 +17,6 @@ from asclepius_ray.lease.bakery import (
     List,
     Put,
     Step,
-    Watch,
     beat_name,
     deposed_name,
     entrants_of,
@@ -27,17 +26,15 @@ from asclepius_ray.lease.holder import (
     Timing,
     holder_of,
     is_fresh,
-    is_live,
     process_lives,
     read_holder,
     this_process,
     write_holder,
 )
 from asclepius_ray.lease.taken_over import end_now, end_taken_over
+from asclepius_ray.lease.watch import LONGEST_GAP_HEARTBEATS, Watch, is_live, now_seconds
 
 QUEUE_NAME = ".lease"
-LONGEST_GAP_HEARTBEATS = 1.5
-"""A watcher that saw nothing for so long begins its watch anew."""
 UNREACHED = (OSError, ConfigError)
 """Of a bucket that does not answer; a folder makes the latter of an address that cannot be opened now."""
 STOPPED = "this process was stopped for too long while it waited for the root; run it again"
@@ -68,7 +65,8 @@ class Onlooker:
         began = now_seconds()
         names = tuple(self._marks.names())
         entrants = entrants_of(names)
-        silent = self._watch.look(entrants, began, now_seconds())
+        beats = {token: entrant.beat for token, entrant in entrants.items()}
+        silent = self._watch.look(beats, began, now_seconds())
         dead = {token for token in entrants if self._is_dead_here(token, names)}
         return Sight(names, entrants, frozenset(silent | dead))
 
@@ -371,16 +369,13 @@ def forget_the_dead(folder: Folder) -> None:
             marks.delete(deposed_name(token))
 
 
-def now_seconds() -> float:
-    """A clock that also runs while the machine sleeps; the same for no two machines."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 def _is_plainly_live(holder: Holder, folder: Folder, timing: Timing, onlooker: Onlooker) -> bool:
     """Whether one look is enough to refuse; where it is not, the queue tells."""
-    if holder.exit_code is not None or holder.generation == 0:
+    if holder.exit_code is not None:
+        return False
+    if holder.generation == 0:
         # Without a number it is of a version that had no queue: its heartbeats are all there is.
-        return is_live(holder, folder, timing)
+        return is_live(folder, timing)
     if holder.is_of_this_machine:
         return process_lives(holder) and holder.token not in onlooker.look().silent
     sight = onlooker.look()
@@ -390,7 +385,7 @@ def _is_plainly_live(holder: Holder, folder: Folder, timing: Timing, onlooker: O
 def _is_followed(holder: Holder, folder: Folder, timing: Timing, onlooker: Onlooker) -> bool:
     """Whether a holder is worth waiting for: it has a place in the queue, and is not silent there."""
     if holder.generation == 0:
-        return is_live(holder, folder, timing)
+        return is_live(folder, timing)
     sight = onlooker.look()
     entrant = sight.entrants.get(holder.token)
     return entrant is not None and not entrant.is_deposed and holder.token not in sight.silent

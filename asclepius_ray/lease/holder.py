@@ -15,6 +15,8 @@ from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import LeaseError
 
 LEASE_NAME = "lease"
+_ENDED = (b"Z", b"X")
+"""States of a process that only waits to be reaped, or is being reaped."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Timing:
     """After its last confirmed sign of life a holder commits nothing more, until it has confirmed it anew."""
     stale: float = 60.0
     look: float = 0.5
-    """Between two looks of a claimant at those before it."""
+    """Between two looks of one that waits to know whether the root is free; less than a heartbeat."""
     cut_off: float = 600.0
     """A holder that has not reached the bucket for so long ends; every upload has given up by then."""
 
@@ -47,11 +49,14 @@ class Holder:
     """The start of the kernel and the space of process ids: what makes `pid` mean something."""
     pid: int
     process_started_unix: float
+    """For versions that know no `process_started_ticks`; it moves where the machine's clock is set."""
     heartbeat_unix: float
     exit_code: int | None = None
     """None while it lives; then what it ended with."""
     generation: int = 0
     """On a bucket its number in the queue, higher than that of every holder before; 0 on a file system."""
+    process_started_ticks: int = 0
+    """Since the start of the kernel, which no clock that is set changes; 0 from an earlier version."""
 
     def __str__(self) -> str:
         since = time.time() - self.heartbeat_unix
@@ -77,6 +82,7 @@ def this_process(purpose: str) -> Holder:
         pid=os.getpid(),
         process_started_unix=psutil.Process().create_time(),
         heartbeat_unix=time.time(),
+        process_started_ticks=_state_and_start(os.getpid())[1],
     )
 
 
@@ -108,20 +114,8 @@ def write_holder(folder: Folder, holder: Holder) -> None:
     folder.write_bytes(LEASE_NAME, holder.to_bytes())
 
 
-def is_live(holder: Holder, folder: Folder, timing: Timing | None = None) -> bool:
-    """Whether the holder still works; watches one on another machine for a heartbeat if in doubt."""
-    timing = timing or Timing()
-    if seems_live(holder, timing):
-        return True
-    if holder.exit_code is not None or holder.is_of_this_machine:
-        return False
-    time.sleep(timing.heartbeat * 1.5)
-    now = read_holder(folder)
-    return now is not None and (now.token, now.heartbeat_unix) != (holder.token, holder.heartbeat_unix)
-
-
 def seems_live(holder: Holder, timing: Timing) -> bool:
-    """The same at once: one on another machine by its last heartbeat alone."""
+    """Whether the holder still works, told at once: one on another machine by its last heartbeat alone."""
     if holder.exit_code is not None:
         return False
     return process_lives(holder) if holder.is_of_this_machine else is_fresh(holder, timing)
@@ -135,11 +129,21 @@ def is_fresh(holder: Holder, timing: Timing) -> bool:
 def process_lives(holder: Holder) -> bool:
     """Whether a process of this machine is still there, and is that one."""
     try:
-        process = psutil.Process(holder.pid)
-        same = abs(process.create_time() - holder.process_started_unix) < 1.0
-        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
+        state, started_ticks = _state_and_start(holder.pid)
+        if holder.process_started_ticks:
+            is_same = started_ticks == holder.process_started_ticks
+        else:
+            is_same = abs(psutil.Process(holder.pid).create_time() - holder.process_started_unix) < 1.0
+    except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
         return False
+    return is_same and state not in _ENDED
+
+
+def _state_and_start(pid: int) -> tuple[bytes, int]:
+    """The state of a process, and the ticks from the start of the kernel to its own."""
+    # The name of the program comes before, in brackets, and may hold anything.
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return fields[0], int(fields[19])
 
 
 def _machine_id() -> str:

@@ -11,8 +11,10 @@ from dataclasses import replace
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import LeaseError
-from asclepius_ray.lease.holder import Holder, Timing, is_live, read_holder, this_process, write_holder
+from asclepius_ray.fence import set_fence
+from asclepius_ray.lease.holder import Holder, Timing, read_holder, this_process, write_holder
 from asclepius_ray.lease.taken_over import end_taken_over
+from asclepius_ray.lease.watch import HolderWatch
 
 LOCK_NAME = ".lease-lock"
 
@@ -29,11 +31,19 @@ class LocalLease:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="lease")
         self._thread.start()
+        set_fence(self.confirm)
+
+    def confirm(self) -> None:
+        """Ends the process if another run has taken the root over; an OSError where the file system fails."""
+        # Asked anew each time: after a pause of the machine its clock may say that no time has passed.
+        with _lock_of(self._folder):
+            self._end_unless_held()
 
     def release(self, exit_code: int) -> None:
         """Gives the root back, with the result that followers end with."""
         self._ended.set()
         self._thread.join()
+        set_fence(None)
         ended = replace(self._holder, exit_code=exit_code, heartbeat_unix=time.time())
         try:
             with _lock_of(self._folder):
@@ -47,20 +57,22 @@ class LocalLease:
         while not self._ended.wait(self._timing.heartbeat):
             try:
                 with _lock_of(self._folder):
-                    if not _holds(self._folder, self._holder.token):
-                        end_taken_over(self._folder)
+                    self._end_unless_held()
                     write_holder(self._folder, replace(self._holder, heartbeat_unix=time.time()))
             except OSError as error:
                 # A full disk or a short outage: the next beat may go through, and if none does,
                 # another run takes over and the check above notices it.
                 logger.warning("the lease's heartbeat could not be written: %s", error.strerror or error)
 
+    def _end_unless_held(self) -> None:
+        if not _holds(self._folder, self._holder.token):
+            end_taken_over(self._folder)
 
-def acquire_folder(folder: Folder, purpose: str, timing: Timing) -> LocalLease:
+
+def acquire_folder(folder: Folder, purpose: str, timing: Timing, watch: HolderWatch) -> LocalLease:
     """Takes the root; a LeaseError names a live holder and how to go on."""
-    ours = this_process(purpose)
-    found = read_holder(folder)
-    if found is not None and is_live(found, folder, timing):
+    found, is_working = watch.judge()
+    if is_working:
         raise LeaseError(
             f"{folder.uri} is in use by {found}; wait for it to end or stop it, or choose another root"
         )
@@ -70,23 +82,30 @@ def acquire_folder(folder: Folder, purpose: str, timing: Timing) -> LocalLease:
             raise LeaseError(
                 f"{folder.uri} has just been taken by {now}; wait for it, or choose another root"
             )
+        if now is not None and now.exit_code is None and now != found:
+            raise LeaseError(
+                f"{folder.uri} is in use by {now}, silent until now; wait for it to end or stop it"
+            )
+        ours = this_process(purpose)
         write_holder(folder, ours)
     return LocalLease(folder, ours, timing)
 
 
-def follow_in_folder(folder: Folder, purpose: str, say: Callable[[str], None], timing: Timing) -> int | None:
+def follow_in_folder(
+    folder: Folder, purpose: str, say: Callable[[str], None], timing: Timing, watch: HolderWatch
+) -> int | None:
     """The exit code of a live holder of the same purpose; None if there is none, or it died on the way."""
-    holder = read_holder(folder)
-    if holder is None or holder.purpose != purpose or not is_live(holder, folder, timing):
+    holder = watch.look()
+    if holder is None or holder.purpose != purpose or watch.is_over(holder):
         return None
     say(f"{folder.uri} is being worked on by {holder}, for the same job: following it")
     while holder is not None and holder.purpose == purpose:
         if holder.exit_code is not None:
             return holder.exit_code
-        if not is_live(holder, folder, timing):
+        if watch.is_over(holder):
             return None
         time.sleep(timing.heartbeat / 5)
-        holder = read_holder(folder)
+        holder = watch.look()
     return None
 
 

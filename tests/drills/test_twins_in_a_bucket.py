@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ ASCLEPIUS = Path(sys.executable).parent / "asclepius"
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a-token-made-for-this-drill"}
 NUM_ROWS = 16
 LATENCY_SECONDS = 0.4
+UNHURRIED_LATENCY_SECONDS = 10.0
+"""Until one job follows the other: the first must not be through before the second has come so far."""
 IN_FLIGHT = 2
 NOT_DURABLE_SECONDS = 2.0
 MOST_BOUGHT_TWICE = IN_FLIGHT + round(NOT_DURABLE_SECONDS * IN_FLIGHT / LATENCY_SECONDS)
@@ -78,17 +81,24 @@ def wait_for(log: Path, text: str, seconds: float = 200) -> None:
 
 @pytest.mark.parametrize("driver_dies", [False, True], ids=["both live", "the first is killed"])
 def test_of_two_jobs_alike_one_works_and_nothing_durable_is_bought_twice(
-    head: Head, bucket: str, tmp_path: Path, driver_dies: bool
+    head: Head, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver_dies: bool
 ) -> None:
+    is_followed = threading.Event()
+    monkeypatch.setattr(
+        Faults,
+        "latency_of",
+        lambda *_: LATENCY_SECONDS if is_followed.is_set() else UNHURRIED_LATENCY_SECONDS,
+    )
     root = Folder(bucket.format(f"run-{driver_dies}"))
     logs = (tmp_path / "first.log", tmp_path / "second.log")
-    with OfflineTeacher(faults=Faults(latency_seconds=LATENCY_SECONDS)) as teacher:
+    with OfflineTeacher() as teacher:
         jobs = [submit(head, root, teacher, log) for log in logs]
         deadline = time.monotonic() + 200
-        while sum(teacher.requests_answered.values()) < 12:
+        while not any("following it" in log.read_text() for log in logs):
             assert time.monotonic() < deadline, [log.read_text() for log in logs]
             time.sleep(0.1)
-        while not any("following it" in log.read_text() for log in logs):
+        is_followed.set()
+        while sum(teacher.requests_answered.values()) < 12:
             assert time.monotonic() < deadline, [log.read_text() for log in logs]
             time.sleep(0.1)
         holder = read_holder(root)
