@@ -46,6 +46,7 @@ ELSEWHERE = (
     ("ray", "down"),
     ("export", "RAY_AUTH_TOKEN=SUBSTITUTED"),
     ("asclepius", "submit", "pipeline", "jobs/runs/asclepius-7b.toml"),
+    ("asclepius", "submit", "serve", "jobs/runs/asclepius-7b.toml"),
     ("asclepius", "ask"),
 )
 """What needs a cloud, a Kubernetes, GPUs or a package host: it is read and held against its program."""
