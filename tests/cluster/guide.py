@@ -30,6 +30,7 @@ ON_ONE_MACHINE = (
     ("ray", "stop"),
     ("export", "RAY_AUTH_MODE=token"),
     ("mkdir",),
+    ("set", "-a;"),
     ("openssl",),
 )
 """What Ray on one machine is enough for: tests/drills/test_guide_on_one_machine.py runs it."""
@@ -45,6 +46,8 @@ ELSEWHERE = (
     ("ray", "down"),
     ("export", "RAY_AUTH_TOKEN=SUBSTITUTED"),
     ("asclepius", "submit", "pipeline", "jobs/runs/asclepius-7b.toml"),
+    ("asclepius", "submit", "serve", "jobs/runs/asclepius-7b.toml"),
+    ("asclepius", "ask"),
 )
 """What needs a cloud, a Kubernetes, GPUs or a package host: it is read and held against its program."""
 

@@ -5,6 +5,7 @@ A command that nobody knows here is a complaint too: who writes one into the gui
 
 import json
 import subprocess
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ import click
 import ray.scripts.scripts
 import typer
 from committed import CLUSTER, PROJECT, documents_of
-from guide import Command
+from guide import Command, blocks, commands
 from typer.exceptions import TyperException
 
 from asclepius_ray.cli import app
 from asclepius_ray.errors import AsclepiusError
 from asclepius_ray.launch.cluster.network_sections import TlsSection
 from asclepius_ray.launch.cluster.profile import load_profile
+from asclepius_ray.launch.cluster.validation.manifests import CLUSTER_KEYS
 from asclepius_ray.launch.cluster.yaml_text import load_documents
 from asclepius_ray.run import JOBS, load_run
 
@@ -79,12 +81,31 @@ def _kubectl(command: Command, folder: Path) -> Iterator[str]:
     for kind, name in _named(command):
         if name not in _names_of(kind):
             yield f"nothing makes a {kind} called {name}"
-    if verb == "create" and command.words[2:4] != ("secret", "generic"):
-        yield "only a secret is made by hand"
     if verb == "cp" and not command.words[-1].endswith(f":{_folder_of_runs()}/PMC-Patients.csv"):
         yield "the input would not be where the job looks for it"
     for selector in command.values("-l"):
         yield from _selects(selector)
+
+
+def _kubectl_create(command: Command, folder: Path) -> Iterator[str]:
+    yield from _kubectl(command, folder)
+    if command.words[2] not in ("secret", "serviceaccount"):
+        yield "only secrets and service accounts are made by hand"
+
+
+def _kubectl_wait(command: Command, folder: Path) -> Iterator[str]:
+    yield from _kubectl(command, folder)
+    if command.value("--for") != CONDITIONS.get(command.words[-1].partition("/")[0]):
+        yield "KubeRay sets no such condition"
+
+
+def _kubectl_definition(command: Command, folder: Path) -> Iterator[str]:
+    definition = command.words[3]
+    if definition not in {f"{kind.lower()}s.ray.io" for kind in CLUSTER_KEYS}:
+        yield "KubeRay defines no such resource"
+    (read,) = {given.value("--crds") for given in commands()} - {""}
+    if command.value(">") != f"{read}/ray.io_{definition.removesuffix('.ray.io')}.yaml":
+        yield "validate would not find it"
 
 
 def _kubectl_exec(command: Command, folder: Path) -> Iterator[str]:
@@ -104,11 +125,14 @@ def _is_manifest(folder: Path, file: str) -> Iterator[str]:
 
 def _named(command: Command) -> Iterator[tuple[str, str]]:
     """Resources that a kubectl command names, as kind and name."""
+    if command.value("--namespace"):
+        yield "service elsewhere", f"{command.words[-2].partition('/')[2]}.{command.value('--namespace')}"
+        return
     for place, word in enumerate(command.words):
         kind, _, name = word.partition("/")
-        if kind in ("service", "pod") and name:
+        if kind in ("service", "pod", "raycluster", "rayservice") and name:
             yield kind, name
-        if word in ("rayjob", "secret") and command.words[place + 1] != "generic":
+        if word in ("rayjob", "secret", "serviceaccount") and command.words[place + 1] != "generic":
             yield word, command.words[place + 1]
     if command.words[1:4] == ("create", "secret", "generic"):
         yield "secret", command.words[4]
@@ -119,7 +143,11 @@ def _names_of(kind: str) -> set[str]:
     made = [(one.kind, one.name) for name in KUBERNETES_FILES for one in documents_of(name)]
     clusters = {name for found, name in made if found == "RayCluster"}
     return {
+        "raycluster": clusters,
         "rayjob": {name for found, name in made if found == "RayJob"},
+        "rayservice": {name for found, name in made if found == "RayService"},
+        "serviceaccount": {_account()},
+        "service elsewhere": {_setting("storage", "bucket", "endpoint").partition(":")[0]},
         # KubeRay keeps a cluster's token in a secret of the cluster's name.
         "secret": clusters | {KUBERNETES.secrets.secret, TlsSection().secret},
         "service": {f"{name}-head-svc" for name in clusters}
@@ -127,6 +155,24 @@ def _names_of(kind: str) -> set[str]:
     }.get(kind, set())
 
 
+def _setting(*keys: str) -> str:
+    """What the guide's pieces of a profile say, the last of them that says it."""
+    found: Any = ""
+    for block in blocks("toml"):
+        value: Any = tomllib.loads(block)
+        for key in keys:
+            value = value.get(key, {})
+        found = value or found
+    return str(found)
+
+
+def _account() -> str:
+    """The pods' service account."""
+    return _setting("cloud", "role")
+
+
+CONDITIONS = {"raycluster": "condition=HeadPodReady", "rayservice": "condition=Ready"}
+"""Of KubeRay's resources, those that the guide waits for."""
 KUBERNETES_FILES = ("raycluster.yaml", "rayjob.yaml", "rayservice.yaml", "storage.yaml")
 
 
@@ -158,9 +204,10 @@ def _aws(command: Command, folder: Path) -> Iterator[str]:
 
 
 def _gcloud(command: Command, folder: Path) -> Iterator[str]:
+    pods = f"{GOOGLE.cloud.project}.svc.id.goog/subject/ns/default/sa/{_account()}"
     member = command.value("--member")
-    if member not in ("", f"serviceAccount:{GOOGLE.cloud.role}"):
-        yield "--member is not the profile's cloud.role"
+    if member not in ("", f"serviceAccount:{GOOGLE.cloud.role}") and not member.endswith(f"Pools/{pods}"):
+        yield "--member is neither the profile's cloud.role nor the pods' account"
     if command.value("--location") not in ("", GOOGLE.cloud.region):
         yield "--location is not the profile's cloud.region"
     if command.value("--project") not in ("", GOOGLE.cloud.project):
@@ -193,8 +240,14 @@ def _export(command: Command, folder: Path) -> Iterator[str]:
 
 
 def _mkdir(command: Command, folder: Path) -> Iterator[str]:
-    if command.words[-1] != AWS.secrets.file.rpartition("/")[0]:
-        yield "it is not the folder of the profile's secrets.file"
+    written = [one.value(">").rpartition("/")[0] for one in commands()]
+    if command.words[-1] not in (AWS.secrets.file.rpartition("/")[0], *filter(None, written)):
+        yield "it is neither the folder of the profile's secrets.file nor of what a command writes"
+
+
+def _set(command: Command, folder: Path) -> Iterator[str]:
+    if command.words != ("set", "-a;", ".", f"{AWS.secrets.file};", "set", "+a"):
+        yield "it does not put the profile's secrets.file into the environment"
 
 
 def _nothing_more(command: Command, folder: Path) -> Iterator[str]:
@@ -209,10 +262,14 @@ def _is_file(folder: Path, name: str) -> Iterator[str]:
 CHECKS: dict[tuple[str, ...], Check] = {
     ("asclepius",): _asclepius,
     ("ray",): _ray,
+    # Before `kubectl get`, the first that fits is taken.
+    ("kubectl", "get", "crd"): _kubectl_definition,
     **{
-        ("kubectl", verb): _kubectl for verb in ("apply", "delete", "create", "cp", "get", "describe", "logs")
+        ("kubectl", verb): _kubectl
+        for verb in ("apply", "delete", "annotate", "cp", "get", "describe", "logs", "port-forward")
     },
-    ("kubectl", "port-forward"): _kubectl,
+    ("kubectl", "create"): _kubectl_create,
+    ("kubectl", "wait"): _kubectl_wait,
     ("kubectl", "exec"): _kubectl_exec,
     **{("aws", *names): _aws for names in (("s3", "mb"), ("s3", "cp"), ("ssm", "get-parameter"))},
     **{
@@ -231,6 +288,7 @@ CHECKS: dict[tuple[str, ...], Check] = {
             ("services", "enable"),
             ("iam", "service-accounts", "create"),
             ("projects", "add-iam-policy-binding"),
+            ("projects", "describe"),
             ("storage", "buckets", "create"),
             ("storage", "buckets", "add-iam-policy-binding"),
             ("storage", "cp"),
@@ -242,6 +300,7 @@ CHECKS: dict[tuple[str, ...], Check] = {
     ("make",): _make,
     ("export",): _export,
     ("mkdir",): _mkdir,
+    ("set",): _set,
     ("pip", "install", "boto3"): _nothing_more,
     ("pip", "install", "google-api-python-client"): _nothing_more,
     ("base64", "--decode"): _nothing_more,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from committed import CLUSTER, PROJECT, RUN_FILE
 from typer.testing import CliRunner
 
@@ -32,6 +33,18 @@ def test_a_revision_stands_in_the_file_and_in_the_command_that_made_it(tmp_path:
     text = out.read_text()
     assert text.splitlines()[0].endswith(" --revision '2 epochs'")
     assert "revision: 2 epochs" in text
+
+
+def test_definitions_as_a_cluster_gives_them_are_looked_at(tmp_path: Path, shared_data: Path) -> None:
+    definition = yaml.safe_load((shared_data / "kuberay-crds" / "ray.io_rayjobs.yaml").read_text())
+    definition["metadata"] |= {"generation": 1, "uid": "c0ffee"}
+    definition["status"] = {"storedVersions": ["v1"], "conditions": [{"type": "Established"}]}
+    (tmp_path / "ray.io_rayjobs.yaml").write_text(yaml.safe_dump(definition))
+    job = tmp_path / "job.yaml"
+    job.write_text((CLUSTER / "rayjob.yaml").read_text().replace("submissionMode:", "submitMode:"))
+    code, said = _call("validate", str(job), "--crds", str(tmp_path))
+    assert code == 1
+    assert "spec.submitMode" in said
 
 
 def test_a_mistake_is_said_in_one_line_with_file_path_and_advice_and_the_exit_code_is_1(

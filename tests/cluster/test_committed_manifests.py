@@ -10,10 +10,12 @@ from ray.serve.schema import ServeDeploySchema
 from typer.testing import CliRunner
 
 from asclepius_ray.cli import app
+from asclepius_ray.config import parse_section
 from asclepius_ray.launch.cluster.validation.manifests import Document, RayResource
 from asclepius_ray.launch.cluster.validation.started import RunText, find_run_text, parse_entrypoint
 from asclepius_ray.launch.cluster.validation.validating import Knowledge, validate
 from asclepius_ray.run import parse_run
+from asclepius_ray.serving.config import ServingConfig
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -87,6 +89,19 @@ def test_the_rayservice_s_application_is_one_that_serve_and_this_package_take() 
     (application,) = ServeDeploySchema.model_validate(configuration).applications
     assert application.import_path == f"{build_application.__module__}:{build_application.__name__}"
     assert ApplicationSettings.model_validate(application.args).serving.use_gpu
+
+
+def test_a_cluster_that_stays_starts_its_head_alone_and_a_service_its_pods_for_its_replicas() -> None:
+    for file in ("raycluster.yaml", "rayservice.yaml"):
+        resource = RayResource(Document(file, document(file, KINDS[file])))
+        assert {(group.value["replicas"], group.value["minReplicas"]) for group in resource.workers} == {
+            (0, 0)
+        }
+    # Replicas without a node make the autoscaler start one.
+    assert resource.cluster["enableInTreeAutoscaling"] is True
+    (application,) = yaml.safe_load(resource.spec["serveConfigV2"])["applications"]
+    fewest = parse_section(ServingConfig, application["args"]["serving"], "serving").replicas.fewest
+    assert 1 <= fewest <= max(group.value["maxReplicas"] for group in resource.workers)
 
 
 def test_every_budget_of_a_head_selects_the_head_of_its_own_resource_alone() -> None:

@@ -81,6 +81,8 @@ class Walk:
     bought_later: dict[int, int]
     left_running: list[str]
     """Processes of Ray, after `ray stop`."""
+    exported: str
+    """The environment, after the file of keys was read."""
 
     def words_of(self, beginning: str) -> list[str]:
         return self.said[in_guide(beginning)]
@@ -188,11 +190,14 @@ def whole_walk(host: Host, gateway: str, shell: Shell) -> Walk:
     with OfflineTeacher(gateway, failing.port, faults=HANGING) as hanging:
         stopped = guide.begin("asclepius submit")
         wait_until(lambda: len(hanging.answers_by_prompt) >= ANSWERS_BEFORE_THE_STOP, stopped)
-        guide.run("mkdir")
+        guide.run("mkdir -p -m 700")
+        (host.disk / ".asclepius" / "keys.env").write_text("ASCLEPIUS_API_KEY=long-random-text\n")
         guide.run("ray get-auth-token")
         guide.run("export RAY_AUTH_MODE")
-        guide.run("openssl")
         guide.run("export RAY_AUTH_MODE")
+        for beginning in ("set -a", "openssl", "mkdir -p kuberay-crds", "set -a", "export RAY_AUTH_MODE"):
+            guide.run(beginning)
+        exported = shell.run("env")
         (job_id,) = set(re.findall(r"raysubmit_\w+", guide.run("ray job list")))
         log = guide.begin("ray job logs", job_id)
         wait_until(lambda: AT_WORK in log.text, log)
@@ -211,7 +216,7 @@ def whole_walk(host: Host, gateway: str, shell: Shell) -> Walk:
         guide.run("asclepius run")
     return Walk(
         guide.typed, guide.said, host.disk, num_failed, job_id, stopped, log, num_durable, was_finished,
-        bought, bought_later, left_running,
+        bought, bought_later, left_running, exported,
     )  # fmt: skip
 
 
@@ -252,6 +257,10 @@ def test_keys_lie_where_their_owner_alone_reads_them(walk: Walk) -> None:
     assert stat.S_IMODE((walk.disk / ".asclepius").stat().st_mode) == 0o700
     assert stat.S_IMODE((walk.disk / COPY / "ca.key").stat().st_mode) == 0o600
     assert "BEGIN CERTIFICATE" in (walk.disk / COPY / "ca.crt").read_text()
+
+
+def test_the_file_of_keys_is_read_into_the_environment(walk: Walk) -> None:
+    assert "ASCLEPIUS_API_KEY=long-random-text" in walk.exported.splitlines()
 
 
 def test_a_job_at_work_is_listed_and_its_log_is_followed_to_its_end(walk: Walk) -> None:
