@@ -24,7 +24,7 @@ from asclepius_ray.launch.cluster.profile import Profile
 from asclepius_ray.launch.cluster.validation.findings import Finding
 from asclepius_ray.launch.cluster.validation.manifests import Document
 from asclepius_ray.launch.cluster.validation.started import RunText
-from asclepius_ray.launch.cluster.validation.validating import RULES, Knowledge, validate
+from asclepius_ray.launch.cluster.validation.validating import RULES, SCHEMA, Knowledge, validate
 
 ALL_SEEDS = [*SEEDS, *FURTHER_SEEDS, *NETWORK_SEEDS, *TLS_SEEDS, *SERVICE_SEEDS]
 
@@ -33,7 +33,7 @@ def _name(seed: Seed) -> str:
     return f"{seed.rule}: {seed.file} {seed.path.rpartition('/')[2]}"
 
 
-def _find(seed: Seed, crds: str) -> list[Finding]:
+def _find(seed: Seed, crds: str = "") -> list[Finding]:
     within = seed.within or seed.file
     changes = [(seed.path, seed.value), *seed.also]
     documents = changed(documents_of(within), seed.file, seed.kind, changes)
@@ -41,13 +41,21 @@ def _find(seed: Seed, crds: str) -> list[Finding]:
     return validate(documents, Knowledge(profile_of(within), run, crds)).findings
 
 
-@pytest.mark.parametrize("seed", ALL_SEEDS, ids=_name)
-def test_a_rule_finds_its_mistake_and_says_where_it_is_and_what_to_do(seed: Seed, shared_data: Path) -> None:
-    findings = _find(seed, str(shared_data / "kuberay-crds"))
+def _is_found_where_it_is(seed: Seed, findings: list[Finding]) -> None:
     found = [finding for finding in findings if finding.rule == seed.rule]
     places = [(finding.file, finding.path) for finding in found]
     assert (seed.file, as_path(seed.found_at or seed.path)) in places, [str(finding) for finding in findings]
     assert all(finding.said and finding.advice for finding in found)
+
+
+@pytest.mark.parametrize("seed", [seed for seed in ALL_SEEDS if seed.rule != SCHEMA], ids=_name)
+def test_a_rule_finds_its_mistake_and_says_where_it_is_and_what_to_do(seed: Seed) -> None:
+    _is_found_where_it_is(seed, _find(seed))
+
+
+@pytest.mark.parametrize("seed", [seed for seed in ALL_SEEDS if seed.rule == SCHEMA], ids=_name)
+def test_kuberay_s_own_schemas_find_their_mistake_and_say_where_it_is(seed: Seed, shared_data: Path) -> None:
+    _is_found_where_it_is(seed, _find(seed, str(shared_data / "kuberay-crds")))
 
 
 def test_every_rule_has_a_mistake_and_there_are_more_than_forty() -> None:
