@@ -80,6 +80,9 @@ SCHEMA_SEEDS = [
     service("kuberay-schema", "spec/serveConfig", ""),
     cluster("kuberay-schema", "spec/workerGroupSpecs/0/maxReplica", 3),
     job("known-document", "apiVersion", ..., "kind"),
+    job("known-document", "apiVersion", "ray.io/v9"),
+    job("known-document", "kind", "RayJobs"),
+    Seed("known-document", JOB, "ConfigMap", "apiVersion", "v2"),
 ]
 LAUNCHER_SEEDS = [
     aws("launcher-node-config", f"{TYPES}/training/node_config/InstanceTyp", "p5.48xlarge"),

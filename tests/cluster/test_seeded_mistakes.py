@@ -109,7 +109,14 @@ def test_an_autoscaling_head_that_cannot_ask_the_kubernetes_api_is_found() -> No
     assert _egress(changed(shut, "raycluster.yaml", "RayCluster", without), run) == []
 
 
-PATHS = [{"backend": {"service": {"name": "asclepius-model-serve-svc", "port": {"name": "serve"}}}}]
+SERVED = {"service": {"name": "asclepius-model-serve-svc", "port": {"name": "serve"}}}
+PATHS = [{"path": "/", "pathType": "Prefix", "backend": SERVED}]
+
+
+def _leads_to(port: int) -> dict[str, object]:
+    return {"defaultBackend": {"service": {"name": "other", "port": {"number": port}}}}
+
+
 CERTIFICATE = {"name": "model", "annotations": {"alb.ingress.kubernetes.io/certificate-arn": "arn:aws:acm:1"}}
 
 
@@ -117,8 +124,8 @@ CERTIFICATE = {"name": "model", "annotations": {"alb.ingress.kubernetes.io/certi
     ("kind", "metadata", "spec"),
     [
         ("Ingress", CERTIFICATE, {"rules": [{"http": {"paths": PATHS}}]}),
-        ("Ingress", {"name": "other"}, {"defaultBackend": {"service": {"port": {"number": 18265}}}}),
-        ("Ingress", {"name": "other"}, {"defaultBackend": {"service": {"port": {"number": 18000}}}}),
+        ("Ingress", {"name": "other"}, _leads_to(18265)),
+        ("Ingress", {"name": "other"}, _leads_to(18000)),
         ("NetworkPolicy", {"name": "other"}, {"podSelector": {"matchLabels": {"app": "a"}}, "ingress": [{}]}),
         ("Service", {"name": "other"}, {"type": "NodePort", "ports": [{"port": 80, "targetPort": "client"}]}),
     ],
@@ -172,6 +179,23 @@ def test_what_cannot_be_looked_at_is_said() -> None:
     assert any("write the resources of training" in line for line in report.unchecked)
     cluster = validate(documents_of("raycluster.yaml"), Knowledge()).unchecked
     assert any("--run" in line for line in cluster)
+
+
+def test_a_kind_without_rules_and_a_claim_of_no_file_are_said_to_be_unseen() -> None:
+    documents = [one for one in documents_of("rayjob.yaml") if one.file == "rayjob.yaml"]
+    monitor = {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PodMonitor",
+        "metadata": {"name": "figures"},
+    }
+    unchecked = validate([*documents, Document("monitor.yaml", monitor)], Knowledge()).unchecked
+    assert "PodMonitor figures in monitor.yaml: there are no rules for its kind" in unchecked
+    claims = [line for line in unchecked if "claim" in line]
+    assert claims == [
+        "the claim asclepius-data that rayjob.yaml mounts: name the file that holds it",
+    ]
+    whole = validate(documents_of("rayjob.yaml"), Knowledge()).unchecked
+    assert not [line for line in whole if "claim" in line or "no rules" in line]
 
 
 def test_the_run_of_a_job_is_read_from_its_own_configmap() -> None:
