@@ -63,6 +63,15 @@ def command(rule: str, more: str, found_at: str = "") -> Seed:
 
 
 TYPES = "available_node_types"
+
+
+def _opened(rule: dict[str, Any]) -> Seed:
+    """A security group that lets everybody in."""
+    permissions = {"IpPermissions": [{"IpProtocol": "tcp", **rule}]}
+    path = "provider/security_group"
+    return aws("launcher-dashboard", path, permissions, f"{path}/IpPermissions/0")
+
+
 SCHEMA_SEEDS = [
     aws("launcher-schema", "max_worker", 3),
     aws("launcher-schema", f"{TYPES}/training/min_worker", 1),
@@ -103,12 +112,13 @@ LAUNCHER_SEEDS = [
         "ray start --head --dashboard-host=0.0.0.0",
         "head_start_ray_commands",
     ),
-    aws(
-        "launcher-dashboard",
-        "provider/security_group",
-        {"IpPermissions": [{"FromPort": 8265, "ToPort": 8265, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]},
-        "provider/security_group/IpPermissions/0",
-    ),
+    _opened({"FromPort": 8265, "ToPort": 8265, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}),
+    _opened({"FromPort": 22, "ToPort": 65535, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}),
+    _opened({"FromPort": 8265, "ToPort": 8265, "Ipv6Ranges": [{"CidrIpv6": "::/0"}]}),
+    _opened({"IpProtocol": "-1", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}),
+    aws("launcher-local-folder", "file_mounts/project", "/srv/project"),
+    aws("launcher-local-folder", "file_mounts/code", "~/project"),
+    aws("launcher-local-folder", "cluster_synced_files", ["~/project"]),
     aws("launcher-local-folder", "file_mounts/code", "asclepius_ray"),
     gcp(
         "launcher-drain",

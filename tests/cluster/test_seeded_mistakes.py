@@ -141,6 +141,14 @@ def test_a_door_that_is_closed_or_another_s_is_no_mistake(
     assert [str(finding) for finding in found if finding.file == "door.yaml"] == []
 
 
+def test_ssh_may_be_open_to_the_world_and_any_port_to_a_named_address() -> None:
+    ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    office = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "192.0.2.0/24"}]}
+    opened = [("provider/security_group", {"IpPermissions": [ssh, office]})]
+    documents = changed(documents_of("aws.yaml"), "aws.yaml", "launcher", opened)
+    assert validate(documents, Knowledge()).findings == []
+
+
 def test_a_key_that_is_found_is_not_repeated() -> None:
     key = "sk-0123456789abcdef0123"
     value = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"run.toml": key}}

@@ -103,12 +103,13 @@ def _closes(policy: Document, side: Side) -> bool:
 
 def _is_everybody(peer: Any) -> bool:
     if cidr := text_at(peer, "ipBlock", "cidr"):
-        return _is_any_address(cidr)
+        return is_any_address(cidr)
     pods, namespaces = value_at(peer, "podSelector"), value_at(peer, "namespaceSelector")
     return pods in (None, {}) and namespaces in (None, {})
 
 
-def _is_any_address(cidr: str) -> bool:
+def is_any_address(cidr: str) -> bool:
+    """Whether a range of addresses is the whole internet."""
     found = _network(cidr)
     return found is not None and found.prefixlen == 0
 
