@@ -257,63 +257,6 @@ OPERATOR_SERVICE_SEEDS = [
     ),
     service("operator-deletion-delay", "spec/rayClusterDeletionDelaySeconds", -1),
 ]
-POD_SEEDS = [
-    job("authentication-on", f"{JOB_SPEC}/authOptions", ..., f"{JOB_SPEC}/authOptions/mode"),
-    service("authentication-on", "spec/rayClusterConfig/authOptions/mode", "disabled"),
-    job("no-public-dashboard", f"{JOB_HEAD}/serviceType", "LoadBalancer"),
-    cluster("no-public-dashboard", "spec/headGroupSpec/enableIngress", True),
-    job("no-public-dashboard", f"{WORKER_POD}/hostNetwork", True),
-    job("non-root", f"{WORKER_POD}/securityContext/runAsNonRoot", ...),
-    job(
-        "non-root",
-        f"{WORKER_POD}/containers/0/securityContext/runAsUser",
-        0,
-    ),
-    job(
-        "no-rights",
-        f"{WORKER_POD}/containers/0/securityContext",
-        {},
-        f"{WORKER_POD}/containers/0/securityContext/allowPrivilegeEscalation",
-    ),
-    job("no-rights", f"{HEAD_POD}/containers/0/securityContext/privileged", True),
-    job("grace-over-drain", f"{WORKER_POD}/terminationGracePeriodSeconds", 60),
-    job("grace-over-drain", f"{HEAD_POD}/terminationGracePeriodSeconds", ...),
-    job(
-        "grace-over-drain",
-        f"{WORKER_POD}/containers/0/env/0/value",
-        "100",
-        f"{WORKER_POD}/terminationGracePeriodSeconds",
-    ),
-    job(
-        "volumes-mounted",
-        f"{WORKER_POD}/containers/0/volumeMounts/0/name",
-        "other",
-        f"{WORKER_POD}/containers/0/volumeMounts",
-    ),
-    job("image-pinned", f"{WORKER_POD}/containers/0/image", "registry.example.com:5000/asclepius-ray"),
-    job("image-pinned", f"{WORKER_POD}/containers/0/image", "rayproject/ray:2.59.0"),
-    job(
-        "head-stays",
-        f"{JOB_HEAD}/template/metadata/annotations",
-        ...,
-    ),
-    job("head-stays", f"{HEAD_POD}/nodeSelector", {"cloud.google.com/gke-spot": "true"}),
-    job("head-without-work", f"{JOB_HEAD}/rayStartParams/num-cpus", "4"),
-    job("requests-are-limits", f"{WORKER_POD}/containers/0/resources/limits/memory", ...),
-    job("requests-are-limits", f"{WORKER_POD}/containers/0/resources/requests/cpu", "1"),
-]
-SECRET_SEEDS = [
-    job(
-        "secrets-by-name",
-        f"{WORKER_POD}/containers/0/env/3",
-        {"name": "OPENAI_API_KEY", "value": "a-key"},
-        f"{WORKER_POD}/containers/0/env/3/value",
-    ),
-    command("secrets-by-name", "--set root=s3://user:password@bucket/x"),
-    aws("secrets-by-name", "head_start_ray_commands/0", "export OPENAI_API_KEY=a-key"),
-    Seed("secrets-by-name", JOB, "ConfigMap", "kind", "Secret", "data"),
-    Seed("secrets-by-name", JOB, "ConfigMap", "data/run.toml", "key = 'sk-0123456789abcdef01'"),
-]
 SET_SEEDS = [
     job("job-exists", "spec/entrypoint", ENTRYPOINT.replace("pipeline.py", "pipelines.py")),
     job("job-exists", "spec/entrypoint", "bash start.sh"),
@@ -411,8 +354,6 @@ SEEDS = [
     *OPERATOR_CLUSTER_SEEDS,
     *OPERATOR_JOB_SEEDS,
     *OPERATOR_SERVICE_SEEDS,
-    *POD_SEEDS,
-    *SECRET_SEEDS,
     *SET_SEEDS,
     *RUN_SEEDS,
 ]

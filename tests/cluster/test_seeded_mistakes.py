@@ -16,6 +16,7 @@ from committed import (
 )
 from further_seeds import FURTHER_SEEDS
 from network_seeds import NETWORK_SEEDS
+from pod_seeds import POD_SEEDS, SECRET_SEEDS
 from seeds import ENTRYPOINT, SEEDS, Seed
 from service_seeds import SERVICE_SEEDS
 from tls_seeds import TLS_SEEDS
@@ -26,7 +27,15 @@ from asclepius_ray.launch.cluster.validation.manifests import Document
 from asclepius_ray.launch.cluster.validation.started import RunText
 from asclepius_ray.launch.cluster.validation.validating import RULES, SCHEMA, Knowledge, validate
 
-ALL_SEEDS = [*SEEDS, *FURTHER_SEEDS, *NETWORK_SEEDS, *TLS_SEEDS, *SERVICE_SEEDS]
+ALL_SEEDS = [
+    *SEEDS,
+    *POD_SEEDS,
+    *SECRET_SEEDS,
+    *FURTHER_SEEDS,
+    *NETWORK_SEEDS,
+    *TLS_SEEDS,
+    *SERVICE_SEEDS,
+]
 
 
 def _name(seed: Seed) -> str:
@@ -149,12 +158,38 @@ def test_ssh_may_be_open_to_the_world_and_any_port_to_a_named_address() -> None:
     assert validate(documents, Knowledge()).findings == []
 
 
-def test_a_key_that_is_found_is_not_repeated() -> None:
-    key = "sk-0123456789abcdef0123"
-    value = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"run.toml": key}}
-    (finding,) = validate([Document("a.yaml", value)], Knowledge()).findings
+def _run_file(text: str) -> Document:
+    metadata, data = {"name": "a"}, {"run.toml": text}
+    return Document("a.yaml", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "sk-0123456789abcdef0123",
+        '[teacher.headers]\nAuthorization = "0123456789abcdef0123"',
+        "https://host/v1?api-key=0123456789abcdef0123",
+        "Bearer 0123456789abcdef0123",
+    ],
+    ids=["key", "header", "query", "bearer"],
+)
+def test_a_key_that_is_found_is_not_repeated(written: str) -> None:
+    (finding,) = validate([_run_file(written)], Knowledge()).findings
     assert finding.rule == "secrets-by-name"
-    assert key not in str(finding)
+    assert "0123456789abcdef0123" not in str(finding)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "# A bearer token is asked for.\n[teacher]\nheaders = {}\n",
+        "https://host/v1?api-version=2&max_tokens=300&key=$KEY",
+        "s3://runs/a?endpoint_override=minio:9000&scheme=http",
+    ],
+    ids=["words", "other parameters", "a bucket"],
+)
+def test_what_is_no_key_is_not_taken_for_one(written: str) -> None:
+    assert validate([_run_file(written)], Knowledge()).findings == []
 
 
 def test_a_training_that_needs_more_than_its_gpus_have_is_told_what_would_make_it_fit() -> None:
