@@ -224,6 +224,7 @@ OPERATOR_JOB_SEEDS = [
     job("operator-backoff", "spec/submissionMode", "InteractiveMode", "spec/backoffLimit"),
     job("operator-sidecar", "spec/submitterConfig", {"backoffLimit": 1}),
     job("operator-sidecar", f"{HEAD_POD}/restartPolicy", "Always"),
+    *(job("submitted-once", "spec/submissionMode", mode) for mode in ("HTTPMode", "K8sJobMode", ...)),
     job("operator-deadlines", "spec/activeDeadlineSeconds", 0),
     job("operator-runtime-environment", "spec/runtimeEnvYAML", "- no mapping"),
 ]

@@ -104,12 +104,12 @@ def _backoff(job: RayResource) -> Iterator[Trouble]:
         yield Trouble(path, "it is negative", "set 0 or more retries")
     if retries > 0 and table_at(job.spec, "clusterSelector"):
         yield Trouble(path, "a retry needs a cluster of its own", "remove it, or give rayClusterSpec")
-    if retries > 0 and _mode(job) == "InteractiveMode":
+    if retries > 0 and mode_of(job) == "InteractiveMode":
         yield Trouble(path, "an interactive job is not retried", "remove it")
 
 
 def _sidecar(job: RayResource) -> Iterator[Trouble]:
-    if _mode(job) != "SidecarMode":
+    if mode_of(job) != "SidecarMode":
         return
     for key in ("submitterPodTemplate", "submitterConfig"):
         if key in job.spec:
@@ -117,7 +117,8 @@ def _sidecar(job: RayResource) -> Iterator[Trouble]:
                 f"spec.{key}", "in SidecarMode the submitter is a container of the head", "remove it"
             )
     if table_at(job.spec, "clusterSelector"):
-        yield Trouble("spec.clusterSelector", "SidecarMode needs its own cluster", "use K8sJobMode")
+        advice = "give rayClusterSpec; a cluster that is there already takes jobs by asclepius submit"
+        yield Trouble("spec.clusterSelector", "SidecarMode needs its own cluster", advice)
     if text_at(job.head.pod, "restartPolicy") not in ("", "Never"):
         path = f"{job.head.pod_path}.restartPolicy"
         yield Trouble(path, "a head that restarts would submit the job again", "set Never")
@@ -178,7 +179,8 @@ def _deletion_delay(service: RayResource) -> Iterator[Trouble]:
         yield Trouble("spec.rayClusterDeletionDelaySeconds", "it is negative", "set 0 or more seconds")
 
 
-def _mode(job: RayResource) -> str:
+def mode_of(job: RayResource) -> str:
+    """How a job is submitted; the operator's own choice where nothing is said."""
     return text_at(job.spec, "submissionMode") or "K8sJobMode"
 
 

@@ -7,6 +7,7 @@ from asclepius_ray.doctor.model_shapes import find_shape
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.launch.cluster.profile import Profile
 from asclepius_ray.launch.cluster.validation.findings import Finding, Trouble, as_findings
+from asclepius_ray.launch.cluster.validation.job_rules import OUR_JOB_RULES
 from asclepius_ray.launch.cluster.validation.kubernetes_rules import (
     claims_elsewhere,
     known_document,
@@ -49,6 +50,7 @@ RULES = (
     *LAUNCHER_RULES,
     *CLUSTER_RULES,
     *JOB_RULES,
+    *OUR_JOB_RULES,
     *SERVICE_RULES,
     *SERVING_RULES,
     *POD_RULES,
@@ -120,7 +122,9 @@ def _rules_of_resource(resource: RayResource, crds: str) -> Iterator[Finding]:
         schema = load_schema(crds, resource.kind)
         yield from as_findings(SCHEMA, file, schema_troubles(resource.document.value, schema))
     rules = CLUSTER_RULES | POD_RULES | QUEUE_RULES | TLS_RULES
-    rules |= {"RayJob": JOB_RULES, "RayService": SERVICE_RULES | SERVING_RULES}.get(resource.kind, {})
+    rules |= {"RayJob": JOB_RULES | OUR_JOB_RULES, "RayService": SERVICE_RULES | SERVING_RULES}.get(
+        resource.kind, {}
+    )
     for name, rule in rules.items():
         yield from as_findings(name, file, rule(resource))
 
