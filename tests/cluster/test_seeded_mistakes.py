@@ -118,6 +118,26 @@ def test_an_autoscaling_head_that_cannot_ask_the_kubernetes_api_is_found() -> No
     assert _egress(changed(shut, "raycluster.yaml", "RayCluster", without), run) == []
 
 
+CLIENT = {"podSelector": {"matchLabels": {"app": "client"}}}
+SERVE = {"port": 8000}
+
+
+@pytest.mark.parametrize(
+    ("file", "policy", "place", "rule"),
+    [
+        ("rayjob.yaml", "asclepius-pipeline", "spec/egress", {}),
+        ("rayservice.yaml", "asclepius-model-serving", "spec/ingress", {"from": [CLIENT]}),
+        ("rayservice.yaml", "asclepius-model-serving", "spec/ingress", {"from": [CLIENT], "ports": [SERVE]}),
+    ],
+    ids=["every address", "every port", "one port"],
+)
+def test_what_is_open_at_every_port_is_not_said_to_be_shut(
+    file: str, policy: str, place: str, rule: dict[str, object]
+) -> None:
+    opened = changed(documents_of(file), file, f"NetworkPolicy/{policy}", [(place, [rule])])
+    assert [str(finding) for finding in validate(opened, Knowledge()).findings] == []
+
+
 SERVED = {"service": {"name": "asclepius-model-serve-svc", "port": {"name": "serve"}}}
 PATHS = [{"path": "/", "pathType": "Prefix", "backend": SERVED}]
 
