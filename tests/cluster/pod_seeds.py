@@ -14,6 +14,11 @@ from seeds import (
     service,
 )
 
+AUTOSCALER = "spec/autoscalerOptions/securityContext"
+SECCOMP = f"{WORKER_POD}/securityContext/seccompProfile"
+HOOK = f"{WORKER_POD}/containers/0/lifecycle/preStop"
+CLUSTER_HOOK = "spec/workerGroupSpecs/0/template/spec/containers/0/lifecycle/preStop"
+
 
 def _run_text(text: str) -> Seed:
     return Seed("secrets-by-name", JOB, "ConfigMap", "data/run.toml", text)
@@ -38,6 +43,19 @@ POD_SEEDS = [
         f"{WORKER_POD}/containers/0/securityContext/allowPrivilegeEscalation",
     ),
     job("no-rights", f"{HEAD_POD}/containers/0/securityContext/privileged", True),
+    job("non-root", f"{WORKER_POD}/containers/0/securityContext/runAsNonRoot", False),
+    cluster("non-root", f"{AUTOSCALER}/runAsUser", 0),
+    cluster("no-rights", f"{AUTOSCALER}/privileged", True),
+    cluster("no-rights", f"{AUTOSCALER}/capabilities", ..., f"{AUTOSCALER}/capabilities/drop"),
+    job("no-rights", f"{WORKER_POD}/containers/0/securityContext/capabilities/add", ["SYS_ADMIN"]),
+    job("no-rights", f"{WORKER_POD}/hostPID", True),
+    job("no-rights", f"{HEAD_POD}/hostIPC", True),
+    job("no-rights", f"{HEAD_POD}/securityContext/seccompProfile", ...),
+    job("no-rights", f"{WORKER_POD}/securityContext/seccompProfile/type", "Unconfined", SECCOMP),
+    job("no-rights", f"{WORKER_POD}/containers/0/securityContext/seccompProfile", {"type": "Unconfined"}),
+    job("drain-hook", HOOK, ...),
+    job("drain-hook", f"{HOOK}/exec/command", ["sleep", "60"], HOOK),
+    cluster("drain-hook", "spec/workerGroupSpecs/0/template/spec/containers/0/lifecycle", {}, CLUSTER_HOOK),
     job("grace-over-drain", f"{WORKER_POD}/terminationGracePeriodSeconds", 60),
     job("grace-over-drain", f"{HEAD_POD}/terminationGracePeriodSeconds", ...),
     job(
