@@ -82,6 +82,27 @@ POD_SEEDS = [
     job("requests-are-limits", f"{WORKER_POD}/containers/0/resources/limits/memory", ...),
     job("requests-are-limits", f"{WORKER_POD}/containers/0/resources/requests/cpu", "1"),
 ]
+TOKEN = {"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}
+ACCOUNT_SEEDS = [
+    job("account-token", f"{WORKER_POD}/automountServiceAccountToken", True),
+    cluster("account-token", "spec/headGroupSpec/template/spec/automountServiceAccountToken", None),
+    Seed(
+        "account-token",
+        JOB,
+        "RayJob",
+        f"{WORKER_POD}/containers/0/volumeMounts/2",
+        {"name": "token", "mountPath": "/token"},
+        also=((f"{WORKER_POD}/volumes/2", TOKEN),),
+    ),
+    Seed(
+        "autoscaler-token",
+        JOB,
+        "RayJob",
+        f"{JOB_SPEC}/autoscalerOptions/volumeMounts",
+        [],
+        also=((f"{HEAD_POD}/automountServiceAccountToken", False),),
+    ),
+]
 SECRET_SEEDS = [
     job(
         "secrets-by-name",

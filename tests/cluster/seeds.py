@@ -225,6 +225,19 @@ OPERATOR_JOB_SEEDS = [
     job("operator-sidecar", "spec/submitterConfig", {"backoffLimit": 1}),
     job("operator-sidecar", f"{HEAD_POD}/restartPolicy", "Always"),
     *(job("submitted-once", "spec/submissionMode", mode) for mode in ("HTTPMode", "K8sJobMode", ...)),
+    job("job-cluster-goes", "spec/deletionStrategy", ..., "spec/deletionStrategy/deletionRules"),
+    job(
+        "job-cluster-goes",
+        "spec/deletionStrategy/deletionRules/1/condition",
+        {"jobStatus": "FAILED", "ttlSeconds": 60},
+        "spec/deletionStrategy/deletionRules",
+    ),
+    job(
+        "job-cluster-goes",
+        "spec/deletionStrategy/deletionRules/1/policy",
+        "DeleteNone",
+        "spec/deletionStrategy/deletionRules",
+    ),
     job("operator-deadlines", "spec/activeDeadlineSeconds", 0),
     job("operator-runtime-environment", "spec/runtimeEnvYAML", "- no mapping"),
 ]

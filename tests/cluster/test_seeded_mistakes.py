@@ -16,7 +16,7 @@ from committed import (
 )
 from further_seeds import FURTHER_SEEDS
 from network_seeds import NETWORK_SEEDS
-from pod_seeds import POD_SEEDS, SECRET_SEEDS
+from pod_seeds import ACCOUNT_SEEDS, POD_SEEDS, SECRET_SEEDS
 from seeds import ENTRYPOINT, SEEDS, Seed
 from service_seeds import SERVICE_SEEDS
 from tls_seeds import TLS_SEEDS
@@ -30,6 +30,7 @@ from asclepius_ray.launch.cluster.validation.validating import RULES, SCHEMA, Kn
 ALL_SEEDS = [
     *SEEDS,
     *POD_SEEDS,
+    *ACCOUNT_SEEDS,
     *SECRET_SEEDS,
     *FURTHER_SEEDS,
     *NETWORK_SEEDS,

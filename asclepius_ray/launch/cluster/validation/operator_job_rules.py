@@ -55,7 +55,7 @@ def _deletion(job: RayResource) -> Iterator[Trouble]:
     if "deletionStrategy" not in job.spec:
         return
     path = "spec.deletionStrategy"
-    strategy, rules = table_at(job.spec, "deletionStrategy"), _deletion_rules(job)
+    strategy, rules = table_at(job.spec, "deletionStrategy"), deletion_rules(job)
     old = [key for key in ("onSuccess", "onFailure") if key in strategy]
     if rules and flag_at(job.spec, "shutdownAfterJobFinishes"):
         said = "deletionRules and shutdownAfterJobFinishes exclude each other"
@@ -67,7 +67,7 @@ def _deletion(job: RayResource) -> Iterator[Trouble]:
 
 
 def _deletion_condition(job: RayResource) -> Iterator[Trouble]:
-    for place, rule in enumerate(_deletion_rules(job)):
+    for place, rule in enumerate(deletion_rules(job)):
         path = f"spec.deletionStrategy.deletionRules[{place}]"
         condition = table_at(rule, "condition")
         if len({"jobStatus", "jobDeploymentStatus"} & set(condition)) != 1:
@@ -83,7 +83,7 @@ def _deletion_condition(job: RayResource) -> Iterator[Trouble]:
 def _deletion_order(job: RayResource) -> Iterator[Trouble]:
     path = "spec.deletionStrategy.deletionRules"
     by_status: dict[str, dict[str, float]] = {}
-    for place, rule in enumerate(_deletion_rules(job)):
+    for place, rule in enumerate(deletion_rules(job)):
         policy, condition = text_at(rule, "policy"), table_at(rule, "condition")
         status = text_at(condition, "jobStatus") or text_at(condition, "jobDeploymentStatus")
         known = by_status.setdefault(status, {})
@@ -184,7 +184,8 @@ def mode_of(job: RayResource) -> str:
     return text_at(job.spec, "submissionMode") or "K8sJobMode"
 
 
-def _deletion_rules(job: RayResource) -> list[dict[str, object]]:
+def deletion_rules(job: RayResource) -> list[dict[str, object]]:
+    """What a job says of its end, rule by rule."""
     rules = list_at(job.spec, "deletionStrategy", "deletionRules")
     return [rule for rule in rules if isinstance(rule, dict)]
 

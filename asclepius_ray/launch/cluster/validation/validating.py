@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from asclepius_ray.doctor.model_shapes import find_shape
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.launch.cluster.profile import Profile
+from asclepius_ray.launch.cluster.validation.account_rules import ACCOUNT_RULES
 from asclepius_ray.launch.cluster.validation.findings import Finding, Trouble, as_findings
 from asclepius_ray.launch.cluster.validation.job_rules import OUR_JOB_RULES
 from asclepius_ray.launch.cluster.validation.kubernetes_rules import (
@@ -54,6 +55,7 @@ RULES = (
     *SERVICE_RULES,
     *SERVING_RULES,
     *POD_RULES,
+    *ACCOUNT_RULES,
     *QUEUE_RULES,
     *TLS_RULES,
     *RULES_OF_ALL,
@@ -121,7 +123,7 @@ def _rules_of_resource(resource: RayResource, crds: str) -> Iterator[Finding]:
     if crds:
         schema = load_schema(crds, resource.kind)
         yield from as_findings(SCHEMA, file, schema_troubles(resource.document.value, schema))
-    rules = CLUSTER_RULES | POD_RULES | QUEUE_RULES | TLS_RULES
+    rules = CLUSTER_RULES | POD_RULES | ACCOUNT_RULES | QUEUE_RULES | TLS_RULES
     rules |= {"RayJob": JOB_RULES | OUR_JOB_RULES, "RayService": SERVICE_RULES | SERVING_RULES}.get(
         resource.kind, {}
     )
