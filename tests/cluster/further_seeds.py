@@ -43,6 +43,27 @@ def _incremental(option: str, value: Any) -> Seed:
     )
 
 
+def _field(kind: str, path: str, value: Any, found_at: str = "", file: str = JOB) -> Seed:
+    return Seed("kubernetes-schema", file, kind, path, value, found_at)
+
+
+_PATHS = {"rules": [{"http": {"paths": [{"backend": {"service": {"name": "model"}}}]}}]}
+KUBERNETES_SEEDS = [
+    _field("PersistentVolumeClaim", "spec/storageClassNam", "fast", file="storage.yaml"),
+    _field("PersistentVolumeClaim", "spec/resources", ..., file="storage.yaml"),
+    _field("NetworkPolicy/asclepius-pipeline", "spec/policyTyps", ["Ingress"]),
+    _field("NetworkPolicy/asclepius-pipeline", "spec/policyTypes/0", "ingress"),
+    _field("NetworkPolicy/asclepius-pipeline", "spec/egress/0/from", []),
+    _field("PodDisruptionBudget", "spec/minAvailabl", 1),
+    _field("ConfigMap", "data/number", 1),
+    *(
+        Seed("kubernetes-schema", CLUSTER, "PodDisruptionBudget", "spec", spec, found_at, (("kind", kind),))
+        for kind, spec, found_at in [
+            ("Service", {"ports": [{"ports": 80}]}, "spec/ports/0/ports"),
+            ("Ingress", _PATHS, "spec/rules/0/http/paths/0/pathType"),
+        ]
+    ),
+]
 KUEUE, YUNIKORN = "queues/kueue.yaml", "queues/yunikorn.yaml"
 
 
@@ -51,6 +72,7 @@ def _kueue(path: str, value: Any, *also: tuple[str, Any]) -> Seed:
 
 
 FURTHER_SEEDS = [
+    *KUBERNETES_SEEDS,
     _kueue("spec/shutdownAfterJobFinishes", False),
     _kueue("spec/clusterSelector", {"ray.io/cluster": "mine"}),
     _kueue(f"{JOB_SPEC}/enableInTreeAutoscaling", True),

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+from committed import document
 from seeds import CLUSTER, ENTRYPOINT, JOB, JOB_HEAD, JOB_WORKER, SERVICE, Seed
+
+from asclepius_ray.launch.cluster.network_policies import NAMESPACE_LABEL
 
 ALL_PODS, HEAD = "NetworkPolicy/asclepius-pipeline", "NetworkPolicy/asclepius-pipeline-head"
 SERVING = "NetworkPolicy/asclepius-model-serving"
@@ -20,7 +23,14 @@ def _opened(file: str, policy: str, path: str, value: Any, found_at: str = "") -
     return Seed("network-open-to-all", file, policy, path, value, found_at)
 
 
+def _selecting(key: str, operator: str) -> dict[str, Any]:
+    return {"matchExpressions": [{"key": key, "operator": operator}]}
+
+
 _FROM = "spec/ingress/0/from"
+_OWN_PODS = document(JOB, ALL_PODS)["spec"]["egress"][0]["to"]
+_ALL = [{"port": 1, "endPort": 65535}]
+_OPERATORS = [{"namespaceSelector": {"matchLabels": {NAMESPACE_LABEL: "kuberay-operator"}}}]
 NETWORK_SEEDS = [
     _cut(
         "network-closed", ALL_PODS, "spec/podSelector", {"matchLabels": {"a": "b"}}, "RayJob", WORKER_LABELS
@@ -34,6 +44,10 @@ NETWORK_SEEDS = [
     _opened(JOB, HEAD, _FROM, [{"ipBlock": {"cidr": "::/0"}}]),
     _opened(JOB, HEAD, _FROM, [{"namespaceSelector": {}}]),
     _opened(JOB, HEAD, _FROM, [{"podSelector": {}}]),
+    _opened(JOB, HEAD, _FROM, [{"podSelector": _selecting("app", "DoesNotExist")}]),
+    _opened(JOB, HEAD, _FROM, [{"namespaceSelector": _selecting(NAMESPACE_LABEL, "Exists")}]),
+    _opened(JOB, HEAD, "spec/ingress/0", {"from": _OPERATORS}, _FROM),
+    _opened(JOB, HEAD, "spec/ingress/0", {"from": _OPERATORS, "ports": _ALL}, _FROM),
     _opened(SERVICE, SERVING, "spec/ingress/0/ports", ..., _FROM),
     _opened(SERVICE, SERVING, "spec/ingress/0/ports/0/endPort", 9000, _FROM),
     _opened(CLUSTER, "NetworkPolicy/asclepius", "spec/ingress/2", {}, "spec/ingress/2/from"),
@@ -43,6 +57,9 @@ NETWORK_SEEDS = [
     _cut("network-operator", HEAD, "spec/ingress/0/ports/0/port", 6379, "RayJob", HEAD_LABELS),
     _cut("network-clients", SERVING, "spec/ingress", [], "RayService", SERVING_LABELS),
     _cut("network-egress", ALL_PODS, "spec/egress/1", ..., "RayJob", WORKER_LABELS),
+    _cut("network-egress", ALL_PODS, "spec/egress/1/ports/0/protocol", "TCP", "RayJob", WORKER_LABELS),
+    _cut("network-egress", ALL_PODS, "spec/egress/2/ports/0/protocol", "UDP", "RayJob", WORKER_LABELS),
+    _cut("network-egress", ALL_PODS, "spec/egress/2/to", _OWN_PODS, "RayJob", WORKER_LABELS),
     _cut("network-egress", ALL_PODS, "spec/egress/2", ..., "RayJob", WORKER_LABELS),
     Seed(
         "network-egress",

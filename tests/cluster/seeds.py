@@ -63,6 +63,15 @@ def command(rule: str, more: str, found_at: str = "") -> Seed:
 
 
 TYPES = "available_node_types"
+
+
+def _opened(rule: dict[str, Any]) -> Seed:
+    """A security group that lets everybody in."""
+    permissions = {"IpPermissions": [{"IpProtocol": "tcp", **rule}]}
+    path = "provider/security_group"
+    return aws("launcher-dashboard", path, permissions, f"{path}/IpPermissions/0")
+
+
 SCHEMA_SEEDS = [
     aws("launcher-schema", "max_worker", 3),
     aws("launcher-schema", f"{TYPES}/training/min_worker", 1),
@@ -80,6 +89,9 @@ SCHEMA_SEEDS = [
     service("kuberay-schema", "spec/serveConfig", ""),
     cluster("kuberay-schema", "spec/workerGroupSpecs/0/maxReplica", 3),
     job("known-document", "apiVersion", ..., "kind"),
+    job("known-document", "apiVersion", "ray.io/v9"),
+    job("known-document", "kind", "RayJobs"),
+    Seed("known-document", JOB, "ConfigMap", "apiVersion", "v2"),
 ]
 LAUNCHER_SEEDS = [
     aws("launcher-node-config", f"{TYPES}/training/node_config/InstanceTyp", "p5.48xlarge"),
@@ -100,12 +112,13 @@ LAUNCHER_SEEDS = [
         "ray start --head --dashboard-host=0.0.0.0",
         "head_start_ray_commands",
     ),
-    aws(
-        "launcher-dashboard",
-        "provider/security_group",
-        {"IpPermissions": [{"FromPort": 8265, "ToPort": 8265, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]},
-        "provider/security_group/IpPermissions/0",
-    ),
+    _opened({"FromPort": 8265, "ToPort": 8265, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}),
+    _opened({"FromPort": 22, "ToPort": 65535, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}),
+    _opened({"FromPort": 8265, "ToPort": 8265, "Ipv6Ranges": [{"CidrIpv6": "::/0"}]}),
+    _opened({"IpProtocol": "-1", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}),
+    aws("launcher-local-folder", "file_mounts/project", "/srv/project"),
+    aws("launcher-local-folder", "file_mounts/code", "~/project"),
+    aws("launcher-local-folder", "cluster_synced_files", ["~/project"]),
     aws("launcher-local-folder", "file_mounts/code", "asclepius_ray"),
     gcp(
         "launcher-drain",
@@ -211,6 +224,20 @@ OPERATOR_JOB_SEEDS = [
     job("operator-backoff", "spec/submissionMode", "InteractiveMode", "spec/backoffLimit"),
     job("operator-sidecar", "spec/submitterConfig", {"backoffLimit": 1}),
     job("operator-sidecar", f"{HEAD_POD}/restartPolicy", "Always"),
+    *(job("submitted-once", "spec/submissionMode", mode) for mode in ("HTTPMode", "K8sJobMode", ...)),
+    job("job-cluster-goes", "spec/deletionStrategy", ..., "spec/deletionStrategy/deletionRules"),
+    job(
+        "job-cluster-goes",
+        "spec/deletionStrategy/deletionRules/1/condition",
+        {"jobStatus": "FAILED", "ttlSeconds": 60},
+        "spec/deletionStrategy/deletionRules",
+    ),
+    job(
+        "job-cluster-goes",
+        "spec/deletionStrategy/deletionRules/1/policy",
+        "DeleteNone",
+        "spec/deletionStrategy/deletionRules",
+    ),
     job("operator-deadlines", "spec/activeDeadlineSeconds", 0),
     job("operator-runtime-environment", "spec/runtimeEnvYAML", "- no mapping"),
 ]
@@ -243,63 +270,6 @@ OPERATOR_SERVICE_SEEDS = [
         "spec/upgradeStrategy/clusterUpgradeOptions/stepSizePercent",
     ),
     service("operator-deletion-delay", "spec/rayClusterDeletionDelaySeconds", -1),
-]
-POD_SEEDS = [
-    job("authentication-on", f"{JOB_SPEC}/authOptions", ..., f"{JOB_SPEC}/authOptions/mode"),
-    service("authentication-on", "spec/rayClusterConfig/authOptions/mode", "disabled"),
-    job("no-public-dashboard", f"{JOB_HEAD}/serviceType", "LoadBalancer"),
-    cluster("no-public-dashboard", "spec/headGroupSpec/enableIngress", True),
-    job("no-public-dashboard", f"{WORKER_POD}/hostNetwork", True),
-    job("non-root", f"{WORKER_POD}/securityContext/runAsNonRoot", ...),
-    job(
-        "non-root",
-        f"{WORKER_POD}/containers/0/securityContext/runAsUser",
-        0,
-    ),
-    job(
-        "no-rights",
-        f"{WORKER_POD}/containers/0/securityContext",
-        {},
-        f"{WORKER_POD}/containers/0/securityContext/allowPrivilegeEscalation",
-    ),
-    job("no-rights", f"{HEAD_POD}/containers/0/securityContext/privileged", True),
-    job("grace-over-drain", f"{WORKER_POD}/terminationGracePeriodSeconds", 60),
-    job("grace-over-drain", f"{HEAD_POD}/terminationGracePeriodSeconds", ...),
-    job(
-        "grace-over-drain",
-        f"{WORKER_POD}/containers/0/env/0/value",
-        "100",
-        f"{WORKER_POD}/terminationGracePeriodSeconds",
-    ),
-    job(
-        "volumes-mounted",
-        f"{WORKER_POD}/containers/0/volumeMounts/0/name",
-        "other",
-        f"{WORKER_POD}/containers/0/volumeMounts",
-    ),
-    job("image-pinned", f"{WORKER_POD}/containers/0/image", "registry.example.com:5000/asclepius-ray"),
-    job("image-pinned", f"{WORKER_POD}/containers/0/image", "rayproject/ray:2.59.0"),
-    job(
-        "head-stays",
-        f"{JOB_HEAD}/template/metadata/annotations",
-        ...,
-    ),
-    job("head-stays", f"{HEAD_POD}/nodeSelector", {"cloud.google.com/gke-spot": "true"}),
-    job("head-without-work", f"{JOB_HEAD}/rayStartParams/num-cpus", "4"),
-    job("requests-are-limits", f"{WORKER_POD}/containers/0/resources/limits/memory", ...),
-    job("requests-are-limits", f"{WORKER_POD}/containers/0/resources/requests/cpu", "1"),
-]
-SECRET_SEEDS = [
-    job(
-        "secrets-by-name",
-        f"{WORKER_POD}/containers/0/env/3",
-        {"name": "OPENAI_API_KEY", "value": "a-key"},
-        f"{WORKER_POD}/containers/0/env/3/value",
-    ),
-    command("secrets-by-name", "--set root=s3://user:password@bucket/x"),
-    aws("secrets-by-name", "head_start_ray_commands/0", "export OPENAI_API_KEY=a-key"),
-    Seed("secrets-by-name", JOB, "ConfigMap", "kind", "Secret", "data"),
-    Seed("secrets-by-name", JOB, "ConfigMap", "data/run.toml", "key = 'sk-0123456789abcdef01'"),
 ]
 SET_SEEDS = [
     job("job-exists", "spec/entrypoint", ENTRYPOINT.replace("pipeline.py", "pipelines.py")),
@@ -398,8 +368,6 @@ SEEDS = [
     *OPERATOR_CLUSTER_SEEDS,
     *OPERATOR_JOB_SEEDS,
     *OPERATOR_SERVICE_SEEDS,
-    *POD_SEEDS,
-    *SECRET_SEEDS,
     *SET_SEEDS,
     *RUN_SEEDS,
 ]

@@ -22,7 +22,7 @@ def test_what_is_rendered_into_a_file_is_valid(tmp_path: Path, shared_data: Path
     run = str(PROJECT / RUN_FILE)
     assert _call("render", PROFILE, "--to", "rayjob", "--run", run, "--out", out)[0] == 0
     crds = str(shared_data / "kuberay-crds")
-    code, said = _call("validate", out, "--profile", PROFILE, "--crds", crds)
+    code, said = _call("validate", out, str(CLUSTER / "storage.yaml"), "--profile", PROFILE, "--crds", crds)
     assert (code, said) == (0, "nothing is wrong with what was looked at")
 
 

@@ -16,6 +16,7 @@ from committed import (
 )
 from further_seeds import FURTHER_SEEDS
 from network_seeds import NETWORK_SEEDS
+from pod_seeds import ACCOUNT_SEEDS, POD_SEEDS, SECRET_SEEDS
 from seeds import ENTRYPOINT, SEEDS, Seed
 from service_seeds import SERVICE_SEEDS
 from tls_seeds import TLS_SEEDS
@@ -24,16 +25,25 @@ from asclepius_ray.launch.cluster.profile import Profile
 from asclepius_ray.launch.cluster.validation.findings import Finding
 from asclepius_ray.launch.cluster.validation.manifests import Document
 from asclepius_ray.launch.cluster.validation.started import RunText
-from asclepius_ray.launch.cluster.validation.validating import RULES, Knowledge, validate
+from asclepius_ray.launch.cluster.validation.validating import RULES, SCHEMA, Knowledge, validate
 
-ALL_SEEDS = [*SEEDS, *FURTHER_SEEDS, *NETWORK_SEEDS, *TLS_SEEDS, *SERVICE_SEEDS]
+ALL_SEEDS = [
+    *SEEDS,
+    *POD_SEEDS,
+    *ACCOUNT_SEEDS,
+    *SECRET_SEEDS,
+    *FURTHER_SEEDS,
+    *NETWORK_SEEDS,
+    *TLS_SEEDS,
+    *SERVICE_SEEDS,
+]
 
 
 def _name(seed: Seed) -> str:
     return f"{seed.rule}: {seed.file} {seed.path.rpartition('/')[2]}"
 
 
-def _find(seed: Seed, crds: str) -> list[Finding]:
+def _find(seed: Seed, crds: str = "") -> list[Finding]:
     within = seed.within or seed.file
     changes = [(seed.path, seed.value), *seed.also]
     documents = changed(documents_of(within), seed.file, seed.kind, changes)
@@ -41,13 +51,21 @@ def _find(seed: Seed, crds: str) -> list[Finding]:
     return validate(documents, Knowledge(profile_of(within), run, crds)).findings
 
 
-@pytest.mark.parametrize("seed", ALL_SEEDS, ids=_name)
-def test_a_rule_finds_its_mistake_and_says_where_it_is_and_what_to_do(seed: Seed, shared_data: Path) -> None:
-    findings = _find(seed, str(shared_data / "kuberay-crds"))
+def _is_found_where_it_is(seed: Seed, findings: list[Finding]) -> None:
     found = [finding for finding in findings if finding.rule == seed.rule]
     places = [(finding.file, finding.path) for finding in found]
     assert (seed.file, as_path(seed.found_at or seed.path)) in places, [str(finding) for finding in findings]
     assert all(finding.said and finding.advice for finding in found)
+
+
+@pytest.mark.parametrize("seed", [seed for seed in ALL_SEEDS if seed.rule != SCHEMA], ids=_name)
+def test_a_rule_finds_its_mistake_and_says_where_it_is_and_what_to_do(seed: Seed) -> None:
+    _is_found_where_it_is(seed, _find(seed))
+
+
+@pytest.mark.parametrize("seed", [seed for seed in ALL_SEEDS if seed.rule == SCHEMA], ids=_name)
+def test_kuberay_s_own_schemas_find_their_mistake_and_say_where_it_is(seed: Seed, shared_data: Path) -> None:
+    _is_found_where_it_is(seed, _find(seed, str(shared_data / "kuberay-crds")))
 
 
 def test_every_rule_has_a_mistake_and_there_are_more_than_forty() -> None:
@@ -101,7 +119,34 @@ def test_an_autoscaling_head_that_cannot_ask_the_kubernetes_api_is_found() -> No
     assert _egress(changed(shut, "raycluster.yaml", "RayCluster", without), run) == []
 
 
-PATHS = [{"backend": {"service": {"name": "asclepius-model-serve-svc", "port": {"name": "serve"}}}}]
+CLIENT = {"podSelector": {"matchLabels": {"app": "client"}}}
+SERVE = {"port": 8000}
+
+
+@pytest.mark.parametrize(
+    ("file", "policy", "place", "rule"),
+    [
+        ("rayjob.yaml", "asclepius-pipeline", "spec/egress", {}),
+        ("rayservice.yaml", "asclepius-model-serving", "spec/ingress", {"from": [CLIENT]}),
+        ("rayservice.yaml", "asclepius-model-serving", "spec/ingress", {"from": [CLIENT], "ports": [SERVE]}),
+    ],
+    ids=["every address", "every port", "one port"],
+)
+def test_what_is_open_at_every_port_is_not_said_to_be_shut(
+    file: str, policy: str, place: str, rule: dict[str, object]
+) -> None:
+    opened = changed(documents_of(file), file, f"NetworkPolicy/{policy}", [(place, [rule])])
+    assert [str(finding) for finding in validate(opened, Knowledge()).findings] == []
+
+
+SERVED = {"service": {"name": "asclepius-model-serve-svc", "port": {"name": "serve"}}}
+PATHS = [{"path": "/", "pathType": "Prefix", "backend": SERVED}]
+
+
+def _leads_to(port: int) -> dict[str, object]:
+    return {"defaultBackend": {"service": {"name": "other", "port": {"number": port}}}}
+
+
 CERTIFICATE = {"name": "model", "annotations": {"alb.ingress.kubernetes.io/certificate-arn": "arn:aws:acm:1"}}
 
 
@@ -109,8 +154,8 @@ CERTIFICATE = {"name": "model", "annotations": {"alb.ingress.kubernetes.io/certi
     ("kind", "metadata", "spec"),
     [
         ("Ingress", CERTIFICATE, {"rules": [{"http": {"paths": PATHS}}]}),
-        ("Ingress", {"name": "other"}, {"defaultBackend": {"service": {"port": {"number": 18265}}}}),
-        ("Ingress", {"name": "other"}, {"defaultBackend": {"service": {"port": {"number": 18000}}}}),
+        ("Ingress", {"name": "other"}, _leads_to(18265)),
+        ("Ingress", {"name": "other"}, _leads_to(18000)),
         ("NetworkPolicy", {"name": "other"}, {"podSelector": {"matchLabels": {"app": "a"}}, "ingress": [{}]}),
         ("Service", {"name": "other"}, {"type": "NodePort", "ports": [{"port": 80, "targetPort": "client"}]}),
     ],
@@ -126,12 +171,46 @@ def test_a_door_that_is_closed_or_another_s_is_no_mistake(
     assert [str(finding) for finding in found if finding.file == "door.yaml"] == []
 
 
-def test_a_key_that_is_found_is_not_repeated() -> None:
-    key = "sk-0123456789abcdef0123"
-    value = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"run.toml": key}}
-    (finding,) = validate([Document("a.yaml", value)], Knowledge()).findings
+def test_ssh_may_be_open_to_the_world_and_any_port_to_a_named_address() -> None:
+    ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    office = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "192.0.2.0/24"}]}
+    opened = [("provider/security_group", {"IpPermissions": [ssh, office]})]
+    documents = changed(documents_of("aws.yaml"), "aws.yaml", "launcher", opened)
+    assert validate(documents, Knowledge()).findings == []
+
+
+def _run_file(text: str) -> Document:
+    metadata, data = {"name": "a"}, {"run.toml": text}
+    return Document("a.yaml", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "sk-0123456789abcdef0123",
+        '[teacher.headers]\nAuthorization = "0123456789abcdef0123"',
+        "https://host/v1?api-key=0123456789abcdef0123",
+        "Bearer 0123456789abcdef0123",
+    ],
+    ids=["key", "header", "query", "bearer"],
+)
+def test_a_key_that_is_found_is_not_repeated(written: str) -> None:
+    (finding,) = validate([_run_file(written)], Knowledge()).findings
     assert finding.rule == "secrets-by-name"
-    assert key not in str(finding)
+    assert "0123456789abcdef0123" not in str(finding)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "# A bearer token is asked for.\n[teacher]\nheaders = {}\n",
+        "https://host/v1?api-version=2&max_tokens=300&key=$KEY",
+        "s3://runs/a?endpoint_override=minio:9000&scheme=http",
+    ],
+    ids=["words", "other parameters", "a bucket"],
+)
+def test_what_is_no_key_is_not_taken_for_one(written: str) -> None:
+    assert validate([_run_file(written)], Knowledge()).findings == []
 
 
 def test_a_training_that_needs_more_than_its_gpus_have_is_told_what_would_make_it_fit() -> None:
@@ -164,6 +243,23 @@ def test_what_cannot_be_looked_at_is_said() -> None:
     assert any("write the resources of training" in line for line in report.unchecked)
     cluster = validate(documents_of("raycluster.yaml"), Knowledge()).unchecked
     assert any("--run" in line for line in cluster)
+
+
+def test_a_kind_without_rules_and_a_claim_of_no_file_are_said_to_be_unseen() -> None:
+    documents = [one for one in documents_of("rayjob.yaml") if one.file == "rayjob.yaml"]
+    monitor = {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PodMonitor",
+        "metadata": {"name": "figures"},
+    }
+    unchecked = validate([*documents, Document("monitor.yaml", monitor)], Knowledge()).unchecked
+    assert "PodMonitor figures in monitor.yaml: there are no rules for its kind" in unchecked
+    claims = [line for line in unchecked if "claim" in line]
+    assert claims == [
+        "the claim asclepius-data that rayjob.yaml mounts: name the file that holds it",
+    ]
+    whole = validate(documents_of("rayjob.yaml"), Knowledge()).unchecked
+    assert not [line for line in whole if "claim" in line or "no rules" in line]
 
 
 def test_the_run_of_a_job_is_read_from_its_own_configmap() -> None:

@@ -72,6 +72,6 @@ def test_an_address_in_no_bucket_is_found_and_its_query_not_repeated() -> None:
     stored = entrypoint.replace("/etc/asclepius/run.toml", "'https://host/run.toml?sig=secret-value'")
     assert stored != entrypoint
     documents = changed(documents_of("rayjob.yaml"), "rayjob.yaml", "RayJob", [("spec/entrypoint", stored)])
-    (finding,) = validate(documents, Knowledge()).findings
-    assert finding.rule == "run-file-seen"
-    assert "secret-value" not in str(finding)
+    findings = validate(documents, Knowledge()).findings
+    assert {"run-file-seen", "secrets-by-name"} <= {finding.rule for finding in findings}
+    assert "secret-value" not in " ".join(map(str, findings))

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import jsonschema
 
+from asclepius_ray.launch.cluster.launcher import KEYS_FILE
 from asclepius_ray.launch.cluster.profile import NOTICE_SECONDS, SAVE_SECONDS, SPARE_SECONDS
 from asclepius_ray.launch.cluster.validation.findings import Trouble
 from asclepius_ray.launch.cluster.validation.operator_cluster_rules import AUTOSCALER_VARIABLE
 from asclepius_ray.launch.cluster.validation.pod_rules import is_pinned
+from asclepius_ray.launch.cluster.validation.policies import is_any_address
 from asclepius_ray.launch.cluster.validation.reading import (
     list_at,
     number_at,
@@ -69,6 +71,7 @@ RAYS_ERRORS = (
 )
 """What the launcher's own preparation raises where something is missing or of the wrong type."""
 MOST_IDLE_MINUTES = 30
+SSH_PORT = 22
 STARTS = ("head_start_ray_commands", "worker_start_ray_commands")
 LauncherRule = Callable[[Json], Iterator[Trouble]]
 _DRAIN = re.compile(r"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=(\d+)")
@@ -168,7 +171,7 @@ def _token(launcher: Json) -> Iterator[Trouble]:
                 yield Trouble(
                     key, "nobody is asked for a token", "export RAY_AUTH_MODE=token before ray start"
                 )
-    if not any(str(path).endswith(".ray/auth_token") for path in table_at(launcher, "file_mounts")):
+    if not any(map(_is_token, table_at(launcher, "file_mounts"))):
         said = "the nodes have no token"
         yield Trouble("file_mounts", said, "mount ~/.ray/auth_token as /home/ray/.ray/auth_token")
 
@@ -182,17 +185,33 @@ def _dashboard(launcher: Json) -> Iterator[Trouble]:
             yield Trouble("head_start_ray_commands", said, advice)
     rules = list_at(launcher, "provider", "security_group", "IpPermissions")
     for place, rule in enumerate(rules):
-        opened = [text_at(span, "CidrIp") for span in list_at(rule, "IpRanges")]
-        if "0.0.0.0/0" in opened and number_at(rule, "FromPort") != 22:
+        opened = [
+            text_at(span, key)
+            for ranges, key in (("IpRanges", "CidrIp"), ("Ipv6Ranges", "CidrIpv6"))
+            for span in list_at(rule, ranges)
+        ]
+        if any(map(is_any_address, opened)) and not _is_ssh_alone(rule):
             path = f"provider.security_group.IpPermissions[{place}]"
             yield Trouble(path, "it opens a port to everybody", "name the addresses that need it")
 
 
+def _is_ssh_alone(rule: Json) -> bool:
+    """Of any other protocol than TCP Amazon opens more than the ports that are named."""
+    return text_at(rule, "IpProtocol") == "tcp" and [
+        value_at(rule, end) for end in ("FromPort", "ToPort")
+    ] == [SSH_PORT, SSH_PORT]
+
+
 def _local_folder(launcher: Json) -> Iterator[Trouble]:
+    advice = "put the code into the image, and data into the bucket"
     for target, source in table_at(launcher, "file_mounts").items():
-        if not str(source).startswith(("~/", "/")):
-            said = f"{source!r} is a folder of whoever calls ray up"
-            yield Trouble(f"file_mounts.{target}", said, "put the code into the image")
+        if not (_is_token(target) or target == KEYS_FILE) or not str(source).startswith(("~/", "/")):
+            said = f"{source!r} is what whoever calls ray up has there; only the token and the keys travel"
+            yield Trouble(f"file_mounts.{target}", said, advice)
+    if found := list_at(launcher, "cluster_synced_files"):
+        yield Trouble(
+            "cluster_synced_files", f"{found[0]!r} would be sent from the head to every node", advice
+        )
     if "working_dir" in json.dumps(value_at(launcher, "metadata")):
         yield Trouble("metadata", "it names a working directory", "put the code into the image")
 
@@ -222,6 +241,10 @@ def _image(launcher: Json) -> Iterator[Trouble]:
     if not is_pinned(image):
         said = f"{image!r} may be another image tomorrow"
         yield Trouble("docker.image", said, "name a version or a digest, not latest")
+
+
+def _is_token(target: object) -> bool:
+    return str(target).endswith("/.ray/auth_token")
 
 
 def _cloud(launcher: Json) -> str:

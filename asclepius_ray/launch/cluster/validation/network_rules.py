@@ -20,7 +20,7 @@ from asclepius_ray.launch.cluster.validation.policies import (
     rules_of,
     selects,
 )
-from asclepius_ray.launch.cluster.validation.set_rules import SetRule
+from asclepius_ray.launch.cluster.validation.set_rules import RAY_PORTS, SetRule
 from asclepius_ray.launch.cluster.validation.started import Started
 from asclepius_ray.launch.locations import STAGES_OF_JOB
 from asclepius_ray.training.config import TINY
@@ -52,9 +52,13 @@ def _opens_no_port_to_all(document: Document, others: Sequence[Document]) -> Ite
     if document.kind != "NetworkPolicy" or not any(selects(document, group) for group in groups):
         return
     for rule in rules_of([document], "ingress"):
+        advice = f"name the pods that need it, or open port {SERVE_PORT} alone"
         if rule.is_for_everybody and not rule.opens_only(SERVE_PORT):
             said = "it lets everybody in to Ray's ports, the dashboard's among them, where jobs are started"
-            yield Trouble(rule.path, said, f"name the pods that need it, or open port {SERVE_PORT} alone")
+            yield Trouble(rule.path, said, advice)
+        elif rule.names_a_whole_namespace and all(map(rule.has_port, RAY_PORTS)):
+            said = "it lets every pod of a namespace in to all of Ray's ports, whatever runs there"
+            yield Trouble(rule.path, said, advice)
 
 
 def _pods_reach_each_other(document: Document, others: Sequence[Document]) -> Iterator[Trouble]:
@@ -99,8 +103,8 @@ def _clients_reach_the_model(document: Document, others: Sequence[Document]) -> 
     for resource in resources_in(document):
         for group in resource.workers if resource.kind == "RayService" else []:
             policies = policies_for(group, others, "ingress")
-            named = [rule for rule in rules_of(policies, "ingress") if rule.ports]
-            if policies and not any(rule.has_port(SERVE_PORT) for rule in named):
+            of_others = _for_others(resource, policies, "ingress")
+            if policies and not any(rule.has_port(SERVE_PORT) for rule in of_others):
                 said = f"no policy lets clients in to port {SERVE_PORT} of {group.name}"
                 advice = "name who asks in the profile's network.serve_namespaces and serve_pods"
                 yield Trouble(_labels_path(group), said, advice)
@@ -146,7 +150,7 @@ def _shut_ports(
 ) -> Iterator[Trouble]:
     for group in resource.groups:
         policies = policies_for(group, others, "egress")
-        open_to = [rule for rule in rules_of(policies, "egress") if rule.ports]
+        open_to = _for_others(resource, policies, "egress")
         for port, purpose in wanted.items() if policies else []:
             if not any(rule.has_port(port) for rule in open_to):
                 said = f"no policy lets {group.name} out to port {port}, where {purpose}"
@@ -168,6 +172,12 @@ def _asked_ports(started: Started) -> dict[int, str]:
     if "://" in run.root:
         asked[int(store) if store.isdigit() else HTTPS_PORT] = "the runs are kept"
     return asked
+
+
+def _for_others(resource: RayResource, policies: Sequence[Document], side: Side) -> list[PolicyRule]:
+    """What the policies open to anybody but the resource's own pods."""
+    found = rules_of(policies, side)
+    return [rule for rule in found if not rule.is_for_own_pods_alone(resource.groups)]
 
 
 def _labels_path(group: Group) -> str:

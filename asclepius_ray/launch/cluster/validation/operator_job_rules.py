@@ -55,7 +55,7 @@ def _deletion(job: RayResource) -> Iterator[Trouble]:
     if "deletionStrategy" not in job.spec:
         return
     path = "spec.deletionStrategy"
-    strategy, rules = table_at(job.spec, "deletionStrategy"), _deletion_rules(job)
+    strategy, rules = table_at(job.spec, "deletionStrategy"), deletion_rules(job)
     old = [key for key in ("onSuccess", "onFailure") if key in strategy]
     if rules and flag_at(job.spec, "shutdownAfterJobFinishes"):
         said = "deletionRules and shutdownAfterJobFinishes exclude each other"
@@ -67,7 +67,7 @@ def _deletion(job: RayResource) -> Iterator[Trouble]:
 
 
 def _deletion_condition(job: RayResource) -> Iterator[Trouble]:
-    for place, rule in enumerate(_deletion_rules(job)):
+    for place, rule in enumerate(deletion_rules(job)):
         path = f"spec.deletionStrategy.deletionRules[{place}]"
         condition = table_at(rule, "condition")
         if len({"jobStatus", "jobDeploymentStatus"} & set(condition)) != 1:
@@ -83,7 +83,7 @@ def _deletion_condition(job: RayResource) -> Iterator[Trouble]:
 def _deletion_order(job: RayResource) -> Iterator[Trouble]:
     path = "spec.deletionStrategy.deletionRules"
     by_status: dict[str, dict[str, float]] = {}
-    for place, rule in enumerate(_deletion_rules(job)):
+    for place, rule in enumerate(deletion_rules(job)):
         policy, condition = text_at(rule, "policy"), table_at(rule, "condition")
         status = text_at(condition, "jobStatus") or text_at(condition, "jobDeploymentStatus")
         known = by_status.setdefault(status, {})
@@ -104,12 +104,12 @@ def _backoff(job: RayResource) -> Iterator[Trouble]:
         yield Trouble(path, "it is negative", "set 0 or more retries")
     if retries > 0 and table_at(job.spec, "clusterSelector"):
         yield Trouble(path, "a retry needs a cluster of its own", "remove it, or give rayClusterSpec")
-    if retries > 0 and _mode(job) == "InteractiveMode":
+    if retries > 0 and mode_of(job) == "InteractiveMode":
         yield Trouble(path, "an interactive job is not retried", "remove it")
 
 
 def _sidecar(job: RayResource) -> Iterator[Trouble]:
-    if _mode(job) != "SidecarMode":
+    if mode_of(job) != "SidecarMode":
         return
     for key in ("submitterPodTemplate", "submitterConfig"):
         if key in job.spec:
@@ -117,7 +117,8 @@ def _sidecar(job: RayResource) -> Iterator[Trouble]:
                 f"spec.{key}", "in SidecarMode the submitter is a container of the head", "remove it"
             )
     if table_at(job.spec, "clusterSelector"):
-        yield Trouble("spec.clusterSelector", "SidecarMode needs its own cluster", "use K8sJobMode")
+        advice = "give rayClusterSpec; a cluster that is there already takes jobs by asclepius submit"
+        yield Trouble("spec.clusterSelector", "SidecarMode needs its own cluster", advice)
     if text_at(job.head.pod, "restartPolicy") not in ("", "Never"):
         path = f"{job.head.pod_path}.restartPolicy"
         yield Trouble(path, "a head that restarts would submit the job again", "set Never")
@@ -178,11 +179,13 @@ def _deletion_delay(service: RayResource) -> Iterator[Trouble]:
         yield Trouble("spec.rayClusterDeletionDelaySeconds", "it is negative", "set 0 or more seconds")
 
 
-def _mode(job: RayResource) -> str:
+def mode_of(job: RayResource) -> str:
+    """How a job is submitted; the operator's own choice where nothing is said."""
     return text_at(job.spec, "submissionMode") or "K8sJobMode"
 
 
-def _deletion_rules(job: RayResource) -> list[dict[str, object]]:
+def deletion_rules(job: RayResource) -> list[dict[str, object]]:
+    """What a job says of its end, rule by rule."""
     rules = list_at(job.spec, "deletionStrategy", "deletionRules")
     return [rule for rule in rules if isinstance(rule, dict)]
 

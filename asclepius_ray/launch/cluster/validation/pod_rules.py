@@ -16,9 +16,12 @@ from asclepius_ray.launch.cluster.validation.reading import (
     text_at,
     value_at,
 )
+from asclepius_ray.launch.cluster.yaml_text import Json
 
 DEFAULT_DRAIN_SECONDS = DEFAULT_GRACE_SECONDS = 30
 """Ray's and Kubernetes' own, which leave nothing between the two."""
+GRACE_OPTION = "--grace-seconds"
+SECCOMP = ("RuntimeDefault", "Localhost")
 PUBLIC_SERVICES = ("LoadBalancer", "NodePort")
 MARKS_OF_SPOT = ("spot", "preemptible")
 
@@ -46,33 +49,79 @@ def _public_dashboard(resource: RayResource) -> Iterator[Trouble]:
 
 def _non_root(resource: RayResource) -> Iterator[Trouble]:
     for group in resource.groups:
-        context = f"{group.pod_path}.securityContext"
         if not flag_at(group.pod, "securityContext", "runAsNonRoot"):
-            yield Trouble(f"{context}.runAsNonRoot", f"{group.name} may run as root", "set it to true")
-        for path, holder in [(group.pod_path, group.pod), *group.containers]:
-            if value_at(holder, "securityContext", "runAsUser") == 0:
-                said = f"{group.name} runs as root"
-                yield Trouble(f"{path}.securityContext.runAsUser", said, "use 1000, the user of Ray's images")
+            path = f"{group.pod_path}.securityContext.runAsNonRoot"
+            yield Trouble(path, f"{group.name} may run as root", "set it to true")
+    for name, path, container in _containers(resource):
+        if table_at(container, "securityContext").get("runAsNonRoot", True) is not True:
+            said = f"{name} may run as root, whatever its pod says"
+            yield Trouble(f"{path}.securityContext.runAsNonRoot", said, "leave it out")
+    for name, path, holder in [*_pods(resource), *_containers(resource)]:
+        if value_at(holder, "securityContext", "runAsUser") == 0:
+            said = f"{name} runs as root"
+            yield Trouble(f"{path}.securityContext.runAsUser", said, "use 1000, the user of Ray's images")
 
 
 def _rights(resource: RayResource) -> Iterator[Trouble]:
-    for group in resource.groups:
-        for path, container in group.containers:
-            context = table_at(container, "securityContext")
-            if context.get("allowPrivilegeEscalation") is not False:
-                said = f"{group.name} may gain rights"
-                yield Trouble(f"{path}.securityContext.allowPrivilegeEscalation", said, "set it to false")
-            if flag_at(context, "privileged"):
-                said = f"{group.name} has all rights on its node"
-                yield Trouble(f"{path}.securityContext.privileged", said, "leave it out")
-            if "ALL" not in list_at(context, "capabilities", "drop"):
-                said = f"{group.name} keeps capabilities that Ray does not need"
-                yield Trouble(f"{path}.securityContext.capabilities.drop", said, "set [ALL]")
-    # The operator adds it to the head's pod, with what stands here.
-    autoscaler = table_at(resource.cluster, "autoscalerOptions", "securityContext")
-    if resource.autoscales and autoscaler.get("allowPrivilegeEscalation") is not False:
-        path = f"{resource.cluster_path}.autoscalerOptions.securityContext.allowPrivilegeEscalation"
-        yield Trouble(path, "the autoscaler's container may gain rights", "set it to false")
+    for name, path, pod in _pods(resource):
+        for key in ("hostPID", "hostIPC"):
+            if flag_at(pod, key):
+                said = f"{name} sees what else runs on its node"
+                yield Trouble(f"{path}.{key}", said, "leave it out")
+        if text_at(pod, "securityContext", "seccompProfile", "type") not in SECCOMP:
+            said = f"{name} may make every system call"
+            yield Trouble(f"{path}.securityContext.seccompProfile", said, "set type: RuntimeDefault")
+    for name, path, container in _containers(resource):
+        for key, said, advice in _rights_of(table_at(container, "securityContext")):
+            yield Trouble(f"{path}.securityContext.{key}", f"{name} {said}", advice)
+
+
+def _rights_of(context: Json) -> Iterator[tuple[str, str, str]]:
+    """What a container's context gives it: under which key, what that is, what to do."""
+    if context.get("allowPrivilegeEscalation") is not False:
+        yield "allowPrivilegeEscalation", "may gain rights", "set it to false"
+    if flag_at(context, "privileged"):
+        yield "privileged", "has all rights on its node", "leave it out"
+    if "ALL" not in list_at(context, "capabilities", "drop"):
+        yield "capabilities.drop", "keeps capabilities that Ray does not need", "set [ALL]"
+    if list_at(context, "capabilities", "add"):
+        yield "capabilities.add", "gets capabilities that Ray does not need", "leave it out"
+    if "seccompProfile" in context and text_at(context, "seccompProfile", "type") not in SECCOMP:
+        yield "seccompProfile", "may make every system call, whatever its pod says", "leave it out"
+
+
+def _pods(resource: RayResource) -> list[tuple[str, str, Json]]:
+    """Each group's name, with its pod and the pod's path."""
+    return [(group.name, group.pod_path, group.pod) for group in resource.groups]
+
+
+def _containers(resource: RayResource) -> list[tuple[str, str, Json]]:
+    """Each container with its path and the name of its group; of the autoscaler's, which the operator adds to
+    the head's pod, what the resource says of it."""
+    found = [(group.name, path, one) for group in resource.groups for path, one in group.containers]
+    if resource.autoscales:
+        options = table_at(resource.cluster, "autoscalerOptions")
+        found.append(("the autoscaler's container", f"{resource.cluster_path}.autoscalerOptions", options))
+    return found
+
+
+def _drain_hook(resource: RayResource) -> Iterator[Trouble]:
+    for group in resource.workers:
+        if not hook_seconds(group):
+            said = f"nothing tells Ray before a pod of {group.name} is ended: what runs there is cut off"
+            path = f"{group.pod_path}.containers[0].lifecycle.preStop"
+            yield Trouble(
+                path, said, f"run asclepius drain-watch --now {GRACE_OPTION} with the drain's seconds"
+            )
+
+
+def hook_seconds(group: Group) -> float:
+    """How long a pod drains before it is told to end; 0 where it does not."""
+    hook = [str(word) for word in list_at(group.ray_container, "lifecycle", "preStop", "exec", "command")]
+    if not {"drain-watch", "--now", GRACE_OPTION} <= set(hook):
+        return 0
+    place = hook.index(GRACE_OPTION) + 1
+    return amount(hook[place]) if place < len(hook) else 0
 
 
 def _grace(resource: RayResource) -> Iterator[Trouble]:
@@ -176,6 +225,7 @@ POD_RULES: dict[str, Rule] = {
     "no-public-dashboard": _public_dashboard,
     "non-root": _non_root,
     "no-rights": _rights,
+    "drain-hook": _drain_hook,
     "grace-over-drain": _grace,
     "volumes-mounted": _mounts,
     "image-pinned": _pinned_image,

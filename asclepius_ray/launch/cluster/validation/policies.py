@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from asclepius_ray.launch.cluster.network_policies import DNS_PORT, NAMESPACE_LABEL
 from asclepius_ray.launch.cluster.validation.manifests import Document, Group
 from asclepius_ray.launch.cluster.validation.reading import list_at, number_at, table_at, text_at, value_at
 from asclepius_ray.launch.cluster.yaml_text import Json
@@ -29,18 +30,31 @@ class PolicyRule:
         return not self.peers or any(_is_everybody(peer) for peer in self.peers)
 
     @property
+    def names_a_whole_namespace(self) -> bool:
+        """Whether it is open to every pod of a namespace, whatever its labels."""
+        return any(
+            value_at(peer, "namespaceSelector") is not None and _is_of_all(value_at(peer, "podSelector"))
+            for peer in self.peers
+        )
+
+    @property
     def named_networks(self) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
         """The ranges of addresses that it names, by number."""
         return [found for peer in self.peers if (found := _network(text_at(peer, "ipBlock", "cidr")))]
 
     def has_port(self, port: int) -> bool:
-        """Whether it opens a TCP port, or, at 53, names are asked for through it."""
+        """Whether it opens a TCP port, or, at 53, the UDP one where names are asked for."""
         return not self.ports or any(_covers(named, port) for named in self.ports)
 
     def opens_only(self, port: int) -> bool:
         return bool(self.ports) and all(
             value_at(named, "port") == port and value_at(named, "endPort") is None for named in self.ports
         )
+
+    def is_for_own_pods_alone(self, groups: Iterable[Group]) -> bool:
+        """Whether it names nobody but pods of these groups."""
+        labels = [group.pod_labels for group in groups]
+        return bool(self.peers) and all(_is_one_of(peer, labels) for peer in self.peers)
 
     def admits(self, labels: Json, elsewhere: bool) -> bool:
         """Whether a pod with these labels is named: `elsewhere`, one of another namespace."""
@@ -103,12 +117,31 @@ def _closes(policy: Document, side: Side) -> bool:
 
 def _is_everybody(peer: Any) -> bool:
     if cidr := text_at(peer, "ipBlock", "cidr"):
-        return _is_any_address(cidr)
+        return is_any_address(cidr)
     pods, namespaces = value_at(peer, "podSelector"), value_at(peer, "namespaceSelector")
-    return pods in (None, {}) and namespaces in (None, {})
+    return _is_of_all(pods) and _is_of_all(namespaces)
 
 
-def _is_any_address(cidr: str) -> bool:
+def _is_of_all(selector: Any) -> bool:
+    """Whether a selector leaves nobody out, or only those that it names."""
+    if selector is None:
+        return True
+    return not table_at(selector, "matchLabels") and all(
+        text_at(expression, "operator") in ("NotIn", "DoesNotExist")
+        # Every namespace has this label.
+        or (text_at(expression, "operator"), text_at(expression, "key")) == ("Exists", NAMESPACE_LABEL)
+        for expression in list_at(selector, "matchExpressions")
+    )
+
+
+def _is_one_of(peer: Any, labels: Sequence[Json]) -> bool:
+    pods = value_at(peer, "podSelector")
+    is_here = value_at(peer, "namespaceSelector") is None and value_at(peer, "ipBlock") is None
+    return is_here and not _is_of_all(pods) and any(matches(pods, found) for found in labels)
+
+
+def is_any_address(cidr: str) -> bool:
+    """Whether a range of addresses is the whole internet."""
     found = _network(cidr)
     return found is not None and found.prefixlen == 0
 
@@ -122,6 +155,8 @@ def _network(cidr: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
 
 def _covers(named: Any, port: int) -> bool:
     first = value_at(named, "port")
+    if (text_at(named, "protocol") or "TCP") != ("UDP" if port == DNS_PORT else "TCP"):
+        return False
     return first is None or number_at(named, "port") <= port <= number_at(
         named, "endPort", default=number_at(named, "port")
     )

@@ -1,17 +1,24 @@
 """Keys that stand in a file instead of the name of a secret. Pure; no finding repeats what it found."""
 
 import re
+import tomllib
 from collections.abc import Iterator
 
 from asclepius_ray.launch.cluster.node_certificates import KEY_VARIABLE
 from asclepius_ray.launch.cluster.validation.findings import Trouble
 from asclepius_ray.launch.cluster.validation.manifests import Document, walk_texts
-from asclepius_ray.launch.cluster.validation.reading import text_at
+from asclepius_ray.launch.cluster.validation.reading import table_at, text_at
+from asclepius_ray.launch.cluster.validation.started import parse_entrypoint
+from asclepius_ray.launch.cluster.yaml_text import Json
 
 _NAME_OF_KEY = r"[A-Z0-9_]*(?:KEY|KEY_ID|TOKEN|SECRET|PASSWORD)"
 _NAME = re.compile(_NAME_OF_KEY)
 _ASSIGNED = re.compile(rf"\b{_NAME_OF_KEY}=[^\s$;]")
 _KEY = re.compile(r"\b(sk-[\w-]{16,}|hf_\w{20,}|AKIA[0-9A-Z]{16}|ghp_\w{20,})|://[^/@\s]+:[^/@\s]+@")
+_IN_QUERY = re.compile(
+    r"[?&]((?:[\w-]*(?:key|token|secret|password|credential|signature))|sig)=[^\s&$]", re.IGNORECASE
+)
+_BEARER = re.compile(r"\bBearer\s+[\w.~+/-]{16,}", re.IGNORECASE)
 _ADVICE = "name it by secretKeyRef, or in the keys' file of the nodes"
 
 
@@ -22,11 +29,45 @@ def secrets_by_name(document: Document) -> Iterator[Trouble]:
         yield Trouble("data", said, "make it with kubectl create secret, and leave it out here")
         return
     yield from _written_variables(document.value, "")
+    yield from _written_headers(document)
     for path, text in walk_texts(document.value):
-        if _KEY.search(text):
+        if _KEY.search(text) or _BEARER.search(text):
             yield Trouble(path, "it holds what looks like a key", _ADVICE)
+        elif asked := _IN_QUERY.search(text):
+            yield Trouble(path, f"an address in it holds the value of {asked.group(1)}", _ADVICE)
         elif found := _ASSIGNED.search(text):
             yield Trouble(path, f"it holds the value of {found.group().partition('=')[0]}", _ADVICE)
+
+
+def _written_headers(document: Document) -> Iterator[Trouble]:
+    """Headers of an endpoint, in a run file of a ConfigMap or in a job's command; each may hold a key."""
+    advice = "leave them out, and give the key by the endpoint's api_key_env"
+    for key, text in table_at(document.value, "data").items() if document.kind == "ConfigMap" else []:
+        for section in _sections_with_headers(_run_file(str(text))):
+            yield Trouble(f"data.{key}", f"{section} stand in it, and one of them may be a key", advice)
+    entrypoint = parse_entrypoint(text_at(document.value, "spec", "entrypoint"))
+    for override in entrypoint.overrides if entrypoint else ():
+        if "headers" in override:
+            setting = override.partition("=")[0].strip()
+            said = f"{setting} is shown to everybody who sees the dashboard, and a header may be a key"
+            yield Trouble("spec.entrypoint", said, advice)
+
+
+def _run_file(text: str) -> Json:
+    """A run file's values; nothing where the text is no TOML."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return {}
+
+
+def _sections_with_headers(values: Json, section: str = "") -> Iterator[str]:
+    for key, inner in values.items():
+        path = f"{section}.{key}" if section else key
+        if isinstance(inner, dict):
+            if key == "headers" and inner:
+                yield path
+            yield from _sections_with_headers(inner, path)
 
 
 def _written_variables(value: object, path: str) -> Iterator[Trouble]:

@@ -19,7 +19,12 @@ from asclepius_ray.launch.cluster.validation.manifests import (
     yaml_table,
 )
 from asclepius_ray.launch.cluster.validation.operator_cluster_rules import Rule
-from asclepius_ray.launch.cluster.validation.pod_rules import DEFAULT_DRAIN_SECONDS, PUBLIC_SERVICES
+from asclepius_ray.launch.cluster.validation.pod_rules import (
+    DEFAULT_DRAIN_SECONDS,
+    GRACE_OPTION,
+    PUBLIC_SERVICES,
+    hook_seconds,
+)
 from asclepius_ray.launch.cluster.validation.policies import matches
 from asclepius_ray.launch.cluster.validation.reading import (
     amount,
@@ -37,7 +42,6 @@ from asclepius_ray.serving.proxy.launch import BINARY_VARIABLE
 
 PROXY_VARIABLE = "RAY_SERVE_ENABLE_HA_PROXY"
 _CONFIGURATION = "spec.serveConfigV2"
-_GRACE_OPTION = "--grace-seconds"
 
 
 def _outlives_streams(service: RayResource) -> Iterator[Trouble]:
@@ -54,16 +58,14 @@ def _outlives_streams(service: RayResource) -> Iterator[Trouble]:
 
 
 def _finishes_answers(group: Group, drain_seconds: float) -> Iterator[Trouble]:
-    hook = [str(word) for word in list_at(group.ray_container, "lifecycle", "preStop", "exec", "command")]
-    place = hook.index(_GRACE_OPTION) + 1 if _GRACE_OPTION in hook else len(hook)
-    drains = amount(hook[place]) if place < len(hook) else 0
+    drains = hook_seconds(group)
     if drains < drain_seconds:
         said = (
             f"a pod of {group.name} that is taken away drains for {drains:g} s, and an answer may take "
             f"{drain_seconds:g} s (serving.drain_seconds)"
         )
         path = f"{group.pod_path}.containers[0].lifecycle.preStop"
-        yield Trouble(path, said, f"drain with asclepius drain-watch --now {_GRACE_OPTION} {drain_seconds:g}")
+        yield Trouble(path, said, f"drain with asclepius drain-watch --now {GRACE_OPTION} {drain_seconds:g}")
         return
     variable = group.variables.get(DRAIN_VARIABLE, {})
     needed = (

@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from asclepius_ray.doctor.model_shapes import find_shape
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.launch.cluster.profile import Profile
+from asclepius_ray.launch.cluster.validation.account_rules import ACCOUNT_RULES
 from asclepius_ray.launch.cluster.validation.findings import Finding, Trouble, as_findings
+from asclepius_ray.launch.cluster.validation.job_rules import OUR_JOB_RULES
+from asclepius_ray.launch.cluster.validation.kubernetes_rules import (
+    claims_elsewhere,
+    known_document,
+    kubernetes_schema,
+    without_rules,
+)
 from asclepius_ray.launch.cluster.validation.launcher_rules import LAUNCHER_RULES
 from asclepius_ray.launch.cluster.validation.manifests import CLUSTER_KEYS, LAUNCHER, Document, RayResource
 from asclepius_ray.launch.cluster.validation.memory_rules import GPU_MEMORY, gpu_memory
@@ -34,17 +42,20 @@ from asclepius_ray.launch.locations import STAGES_OF_JOB
 from asclepius_ray.run import parse_run
 from asclepius_ray.training.config import TINY
 
-KNOWN_DOCUMENT, SCHEMA, SECRETS = "known-document", "kuberay-schema", "secrets-by-name"
+KNOWN_DOCUMENT, KUBERNETES = "known-document", "kubernetes-schema"
+SCHEMA, SECRETS = "kuberay-schema", "secrets-by-name"
 RUN_READS, RUN_CURRENT, SERVICE_MODEL = "run-file-reads", "run-file-current", "service-serves-run"
 RULES_OF_ALL = SET_RULES | NETWORK_RULES | SERVING_SET_RULES
 RULES = (
-    *(KNOWN_DOCUMENT, SCHEMA, SECRETS, RUN_READS, RUN_CURRENT, SERVICE_MODEL, GPU_MEMORY),
+    *(KNOWN_DOCUMENT, KUBERNETES, SCHEMA, SECRETS, RUN_READS, RUN_CURRENT, SERVICE_MODEL, GPU_MEMORY),
     *LAUNCHER_RULES,
     *CLUSTER_RULES,
     *JOB_RULES,
+    *OUR_JOB_RULES,
     *SERVICE_RULES,
     *SERVING_RULES,
     *POD_RULES,
+    *ACCOUNT_RULES,
     *QUEUE_RULES,
     *TLS_RULES,
     *RULES_OF_ALL,
@@ -87,6 +98,7 @@ def validate(documents: Sequence[Document], knowledge: Knowledge) -> Report:
             report.findings.extend(_memory(run, knowledge, report))
     if not knowledge.crds and any(document.kind in CLUSTER_KEYS for document in documents):
         report.unchecked.append("KubeRay's own schemas: give the folder of its definitions with --crds")
+    report.unchecked.extend((*without_rules(documents), *claims_elsewhere(documents)))
     return report
 
 
@@ -97,9 +109,8 @@ def _rules_of_document(
     if kind == LAUNCHER:
         for name, launcher_rule in LAUNCHER_RULES.items():
             yield from as_findings(name, file, launcher_rule(document.value))
-    elif not kind or not text_at(document.value, "apiVersion"):
-        trouble = Trouble("kind", "it is no file of ray up and has no kind and apiVersion", "write both")
-        yield from as_findings(KNOWN_DOCUMENT, file, [trouble])
+    yield from as_findings(KNOWN_DOCUMENT, file, known_document(document))
+    yield from as_findings(KUBERNETES, file, kubernetes_schema(document))
     if kind in CLUSTER_KEYS:
         yield from _rules_of_resource(RayResource(document), knowledge.crds)
     yield from as_findings(SECRETS, file, secrets_by_name(document))
@@ -112,8 +123,10 @@ def _rules_of_resource(resource: RayResource, crds: str) -> Iterator[Finding]:
     if crds:
         schema = load_schema(crds, resource.kind)
         yield from as_findings(SCHEMA, file, schema_troubles(resource.document.value, schema))
-    rules = CLUSTER_RULES | POD_RULES | QUEUE_RULES | TLS_RULES
-    rules |= {"RayJob": JOB_RULES, "RayService": SERVICE_RULES | SERVING_RULES}.get(resource.kind, {})
+    rules = CLUSTER_RULES | POD_RULES | ACCOUNT_RULES | QUEUE_RULES | TLS_RULES
+    rules |= {"RayJob": JOB_RULES | OUR_JOB_RULES, "RayService": SERVICE_RULES | SERVING_RULES}.get(
+        resource.kind, {}
+    )
     for name, rule in rules.items():
         yield from as_findings(name, file, rule(resource))
 
