@@ -57,6 +57,12 @@ class Folder:
         return base.rstrip("/").rpartition("/")[2]
 
     @property
+    def run_label(self) -> str:
+        """The name and a hash of the address: roots of the same name are told apart in figures."""
+        digest = hashlib.sha256(self.shown.rstrip("/").encode()).hexdigest()
+        return f"{self.name}-{digest[:6]}"
+
+    @property
     def local_path(self) -> Path:
         """The path of a local folder; an ArtifactError for one in a bucket."""
         if not self.is_local:
