@@ -57,10 +57,16 @@ class Folder:
         return base.rstrip("/").rpartition("/")[2]
 
     @property
+    def run_label(self) -> str:
+        """The name and a hash of the address: roots of the same name are told apart in figures."""
+        digest = hashlib.sha256(self.shown.rstrip("/").encode()).hexdigest()
+        return f"{self.name}-{digest[:6]}"
+
+    @property
     def local_path(self) -> Path:
         """The path of a local folder; an ArtifactError for one in a bucket."""
         if not self.is_local:
-            raise ArtifactError(f"{self.uri} is in a bucket; this needs a local folder")
+            raise ArtifactError(f"{self.shown} is in a bucket; this needs a local folder")
         return Path(self.uri.removeprefix("file://")).expanduser()
 
     @property
@@ -83,10 +89,9 @@ class Folder:
         try:
             found: tuple[pyarrow.fs.FileSystem, str] = pyarrow.fs.FileSystem.from_uri(self.uri)
         except OSError as error:
-            shown = re.sub(r"//[^/@]*@", "//***@", self.uri.partition("?")[0])
             raise ConfigError(
-                f"{shown} cannot be reached ({type(error).__name__}); check the network, the bucket's name, "
-                "and the keys in the environment"
+                f"{self.shown} cannot be reached ({type(error).__name__}); check the network, the bucket's "
+                "name, and the keys in the environment"
             ) from None
         except pyarrow.ArrowInvalid as error:
             # Neither the address nor the library's words are repeated whole: both may hold a key.
@@ -309,24 +314,24 @@ def write_manifest(
 def read_manifest(folder: Folder) -> Manifest:
     """Reads a folder's manifest; an ArtifactError if there is none or it is of another format."""
     if not folder.exists(MANIFEST_NAME):
-        raise ArtifactError(f"{folder.uri} is not finished: it has no {MANIFEST_NAME}")
+        raise ArtifactError(f"{folder.shown} is not finished: it has no {MANIFEST_NAME}")
     try:
         values = json.loads(folder.read_bytes(MANIFEST_NAME))
     except ValueError as error:
         raise ArtifactError(
-            f"{folder.uri}/{MANIFEST_NAME} is not readable JSON ({error}); remove the folder and rerun"
+            f"{folder.shown}/{MANIFEST_NAME} is not readable JSON ({error}); remove the folder and rerun"
         ) from None
     found = values.get("format_version") if isinstance(values, dict) else None
     if found != FORMAT_VERSION:
         raise ArtifactError(
-            f"{folder.uri} has format version {found!r}, this program reads {FORMAT_VERSION}; "
+            f"{folder.shown} has format version {found!r}, this program reads {FORMAT_VERSION}; "
             "use the version that wrote it, or another root"
         )
     try:
         return Manifest.model_validate(values)
     except ValidationError as error:
         raise ArtifactError(
-            f"{folder.uri}/{MANIFEST_NAME} is damaged in {error.error_count()} place(s); "
+            f"{folder.shown}/{MANIFEST_NAME} is damaged in {error.error_count()} place(s); "
             "remove the folder and rerun"
         ) from None
 

@@ -242,7 +242,7 @@ def report(root: Annotated[str, typer.Argument(metavar="ROOT", help="The run's f
 
     folder = Folder(root).absolute()
     if not folder.exists("run.json"):
-        raise ConfigError(f"{root} is not the folder of a run: it has no run.json")
+        raise ConfigError(f"{folder.shown} is not the folder of a run: it has no run.json")
     output.print(write_report(folder), soft_wrap=True, highlight=False)
 
 

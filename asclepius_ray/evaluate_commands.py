@@ -39,7 +39,7 @@ def sheet(  # noqa: PLR0913  # each is an option of the command
     order = SheetOrder(drawing, _names_in(models), unanswerable)
     folder = Folder(out).absolute()
     written = write_sheets(Folder(root).absolute(), order, folder)
-    for line in _describe(written, folder.uri):
+    for line in _describe(written, folder.shown):
         output.print(line, soft_wrap=True)
 
 
@@ -80,7 +80,7 @@ def agreement(
     for line in describe_figures(compare_sheets(folder, files, key)):
         output.print(line, soft_wrap=True)
     evaluation = folder.child("evaluation")
-    output.print(f"written: {evaluation.uri}/{AGREEMENT_NAME} and {LATEX_NAME} beside it", soft_wrap=True)
+    output.print(f"written: {evaluation.shown}/{AGREEMENT_NAME} and {LATEX_NAME} beside it", soft_wrap=True)
     if evaluation.exists(SCORES_NAME):
         page, *_ = write_evaluation_page(folder)
         output.print(f"shown on {page}", soft_wrap=True)

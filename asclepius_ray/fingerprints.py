@@ -63,7 +63,7 @@ def require_artifact(root: Folder, artifact: str, job: str) -> Manifest:
     """The manifest of what another job must have made; an ArtifactError names that job."""
     folder = root.child(artifact)
     if not is_finished(folder):
-        raise ArtifactError(f"{folder.uri} is not finished; run the job {job} on this root first")
+        raise ArtifactError(f"{folder.shown} is not finished; run the job {job} on this root first")
     return read_manifest(folder)
 
 

@@ -69,7 +69,7 @@ class Work:
 
             self.session.enter_context(ray_session(self.progress))
             self.connected = True
-            self.session.enter_context(watching_nodes(self.root.name))
+            self.session.enter_context(watching_nodes(self.root.run_label))
             check_root_is_shared(self.root, LEASE_NAME)
 
 
@@ -143,7 +143,7 @@ def serve(run: Run, progress: Progress) -> None:
     if not run.serving.model:
         require_artifact(run.folder, "model", "train")
     serving = run.serving.model_copy(update={"keys": run.serving.keys or run.folder.child("keys.json").uri})
-    with ray_session(progress, serves=True), watching_nodes(run.folder.name):
+    with ray_session(progress, serves=True), watching_nodes(run.folder.run_label):
         serve_until_stopped({run.name: model}, serving, read_secret(serving.api_key_env), progress)
 
 

@@ -31,14 +31,14 @@ def purge(root: Folder) -> int:
     anywhere else. Raises a LeaseError while a job is at work.
     """
     if not root.exists("run.json"):
-        raise ConfigError(f"{root.uri} is not the folder of a run: it has no run.json")
+        raise ConfigError(f"{root.shown} is not the folder of a run: it has no run.json")
     for stage, journal, artefact in (
         (SYNTHESIZE, JOURNAL_NAME, "dataset"),
         (EVALUATE, JOURNALS_NAME, "evaluation"),
     ):
         if stage.finished(root) is None and root.child(journal).names():
             raise ConfigError(
-                f"{root.uri} holds no finished {artefact}, and its journal is paid for: finish the job "
+                f"{root.shown} holds no finished {artefact}, and its journal is paid for: finish the job "
                 f"{stage.name} first, or remove the folder if nothing of it is wanted"
             )
     lease = acquire(root, "purge")

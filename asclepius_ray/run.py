@@ -111,8 +111,22 @@ def parse_run(text: str, where: str, overrides: list[str] | None = None) -> Run:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where} is not valid TOML: {error}") from None
     for override in overrides or []:
-        _apply_override(values, override)
+        apply_override(values, override)
     return parse_section(Run, values, where)
+
+
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Puts one `a.b=c` into the values of a run file; a ConfigError where it is none."""
+    path, separator, text = override.partition("=")
+    if not separator or not path.strip():
+        raise ConfigError(f"--set {override!r} is not of the form section.key=value")
+    *sections, key = path.strip().split(".")
+    table = values
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {path.strip()}: {section} is not a section")
+    table[key] = _parse_value(text)
 
 
 def resolved_json(run: Run) -> str:
@@ -209,19 +223,6 @@ def _steps_of(role: str) -> set[str]:
     if role == "teacher":
         return {"note", "question", "answer"}
     return {"answer"} if role.startswith("evaluation.endpoints.") else {"judge"}
-
-
-def _apply_override(values: dict[str, Any], override: str) -> None:
-    path, separator, text = override.partition("=")
-    if not separator or not path.strip():
-        raise ConfigError(f"--set {override!r} is not of the form section.key=value")
-    *sections, key = path.strip().split(".")
-    table = values
-    for section in sections:
-        table = table.setdefault(section, {})
-        if not isinstance(table, dict):
-            raise ConfigError(f"--set {path.strip()}: {section} is not a section")
-    table[key] = _parse_value(text)
 
 
 def _parse_value(text: str) -> object:

@@ -73,7 +73,7 @@ def read_state(root: Folder) -> RunState:
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())[:300]
         raise ConfigError(
-            f"{_shown(root)} cannot be read ({reason}); check the address, the network, and the rights of "
+            f"{root.shown} cannot be read ({reason}); check the address, the network, and the rights of "
             "this machine or of the keys in its environment"
         ) from None
 
@@ -82,7 +82,7 @@ def _read(root: Folder) -> RunState:
     there = _entries(root)
     if "run.json" not in there:
         raise ConfigError(
-            f"{_shown(root)} is not the folder of a run: it has no run.json; give the `root` of its run "
+            f"{root.shown} is not the folder of a run: it has no run.json; give the `root` of its run "
             "file, on a cluster STORAGE/NAME, in a bucket that is there"
         )
     manifests = {
@@ -104,11 +104,6 @@ def _read(root: Folder) -> RunState:
     )
 
 
-def _shown(root: Folder) -> str:
-    """Without what stands behind the path: it may hold a key."""
-    return re.sub(r"//[^/@]*@", "//***@", root.uri if root.is_local else root.uri.partition("?")[0])
-
-
 def _entries(root: Folder) -> set[str]:
     """The names right below the root; none if it is not there."""
     filesystem, path = root.filesystem()
@@ -121,11 +116,11 @@ def _json(root: Folder, name: str, needs: frozenset[str]) -> dict[str, Any]:
     try:
         found = json.loads(root.read_bytes(name))
     except ValueError as error:
-        raise ArtifactError(f"{_shown(root)}/{name} is damaged ({error}); {_WRITTEN_ANEW}") from None
+        raise ArtifactError(f"{root.shown}/{name} is damaged ({error}); {_WRITTEN_ANEW}") from None
     missing = needs - (found.keys() if isinstance(found, dict) else set())
     if missing:
         raise ArtifactError(
-            f"{_shown(root)}/{name} has no {', '.join(sorted(missing))}: another version wrote it, or it is "
+            f"{root.shown}/{name} has no {', '.join(sorted(missing))}: another version wrote it, or it is "
             f"damaged; {_WRITTEN_ANEW}"
         )
     whole: dict[str, Any] = found
@@ -153,5 +148,5 @@ def _last_step(training: Folder, log: str, size: int) -> dict[str, Any] | None:
     try:
         steps = [line for line in map(json.loads, whole) if "loss" in line]
     except ValueError as error:
-        raise ArtifactError(f"{_shown(training)}/{log} is damaged ({error}); remove it") from None
+        raise ArtifactError(f"{training.shown}/{log} is damaged ({error}); remove it") from None
     return steps[-1] if steps else None

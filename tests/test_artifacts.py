@@ -26,6 +26,17 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
     return Folder(bucket.format(f"{tmp_path.name}/dataset"))
 
 
+@pytest.mark.parametrize("other", ["s3://b/run", "gs://a/run", "/a/run", "s3://a/further/run"])
+def test_two_roots_of_one_name_have_labels_of_their_own_in_the_figures(other: str) -> None:
+    root = Folder("s3://a/run")
+    assert Folder(other).run_label.startswith("run-")
+    assert Folder(other).run_label != root.run_label
+    for same in ("s3://a/run/", "s3://a/run?region=us-east-1"):
+        assert Folder(same).run_label == root.run_label
+    with_key, without = Folder("s3://ID:secret@a/run"), Folder("s3://ID:another@a/run")
+    assert with_key.run_label == without.run_label
+
+
 def test_a_folder_is_whole_only_with_its_manifest(folder: Folder) -> None:
     folder.make()
     with folder.open_output("train-00000.parquet") as stream:

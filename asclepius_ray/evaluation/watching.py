@@ -26,7 +26,7 @@ async def watching(
 
     purse: that of the whole evaluation, where it has a budget.
     """
-    metrics = Metrics(root.name)
+    metrics = Metrics(root.run_label)
 
     async def show() -> None:
         seats = {name: await asker.snapshot() for name, asker in askers.items()}

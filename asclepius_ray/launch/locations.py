@@ -32,6 +32,8 @@ class Place:
 
     setting: str
     path: str
+    is_of_each_node: bool = False
+    """Each node has its own, such as a folder for log lines: an absolute path holds there, a bucket never."""
 
 
 def place_on_cluster(
@@ -50,7 +52,8 @@ def place_on_cluster(
         is_packaged = path.resolve() in packaged
         # The driver alone reads the input, in the unpacked package.
         travels = is_packaged and place.setting == "input.path"
-        if spread and not travels and not _is_below(path, shared):
+        holds = place.is_of_each_node and Path(place.path).is_absolute()
+        if spread and not (travels or holds or _is_below(path, shared)):
             raise SubmitError(
                 f"{place.setting} = {place.path!r} is a local path, and {spread}; each node would see "
                 "another folder there: use a bucket that all of them reach (s3://, gs://), or name the "
@@ -105,6 +108,8 @@ def places_of(job: str, run: Run) -> list[Place]:
     places = [Place("root", run.root)]
     if "synthesis" in STAGES_OF_JOB[job] and run.input.path:
         places.append(Place("input.path", run.input.path))
+    if "synthesis" in STAGES_OF_JOB[job] and run.teacher.model_path and Path(run.teacher.model_path).is_dir():
+        places.append(Place("teacher.model_path", run.teacher.model_path))
     if "training" in STAGES_OF_JOB[job] and run.training.dataset:
         places.append(Place("training.dataset", run.training.dataset))
     if "evaluation" in STAGES_OF_JOB[job]:
@@ -122,7 +127,19 @@ def places_of(job: str, run: Run) -> list[Place]:
             for name, place in named.items()
             if Path(place).is_dir()
         ]
-    return places
+    # A stage that serves for itself has keys of its own, and neither TLS nor audit lines.
+    return places + _places_of_access(run) if job == "serve" else places
+
+
+def _places_of_access(run: Run) -> list[Place]:
+    serving = run.serving
+    places = [
+        Place("serving.keys", serving.keys),
+        Place("serving.audit", serving.audit, is_of_each_node=True),
+        Place("serving.tls_certificate", serving.tls_certificate, is_of_each_node=True),
+        Place("serving.tls_key", serving.tls_key, is_of_each_node=True),
+    ]
+    return [place for place in places if place.path]
 
 
 def _places_of_evaluation(run: Run) -> list[Place]:

@@ -7,17 +7,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import httpx
 import ray
 from ray.exceptions import AuthenticationError
-from ray.job_submission import JobSubmissionClient
+from ray.job_submission import JobDetails, JobSubmissionClient
 
 from asclepius_ray.errors import SubmitError
 
 ANSWER_SECONDS = 15.0
 STARTUP_SECONDS = 30.0
+_SECONDS_OF_VERB = {"POST": 60.0, "PUT": 900.0}
+"""Longer than an answer takes: a job is looked over before it is taken, a package goes over a slow line."""
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 
 
@@ -35,6 +38,14 @@ class Node:
 
     num_cpus: float
     """0 on a head that leaves all work to others."""
+
+
+class Client(JobSubmissionClient):
+    """Ray's client, whose requests end: its own wait forever for a head that is gone without a word."""
+
+    def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
+        timeout = _SECONDS_OF_VERB.get(method, ANSWER_SECONDS)
+        return super()._do_request(method, endpoint, **{"timeout": timeout, **options})
 
 
 def own_versions() -> Versions:
@@ -55,7 +66,7 @@ def connect(address: str) -> JobSubmissionClient:
         logging.getLogger(name).setLevel(logging.WARNING)
     with _explicit_address():
         try:
-            return JobSubmissionClient(address)
+            return Client(address)
         except AuthenticationError as error:
             raise _refused(address) from error
         except (RuntimeError, ValueError, KeyError, OSError) as error:
@@ -67,6 +78,17 @@ def read_versions(client: JobSubmissionClient, address: str) -> Versions:
     ray_version = _get(client, address, "/api/version", "ray_version")
     python_version = _get(client, address, "/api/v0/cluster_metadata", "data", "pythonVersion")
     return Versions(ray=str(ray_version), python=str(python_version))
+
+
+def read_job(client: JobSubmissionClient, address: str, job_id: str) -> JobDetails | None:
+    """The job as the cluster knows it, None where it knows none of this name."""
+    path = f"/api/jobs/{job_id}"
+    with _answering(address, path):
+        response = client._do_request("GET", path)
+        if response.status_code == HTTPStatus.NOT_FOUND:
+            return None
+        response.raise_for_status()
+        return JobDetails(**response.json())
 
 
 def list_nodes(client: JobSubmissionClient, address: str) -> list[Node]:
@@ -106,7 +128,7 @@ def check_versions(ours: Versions, theirs: Versions, address: str) -> None:
 
 def _check_reachable(address: str) -> None:
     try:
-        # Public also with token authentication on. The client's own first request has no timeout.
+        # Public also with token authentication on.
         httpx.get(f"{address.rstrip('/')}/api/authentication_mode", timeout=ANSWER_SECONDS)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise SubmitError(
@@ -117,17 +139,24 @@ def _check_reachable(address: str) -> None:
 
 def _get(client: JobSubmissionClient, address: str, path: str, *keys: str) -> Any:
     # Ray's client has no public method for these; its request carries the token as Ray wants it.
-    try:
-        response = client._do_request("GET", path, timeout=ANSWER_SECONDS)
+    with _answering(address, path):
+        response = client._do_request("GET", path)
         response.raise_for_status()
         answer = response.json()
         for key in keys:
             answer = answer[key]
+    return answer
+
+
+@contextmanager
+def _answering(address: str, path: str) -> Iterator[None]:
+    """A SubmitError for what is no answer to the request of that path."""
+    try:
+        yield
     except AuthenticationError as error:
         raise _refused(address) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SubmitError(f"the cluster at {address} does not answer to {path}: {_line(error)}") from error
-    return answer
 
 
 def _refused(address: str) -> SubmitError:

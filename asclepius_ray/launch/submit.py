@@ -5,18 +5,20 @@ package, the cluster's versions, and places that only this machine sees.
 """
 
 import asyncio
+import math
+import secrets
 import shlex
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
-from ray.job_submission import JobStatus, JobSubmissionClient
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobSubmissionClient
 
-from asclepius_ray.errors import ConfigError, Interrupted, SubmitError
+from asclepius_ray.errors import ConfigError, SubmitError
 from asclepius_ray.launch.driver_resources import ON_THE_HEAD, DriverResources
+from asclepius_ray.launch.following import RETRY_SECONDS, Say, ask_for_job, follow_job
 from asclepius_ray.launch.locations import (
     STAGES_OF_JOB,
     Place,
@@ -40,15 +42,20 @@ from asclepius_ray.launch.remote import (
     own_versions,
     read_versions,
 )
-from asclepius_ray.run import Run, endpoints_of, name_run_file, parse_run, read_run_text
+from asclepius_ray.run import (
+    Run,
+    apply_override,
+    endpoints_of,
+    name_run_file,
+    parse_run,
+    read_run_text,
+)
 
-Say = Callable[[str], None]
-
-LOST_LOG_SECONDS = 120.0
-"""So long a broken connection to the log is taken up again."""
-RETRY_SECONDS = 2.0
-STOP_SECONDS = 60
-"""So long `ray job stop` lets a job flush and save; Ray kills it after 3 s unless it is told otherwise."""
+STOP_SECONDS = 600.0
+"""So long at most `ray job stop` lets a job flush and save: a training ends its step, its validation and its
+checkpoint. Ray kills it after 3 s unless it is told otherwise."""
+AFTER_DRAIN_SECONDS = 60.0
+"""What a server needs beyond `serving.drain_seconds` to end in order."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,7 @@ def submit_job(submission: Submission, say: Say, project: Path | None = None) ->
             say(f"would run: {entrypoint}")
             say("nothing was sent (--dry-run)")
             return 0
-        job_id = _send(client, entrypoint, package, submission.driver)
+        job_id = _send(client, submission, entrypoint, package, stop_seconds(run))
     say(f"job {job_id}: {entrypoint}")
     return follow_job(client, job_id, submission.address, say)
 
@@ -117,71 +124,23 @@ def build_entrypoint(job: str, overrides: tuple[str, ...], places: list[Place], 
     return " ".join([page, RUN_FILE_NAME, *(f"--set {shlex.quote(setting)}" for setting in settings)])
 
 
-def follow_job(client: JobSubmissionClient, job_id: str, address: str, say: Say) -> int:
-    """Says the job's log until it ends; its exit code."""
-    try:
-        asyncio.run(_say_log(client, job_id, address, say))
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"the job {job_id} goes on without us; its log: {_command('logs --follow', job_id, address)}; "
-            f"to stop it: {_command('stop', job_id, address)}"
-        ) from None
-    try:
-        info = client.get_job_info(job_id)
-    except (RuntimeError, OSError) as error:
-        raise SubmitError(
-            f"the job {job_id} has ended, and {address} does not say how; ask later with: "
-            f"{_command('status', job_id, address)}"
-        ) from error
-    if info.status == JobStatus.SUCCEEDED:
-        say(f"job {job_id} has succeeded")
-        return 0
-    code: int | None = info.driver_exit_code
-    if code is None and info.status == JobStatus.FAILED:
-        say(f"job {job_id} did not start: {info.message}")
-    else:
-        say(f"job {job_id} was stopped" if info.status == JobStatus.STOPPED else f"job {job_id} has failed")
-    if code is not None and code < 0:
-        return 128 - code
-    return code or 1
+def stop_seconds(run: Run) -> int:
+    """How long `ray job stop` waits for the job's driver before it is killed; most end long before."""
+    return math.ceil(max(STOP_SECONDS, run.serving.drain_seconds + AFTER_DRAIN_SECONDS))
 
 
-async def _say_log(client: JobSubmissionClient, job_id: str, address: str, say: Say) -> None:
-    """Says every line once, over as many connections as it takes."""
-    said_characters, pending, broken_since = 0, "", 0.0
-    while True:
-        skipped = 0
-        try:
-            async for text in client.tail_job_logs(job_id):
-                # A new connection starts at the log's first character again.
-                new = text[max(0, said_characters - skipped) :]
-                skipped += len(text)
-                said_characters = max(said_characters, skipped)
-                *lines, pending = (pending + new).split("\n")
-                for line in lines:
-                    say(line)
-                broken_since = 0.0 if new else broken_since
-            if client.get_job_status(job_id).is_terminal():
-                break
-        except (RuntimeError, OSError, aiohttp.ClientError) as error:
-            broken_since = broken_since or time.monotonic()
-            if time.monotonic() - broken_since > LOST_LOG_SECONDS:
-                raise SubmitError(
-                    f"the connection to {address} is lost and the job {job_id} goes on; look for it later "
-                    f"with: {_command('logs --follow', job_id, address)}"
-                ) from error
-        await asyncio.sleep(RETRY_SECONDS)
-    if pending:
-        say(pending)
-
-
-def _send(client: JobSubmissionClient, entrypoint: str, package: Package, driver: DriverResources) -> str:
+def _send(
+    client: JobSubmissionClient, submission: Submission, entrypoint: str, package: Package, stop_within: int
+) -> str:
+    """Sends the job under a name of ours, by which it is found where the answer to the sending is lost."""
+    job_id, driver = f"raysubmit_{secrets.token_hex(8)}", submission.driver
     runtime_env = {
         "working_dir": str(package.path),
-        "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
+        "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(stop_within)},
     }
     try:
-        job_id: str = client.submit_job(
+        client.submit_job(
+            submission_id=job_id,
             entrypoint=entrypoint,
             runtime_env=runtime_env,
             entrypoint_num_cpus=driver.num_cpus or None,
@@ -189,9 +148,16 @@ def _send(client: JobSubmissionClient, entrypoint: str, package: Package, driver
             entrypoint_memory=driver.memory_bytes or None,
             entrypoint_resources=dict(driver.custom) or None,
         )
-    except (RuntimeError, OSError) as error:
-        raise SubmitError(f"the cluster did not take the job: {' '.join(str(error).split())}") from error
+    except (RuntimeError, OSError, AuthenticationError) as error:
+        if not (isinstance(error, OSError) and asyncio.run(_has_arrived(client, job_id, submission.address))):
+            raise SubmitError(f"the cluster did not take the job: {' '.join(str(error).split())}") from error
     return job_id
+
+
+async def _has_arrived(client: JobSubmissionClient, job_id: str, address: str) -> bool:
+    # What was sent before the connection broke may still be on its way.
+    await asyncio.sleep(RETRY_SECONDS)
+    return await ask_for_job(client, job_id, address) is not None
 
 
 def _say_secrets(job: str, run: Run, say: Say) -> None:
@@ -205,13 +171,18 @@ def _say_secrets(job: str, run: Run, say: Say) -> None:
 
 def _refuse_headers(overrides: tuple[str, ...]) -> None:
     for override in overrides:
-        setting = override.partition("=")[0].strip()
-        if "headers" in override:
+        values: dict[str, object] = {}
+        apply_override(values, override)
+        if _has_headers(values):
             raise ConfigError(
-                f"--set {setting} would be shown to everybody who sees the cluster's dashboard, and a header "
-                "may hold a key; write it into the run file"
+                f"--set {override.partition('=')[0].strip()} would be shown to everybody who sees the "
+                "cluster's dashboard, and a header may hold a key; write it into the run file"
             )
 
 
-def _command(verb: str, job_id: str, address: str) -> str:
-    return f"ray job {verb} --address {address} {job_id}"
+def _has_headers(table: Mapping[str, object]) -> bool:
+    """Whether a table of that name is in it, at any depth: only endpoints have one."""
+    return any(
+        isinstance(value, Mapping) and (name == "headers" or _has_headers(value))
+        for name, value in table.items()
+    )

@@ -202,7 +202,7 @@ class Claimant:
             shows_life = is_fresh(standing, self.timing) or self._onlooker.has_moved(standing.token)
             if standing.token not in sight.silent and (standing.is_of_this_machine or shows_life):
                 raise LeaseError(
-                    f"{self.folder.uri} is in use by {standing}; wait for it to end or stop it, or choose "
+                    f"{self.folder.shown} is in use by {standing}; wait for it to end or stop it, or choose "
                     "another root"
                 )
         if now_seconds() - self._shown_at >= self.timing.heartbeat:
@@ -212,7 +212,7 @@ class Claimant:
         time.sleep(self.timing.look)
 
     def _refuse(self, reason: str) -> NoReturn:
-        raise LeaseError(f"{self.folder.uri}: {reason}")
+        raise LeaseError(f"{self.folder.shown}: {reason}")
 
     def _write_lease(self) -> None:
         write_holder(self.folder, replace(self.holder, heartbeat_unix=time.time()))
@@ -286,7 +286,7 @@ class BucketLease:
             self._away_since = now if self._away_since is None else self._away_since
             away_seconds = now - self._away_since
             if away_seconds > claimant.timing.cut_off:
-                end_now(f"{claimant.folder.uri} cannot be reached for {away_seconds:.0f} s: this run ends")
+                end_now(f"{claimant.folder.shown} cannot be reached for {away_seconds:.0f} s: this run ends")
             logger.warning("the lease's heartbeat could not be written: %s", error)
             return False
         return now_seconds() < claimant.valid_until
@@ -297,7 +297,7 @@ def acquire_in_bucket(folder: Folder, purpose: str, timing: Timing, onlooker: On
     found = read_holder(folder)
     if found is not None and _is_plainly_live(found, folder, timing, onlooker):
         raise LeaseError(
-            f"{folder.uri} is in use by {found}; wait for it to end or stop it, or choose another root"
+            f"{folder.shown} is in use by {found}; wait for it to end or stop it, or choose another root"
         )
     claimant = Claimant(folder, purpose, timing, onlooker)
     claimant.take_root()
@@ -354,7 +354,7 @@ def _follow_while_reached(
                 continue
             return None
         if followed.token != holder.token:
-            say(f"{folder.uri} is being worked on by {holder}, for the same job: following it")
+            say(f"{folder.shown} is being worked on by {holder}, for the same job: following it")
             followed.token = holder.token
         followed.was_live = True
         time.sleep(timing.heartbeat / 5)

@@ -98,7 +98,7 @@ def read_holder(folder: Folder) -> Holder | None:
         return holder_of(content)
     except ValueError:
         raise LeaseError(
-            f"{folder.uri}/{LEASE_NAME} is not readable; if no run is using this root, remove that file"
+            f"{folder.shown}/{LEASE_NAME} is not readable; if no run is using this root, remove that file"
         ) from None
 
 

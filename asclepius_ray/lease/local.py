@@ -74,13 +74,13 @@ def acquire_folder(folder: Folder, purpose: str, timing: Timing, watch: HolderWa
     found, is_working = watch.judge()
     if is_working:
         raise LeaseError(
-            f"{folder.uri} is in use by {found}; wait for it to end or stop it, or choose another root"
+            f"{folder.shown} is in use by {found}; wait for it to end or stop it, or choose another root"
         )
     with _lock_of(folder):
         now = read_holder(folder)
         if now is not None and (found is None or now.token != found.token):
             raise LeaseError(
-                f"{folder.uri} has just been taken by {now}; wait for it, or choose another root"
+                f"{folder.shown} has just been taken by {now}; wait for it, or choose another root"
             )
         if now is not None and now.exit_code is None and now != found:
             raise LeaseError(
@@ -98,7 +98,7 @@ def follow_in_folder(
     holder = watch.look()
     if holder is None or holder.purpose != purpose or watch.is_over(holder):
         return None
-    say(f"{folder.uri} is being worked on by {holder}, for the same job: following it")
+    say(f"{folder.shown} is being worked on by {holder}, for the same job: following it")
     while holder is not None and holder.purpose == purpose:
         if holder.exit_code is not None:
             return holder.exit_code

@@ -14,5 +14,5 @@ def make_root(root: Folder) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(
-            f"the root {root.uri} cannot be written ({reason}); choose another with --set root=FOLDER"
+            f"the root {root.shown} cannot be written ({reason}); choose another with --set root=FOLDER"
         ) from None

@@ -15,7 +15,7 @@ def end_taken_over(folder: Folder) -> NoReturn:
         new_holder = str(read_holder(folder))
     except (OSError, LeaseError):
         new_holder = "another run"
-    end_now(f"{folder.uri} was taken over by {new_holder}: this run ends")
+    end_now(f"{folder.shown} was taken over by {new_holder}: this run ends")
 
 
 def end_now(reason: str) -> NoReturn:

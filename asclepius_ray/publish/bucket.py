@@ -24,7 +24,7 @@ def publish_to_folder(publications: list[Publication], target: Folder, progress:
         _copy_files(publication, place, progress)
     for publication, place in unfinished:
         place.write_bytes(MANIFEST_NAME, publication.folder.read_bytes(MANIFEST_NAME))
-    return [place.uri for _, place in places]
+    return [place.shown for _, place in places]
 
 
 def place_of(publication: Publication, target: Folder) -> Folder:
@@ -56,7 +56,7 @@ def _copy(publication: Publication, place: Folder, name: str) -> None:
         place.delete(name)
         raise changed(publication, name)
     if place.sizes().get(name) != publication.sizes[name]:
-        raise PublishError(f"{place.uri}/{name} did not arrive whole; say the same command again")
+        raise PublishError(f"{place.shown}/{name} did not arrive whole; say the same command again")
 
 
 class _Hashed:

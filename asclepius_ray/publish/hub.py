@@ -106,7 +106,7 @@ def _check_card(publication: Publication) -> None:
         RepoCard(text).validate(publication.kind)
     except ValueError as error:
         raise PublishError(
-            f"the hub refuses the head of {publication.folder.uri}/{CARD_NAME}: {_shortened(str(error))}"
+            f"the hub refuses the head of {publication.folder.shown}/{CARD_NAME}: {_shortened(str(error))}"
         ) from None
 
 

@@ -57,7 +57,7 @@ def open_run(root: Folder, ordered: Sequence[str], allow_real_notes: bool) -> No
     A model has learnt what its base model had learnt before: that counts where the model is `ordered`.
     """
     if not root.exists("run.json"):
-        raise ConfigError(f"{root.uri} is not the folder of a run: it has no run.json")
+        raise ConfigError(f"{root.shown} is not the folder of a run: it has no run.json")
     kinds = {json.loads(root.read_bytes("run.json"))["input"]["kind"]}
     of_model = ("model", "base_model") if "model" in ordered else ()
     for artifact in ("dataset", IMPORTED, *of_model):
@@ -65,8 +65,8 @@ def open_run(root: Folder, ordered: Sequence[str], allow_real_notes: bool) -> No
             kinds |= _input_kinds(read_manifest(root.child(artifact)))
     if "notes" in kinds and not allow_real_notes:
         raise PublishError(
-            f'{root.uri} was made from real notes (input.kind = "notes", in this run or in that of its data '
-            "set or its base model), and so is what was trained on them: neither goes out; if all of its "
+            f'{root.shown} was made from real notes (input.kind = "notes", in this run or in that of its '
+            "data set or its base model), and so is what was trained on them: neither goes out; if all its "
             "patients' data may be published, say --allow-real-notes"
         )
 
@@ -75,31 +75,31 @@ def read_publication(root: Folder, kind: str, allow_unknown_origin: bool) -> Pub
     """The artefact with its manifest and card checked; a PublishError says what is missing."""
     folder = root.child(kind)
     if not is_finished(folder):
-        raise PublishError(f"{folder.uri} is not finished; run the job {JOB_OF[kind]} on this root first")
+        raise PublishError(f"{folder.shown} is not finished; run the job {JOB_OF[kind]} on this root first")
     manifest = read_manifest(folder)
     _check_names(folder, kind, manifest)
     if CARD_NAME not in manifest.files:
         raise PublishError(
-            f"{folder.uri} has no card ({CARD_NAME}), without which nobody can tell what it is and may "
+            f"{folder.shown} has no card ({CARD_NAME}), without which nobody can tell what it is and may "
             f"be used for; make it anew with this version (--redo {JOB_OF[kind]})"
         )
     there = folder.sizes()
     if gone := sorted(manifest.files.keys() - there.keys()):
-        raise PublishError(f"{folder.uri} is damaged: {gone[0]} is not there; use --redo {JOB_OF[kind]}")
+        raise PublishError(f"{folder.shown} is damaged: {gone[0]} is not there; use --redo {JOB_OF[kind]}")
     text = folder.read_bytes(CARD_NAME).decode("utf-8", errors="replace")
     teacher = _teacher_of(_rows_of(root, kind, manifest))
     if teacher == UNKNOWN and not allow_unknown_origin:
         raise PublishError(
-            f"{folder.uri} was trained on a data set from elsewhere (training.dataset), and no manifest "
+            f"{folder.shown} was trained on a data set from elsewhere (training.dataset), and no manifest "
             "tells whose texts it holds, who wrote them and under which licence: it does not go out; if you "
             "know that it may, say --allow-unknown-origin"
         )
     if not allow_unknown_origin and any("source" not in it for it in manifest.details.get(ORIGINS, [])):
         raise PublishError(
-            f"{folder.uri} began as a base model whose manifest does not tell whose texts it has learnt "
+            f"{folder.shown} began as a base model whose manifest does not tell whose texts it has learnt "
             "(training.base_model): it does not go out; if you know that it may, say --allow-unknown-origin"
         )
-    check_card(text, f"{folder.uri}/{CARD_NAME}", teacher)
+    check_card(text, f"{folder.shown}/{CARD_NAME}", teacher)
     names = [*sorted(manifest.files), MANIFEST_NAME]
     return Publication(kind, folder, manifest, {name: there[name] for name in names})
 
@@ -118,7 +118,7 @@ def check_hashes(publication: Publication, begin: Callable[[str], None]) -> None
 def changed(publication: Publication, name: str) -> PublishError:
     """The error for a file that is not the one of the manifest."""
     return PublishError(
-        f"{publication.folder.uri}/{name} is not the file that its manifest lists (another sha256): it was "
+        f"{publication.folder.shown}/{name} is not the file that its manifest lists (another sha256): it was "
         f"changed or damaged since; use --redo {JOB_OF[publication.kind]} to make it anew"
     )
 
@@ -127,8 +127,8 @@ def _check_names(folder: Folder, kind: str, manifest: Manifest) -> None:
     for name in manifest.files:
         if not any(fnmatchcase(name, pattern) for pattern in _KNOWN_FILES[kind]):
             raise PublishError(
-                f"{folder.uri} holds {name}, which is no part of a {kind} that is given away; take it out of "
-                f"the run (--redo {JOB_OF[kind]}) before the rest can go"
+                f"{folder.shown} holds {name}, which is no part of a {kind} that is given away; take it out "
+                f"of the run (--redo {JOB_OF[kind]}) before the rest can go"
             )
 
 

@@ -82,7 +82,7 @@ def _say_what_would_go(
             visibility = "public" if is_public else "private"
             place = f"the {visibility} repository {address_of(publication.kind, destination.name)}"
         else:
-            place = place_of(publication, destination).uri
+            place = place_of(publication, destination).shown
         say(f"{publication.kind}, {publication.num_bytes / 1e6:,.1f} MB, would go to {place}:")
         for name, size in publication.sizes.items():
             say(f"  {name} ({size:,} bytes)")

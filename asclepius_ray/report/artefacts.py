@@ -36,7 +36,7 @@ def read_artefacts(root: Folder) -> Artefacts:
     """Reads the finished artefacts of a run; an ArtifactError if there is none at all."""
     manifests = {name: read_manifest(root.child(name)) for name in ARTIFACTS if is_finished(root.child(name))}
     if not manifests:
-        raise ArtifactError(f"{root.uri} holds no finished stage yet; run `asclepius run synthesize` first")
+        raise ArtifactError(f"{root.shown} holds no finished stage yet; run `asclepius run synthesize` first")
     return Artefacts(
         run=_read_json(root, "run.json") or {},
         manifests=manifests,
@@ -54,7 +54,7 @@ def _read_json(folder: Folder, name: str) -> Any:
         return json.loads(folder.read_bytes(name))
     except ValueError:
         raise ArtifactError(
-            f"{folder.uri}/{name} is not readable JSON; remove it and rerun its stage"
+            f"{folder.shown}/{name} is not readable JSON; remove it and rerun its stage"
         ) from None
 
 
@@ -63,7 +63,7 @@ def _read_metrics(training: Folder) -> list[dict[str, Any]]:
         return read_metrics(training)
     except ValueError:
         raise ArtifactError(
-            f"the metrics in {training.uri} have a line that is not JSON; redo the training"
+            f"the metrics in {training.shown} have a line that is not JSON; redo the training"
         ) from None
 
 

@@ -45,19 +45,19 @@ class GradedExample:
 def read_scores(evaluation: Folder) -> dict[str, Any]:
     """The figures of an evaluation; an ArtifactError where there are none, or of an older form."""
     if not evaluation.exists(SCORES_NAME):
-        raise ArtifactError(f"{evaluation.uri} holds no {SCORES_NAME}: nothing has been evaluated there yet")
+        raise ArtifactError(f"{evaluation.shown} holds no {SCORES_NAME}: nothing was evaluated there yet")
     try:
         scores = json.loads(evaluation.read_bytes(SCORES_NAME))
     except ValueError:
         scores = None
     if not isinstance(scores, dict):
         raise ArtifactError(
-            f"{evaluation.uri}/{SCORES_NAME} is not readable JSON; redo the evaluation (--redo evaluate)"
+            f"{evaluation.shown}/{SCORES_NAME} is not readable JSON; redo the evaluation (--redo evaluate)"
         )
     if missing := _KEYS - scores.keys():
         raise ArtifactError(
-            f"{evaluation.uri}/{SCORES_NAME} has no {', '.join(sorted(missing))}: another version wrote it; "
-            "redo the evaluation (--redo evaluate)"
+            f"{evaluation.shown}/{SCORES_NAME} has no {', '.join(sorted(missing))}: another version wrote "
+            "it; redo the evaluation (--redo evaluate)"
         )
     return scores
 
@@ -82,7 +82,7 @@ def read_agreement(evaluation: Folder) -> dict[str, Any] | None:
         found = None
     if not isinstance(found, dict) or not {"raters", "models", "among_raters", "with_judges"} <= found.keys():
         raise ArtifactError(
-            f"{evaluation.uri}/{AGREEMENT_NAME} cannot be read; write it anew with `asclepius evaluate "
+            f"{evaluation.shown}/{AGREEMENT_NAME} cannot be read; write it anew with `asclepius evaluate "
             "agreement`, or remove it"
         )
     return found

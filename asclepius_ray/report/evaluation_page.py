@@ -49,7 +49,7 @@ def write_evaluation_page(root: Folder) -> list[str]:
     }
     for name, text in texts.items():
         evaluation.write_bytes(name, text.encode())
-    return [evaluation.child(name).uri for name in texts]
+    return [evaluation.child(name).shown for name in texts]
 
 
 def render_evaluation_page(

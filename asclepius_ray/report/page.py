@@ -36,11 +36,11 @@ def write_report(root: Folder) -> str:
     artefacts = read_artefacts(root)
     if artefacts.scores:
         write_evaluation_page(root)
-    root.write_bytes(REPORT_NAME, render_page(artefacts, root.uri, datetime.now(UTC)).encode())
-    return root.child(REPORT_NAME).uri
+    root.write_bytes(REPORT_NAME, render_page(artefacts, root.shown, datetime.now(UTC)).encode())
+    return root.child(REPORT_NAME).shown
 
 
-def render_page(artefacts: Artefacts, root_uri: str, now: datetime) -> str:
+def render_page(artefacts: Artefacts, root: str, now: datetime) -> str:
     """The page as text."""
     dataset = artefacts.manifests.get("dataset")
     details = dataset.details if dataset else {}
@@ -48,7 +48,7 @@ def render_page(artefacts: Artefacts, root_uri: str, now: datetime) -> str:
     of_notes = dataset is not None and dataset.made_from.get("input", {}).get("kind") == "notes"
     source = "notes" if of_notes else "case reports"
     values = {
-        "root": root_uri,
+        "root": root,
         "run": artefacts.run,
         "written_at": now.strftime("%Y-%m-%d %H:%M UTC"),
         "program_version": version("asclepius-ray"),

@@ -16,6 +16,7 @@ import ray
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.chat.desk_snapshot import DeskSnapshot
+from asclepius_ray.errors import ConfigError
 from asclepius_ray.progress import Progress
 from asclepius_ray.synthesis.metrics import Metrics
 from asclepius_ray.synthesis.status import STATUS_NAME, describe
@@ -41,7 +42,7 @@ class Monitor:
         self._started = time.monotonic()
         self._reason = ""
         self._history: list[tuple[float, int]] = []
-        self._metrics = Metrics(root.name)
+        self._metrics = Metrics(root.run_label)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True, name="monitor")
 
@@ -92,8 +93,9 @@ class Monitor:
         self._progress.update(self.num_done, detail=describe(status))
         self._metrics.set(status)
         if is_last:
-            # It costs nothing if this fails; the journal's own writing says if the disk is full.
-            with contextlib.suppress(OSError):
+            # It costs nothing if this fails; the journal's own writing says if the disk is full. A bucket
+            # that is away for a moment is a ConfigError of the folder.
+            with contextlib.suppress(OSError, ConfigError):
                 self._root.write_bytes(STATUS_NAME, (json.dumps(status, indent=1) + "\n").encode())
         return True
 

@@ -74,7 +74,7 @@ def train(
     open_training(run_folder, settings, progress)
     model_folder.clear()
     progress.begin("training: starting the workers")
-    with Recorder(progress, root.name, open_trackers(training.trackers, run_folder)) as recorder:
+    with Recorder(progress, root.run_label, open_trackers(training.trackers, run_folder)) as recorder:
         fit(root, tokens.sequence_length, training, seed, recorder)
     join_segments(run_folder)
     return finish(root, tokens, training, read_metrics(run_folder), made_from)

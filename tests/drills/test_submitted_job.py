@@ -18,6 +18,7 @@ from asclepius_ray.training.checkpoints.catalog import committed_steps
 
 pytestmark = pytest.mark.long
 
+IN_FLIGHT = 2
 SMALL = (
     "input.limit=16",
     "training.phases=[{kind='notes', epochs=1, learning_rate=2e-3}, {kind='instructions', epochs=1}]",
@@ -46,7 +47,7 @@ def test_ray_job_stop_ends_a_job_in_order_and_it_can_be_submitted_again(head: He
         settings = (
             f"teacher.base_url={teacher.base_url}",
             "teacher.model=offline-rules",
-            "teacher.max_in_flight=2",
+            f"teacher.max_in_flight={IN_FLIGHT}",
         )
         process = submit(head, "synthesize", root, *SMALL, *settings)
         seen = wait_for_line(process, "synthesize 0/16")
@@ -64,9 +65,11 @@ def test_ray_job_stop_ends_a_job_in_order_and_it_can_be_submitted_again(head: He
         again = submit(head, "synthesize", root, *SMALL, *settings)
         output, _ = again.communicate(timeout=120)
         assert again.returncode == 0, output
+        # What was on its way at the stop is asked again, and nothing that had come.
+        assert teacher.bought_twice <= IN_FLIGHT
 
 
-def test_ray_job_stop_saves_the_training_within_the_three_seconds_that_it_leaves(
+def test_ray_job_stop_saves_the_training_and_it_goes_on_from_there(
     head: Head, synthesized: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "root"

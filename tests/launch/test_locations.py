@@ -105,6 +105,39 @@ def test_further_models_and_adapters_are_moved_by_the_settings_that_name_them(
     ]
 
 
+def test_a_folder_of_the_teachers_model_is_moved_where_the_job_asks_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "teacher").mkdir()
+    folder = _run(teacher={"model_path": "teacher"})
+    assert _places("synthesize", folder) == [Place("teacher.model_path", f"{tmp_path}/teacher")]
+    assert _places("train", folder) == []
+    assert _places("synthesize", _run(teacher={"model_path": "owner/model"}), SPREAD) == []
+    with pytest.raises(SubmitError, match=r"teacher\.model_path = 'teacher' is a local path"):
+        _places("synthesize", folder, spread=SPREAD)
+
+
+@pytest.mark.parametrize("setting", ["keys", "audit", "tls_certificate", "tls_key"])
+def test_what_a_server_reads_and_writes_beside_its_models_means_the_same_in_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    relative = _run(serving={setting: "here"})
+    assert _places("serve", relative) == [Place(f"serving.{setting}", f"{tmp_path}/here")]
+    assert _places("pipeline", relative, SPREAD) == []
+    with pytest.raises(SubmitError, match=rf"serving\.{setting} = 'here' is a local path"):
+        _places("serve", relative, SPREAD)
+    assert _places("serve", _run(serving={setting: "/mnt/here"}), SPREAD, shared=("/mnt",)) == []
+
+
+def test_an_absolute_path_of_each_nodes_own_holds_on_several_and_a_file_of_keys_is_one_for_all() -> None:
+    own = {"audit": "/var/log/asclepius", "tls_certificate": "/etc/tls/c.pem", "tls_key": "/etc/tls/k.pem"}
+    assert _places("serve", _run(serving=own), SPREAD) == []
+    with pytest.raises(SubmitError, match=r"serving\.keys = '/etc/keys.json' is a local path"):
+        _places("serve", _run(serving={"keys": "/etc/keys.json"}), SPREAD)
+
+
 def test_only_the_keys_that_a_job_reads_are_expected_on_the_cluster() -> None:
     run = _run(
         teacher={"base_url": "https://teacher.example/v1", "api_key_env": "TEACHER_KEY"},

@@ -70,7 +70,7 @@ def test_a_job_runs_in_its_package_its_log_is_followed_and_its_exit_code_returne
     assert "package: 6 files, 0.00 MB" in said.lines
     assert "arguments --set synthesis.workers=3 --set name=it's $HOME" in said.lines
     assert "code from True" in said.lines
-    assert "stop time 60" in said.lines
+    assert "stop time 600" in said.lines
     assert [line for line in said.lines if line.startswith("line ")] == [f"line {n}" for n in range(25)]
     assert said.lines[-1].endswith("has failed")
 
@@ -251,13 +251,26 @@ def test_a_wrong_run_file_is_refused_before_the_cluster_is_asked(
         submit_job(submission, said, project)
 
 
+@pytest.mark.parametrize(
+    "setting", ["teacher.headers.x-key=%s", "teacher={base_url='offline', headers={k='%s'}}"]
+)
 def test_a_header_is_not_put_on_a_command_line_that_the_dashboard_shows(
-    project: Path, write_run: Callable[..., str], said: Said
+    project: Path, write_run: Callable[..., str], said: Said, setting: str
 ) -> None:
-    overrides = ("teacher.headers.x-key=a-secret-key",)
+    overrides = (setting % "a-secret-key",)
     with pytest.raises(ConfigError, match="write it into the run file") as caught:
         submit_job(Submission("train", write_run(), "http://127.0.0.1:9", overrides), said, project)
     assert "a-secret-key" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "setting", ["root=s3://bucket/headers-1", "serving.models.headers=s3://bucket/model"]
+)
+def test_a_place_that_is_called_after_headers_is_none(
+    project: Path, write_run: Callable[..., str], said: Said, setting: str
+) -> None:
+    with pytest.raises(SubmitError, match="no Ray dashboard can be reached"):
+        submit_job(Submission("train", write_run(), "http://127.0.0.1:9", (setting,)), said, project)
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9", "http://no-such-host.invalid:8265"])

@@ -10,6 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from evaluation_scores import full_scores, judge, sound_scores, write_evaluation
+from local_buckets import local_bucket
 from read_page import ReadPage
 
 from asclepius_ray.artifacts import Folder, write_manifest
@@ -123,6 +124,17 @@ def _write_later_stages(root: Folder, scores: dict[str, Any]) -> None:
 def _page(root: Folder) -> tuple[str, ReadPage]:
     text = Path(write_report(root)).read_text(encoding="utf-8")
     return text, ReadPage(text)
+
+
+def test_the_page_holds_no_key_of_its_root_s_address(root: Folder) -> None:
+    _write_dataset(root)
+    with local_bucket("pages") as uri:
+        stored = Folder(uri.format("run").replace("s3://", "s3://AKIAZZNOTAKEY:zznosecret@"))
+        stored.upload(root.local_path)
+        assert write_report(stored) == "s3://***@pages/run/report.html"
+        page = stored.read_bytes("report.html").decode()
+    assert "s3://***@pages/run" in page
+    assert "zznosecret" not in page
 
 
 def test_the_page_fetches_nothing_and_runs_no_script(root: Folder) -> None:

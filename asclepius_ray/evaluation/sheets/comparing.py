@@ -49,13 +49,13 @@ def _read(file: Path) -> bytes:
 def _notes_of(evaluation: Folder, key: Key) -> dict[str, str]:
     if not evaluation.exists(ITEMS_NAME):
         raise InputError(
-            f"{evaluation.uri} has no {ITEMS_NAME}; give the run for which the sheets were drawn"
+            f"{evaluation.shown} has no {ITEMS_NAME}; give the run for which the sheets were drawn"
         )
     note_of = {item.item_id: item.note_id for item in read_records(evaluation, ITEMS_NAME, Item)}
     drawn = {item.item_id for items in key.assignment.values() for item in items}
     if unknown := drawn - note_of.keys():
         raise InputError(
-            f"{evaluation.uri} lacks {len(unknown)} of the {len(drawn)} items of the key; give the run for "
+            f"{evaluation.shown} lacks {len(unknown)} of the {len(drawn)} items of the key; give the run for "
             "which the sheets were drawn"
         )
     return note_of

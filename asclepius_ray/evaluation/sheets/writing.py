@@ -77,7 +77,7 @@ def _read_tables(evaluation: Folder) -> tuple[dict[str, Item], Answers]:
     for name in (ITEMS_NAME, ANSWERS_NAME):
         if not evaluation.exists(name):
             raise ConfigError(
-                f"{evaluation.uri} has no {name}; run `asclepius run evaluate RUN.toml` first, or give the "
+                f"{evaluation.shown} has no {name}; run `asclepius run evaluate RUN.toml` first, or give the "
                 "folder of a run that was evaluated"
             )
     items = {item.item_id: item for item in read_records(evaluation, ITEMS_NAME, Item)}
@@ -153,7 +153,7 @@ def _check_apart(root: Folder, out: Folder) -> None:
     """Refuses a folder that the next evaluation would clear, and the key with it."""
     if f"{out.uri}/".startswith(f"{root.child('evaluation').uri}/"):
         raise ConfigError(
-            f"--out {out.uri} lies in the evaluation's own folder, which is emptied when it is made anew, "
+            f"--out {out.shown} lies in the evaluation's own folder, which is emptied when it is made anew, "
             "and the key with it; choose another folder"
         )
 
@@ -161,9 +161,9 @@ def _check_apart(root: Folder, out: Folder) -> None:
 def _check_out(out: Folder, key: Key) -> None:
     if not out.exists(KEY_NAME):
         return
-    if read_key(out.read_bytes(KEY_NAME), out.child(KEY_NAME).uri).sheet != key.sheet:
+    if read_key(out.read_bytes(KEY_NAME), out.child(KEY_NAME).shown).sheet != key.sheet:
         raise ConfigError(
-            f"{out.uri} holds the {KEY_NAME} of another drawing, without which its sheets cannot be read "
+            f"{out.shown} holds the {KEY_NAME} of another drawing, without which its sheets cannot be read "
             "back; choose another folder"
         )
 

@@ -41,7 +41,7 @@ class KeyFile:
     @property
     def shown(self) -> str:
         """The file's address as a log may hold it: a query may carry more than an address."""
-        return f"{self.folder.uri.partition('?')[0]}/{self.name}"
+        return f"{self.folder.shown}/{self.name}"
 
     @cached_property
     def _opened(self) -> tuple[pyarrow.fs.FileSystem, str]:

@@ -128,6 +128,16 @@ def test_a_model_trained_anew_at_its_place_replaces_the_replicas_and_not_the_clu
     assert first == second
 
 
+def test_a_service_s_keys_and_audit_lines_are_looked_for_in_the_storage() -> None:
+    more = 'keys = "secret/keys.json"\naudit = "audit"\n'
+    service = _render(_profile(), "rayservice", more)["RayService"]
+    (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
+    assert application["args"]["serving"]["keys"] == "/data/keys.json"
+    assert application["args"]["serving"]["audit"] == "/data/audit"
+    with pytest.raises(ConfigError, match=r"serving\.audit = 'audit' would be moved into the bucket"):
+        _render(_profile(storage=BUCKET), "rayservice", more)
+
+
 def test_folders_of_models_beside_the_run_file_are_looked_for_in_the_storage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,7 +91,7 @@ def _storage_is_shared(started: Started) -> Iterator[Trouble]:
     resource = RayResource(started.document)
     for place in places_of(started.job, started.run):
         for group in resource.groups:
-            if not is_seen_by_all(group, place.path):
+            if not (place.is_of_each_node or is_seen_by_all(group, place.path)):
                 said = f"{place.setting} = {place.path!r} is a folder of its own on each node of {group.name}"
                 advice = "put it on the shared volume, or into a bucket (s3://, gs://)"
                 yield Trouble("spec.entrypoint", said, advice)
