@@ -40,7 +40,7 @@ class Node:
     """0 on a head that leaves all work to others."""
 
 
-class Client(JobSubmissionClient):
+class Client(JobSubmissionClient):  # type: ignore[misc]  # ray has no types
     """Ray's client, whose requests end: its own wait forever for a head that is gone without a word."""
 
     def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:

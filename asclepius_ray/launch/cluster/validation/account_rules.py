@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 
+from asclepius_ray.launch.cluster import api_access
 from asclepius_ray.launch.cluster.validation.findings import Trouble
 from asclepius_ray.launch.cluster.validation.manifests import Group, RayResource
 from asclepius_ray.launch.cluster.validation.operator_cluster_rules import Rule
 from asclepius_ray.launch.cluster.validation.reading import list_at, table_at, text_at, value_at
 from asclepius_ray.launch.cluster.yaml_text import Json
 
-ACCOUNT_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
-"""Where Kubernetes itself would mount the token, and the autoscaler reads it."""
 _RENDER = "render the resource anew"
 
 
@@ -32,7 +31,7 @@ def _the_autoscaler_has_it(resource: RayResource) -> Iterator[Trouble]:
     if not resource.autoscales or value_at(head.pod, "automountServiceAccountToken") is not False:
         return
     mounts = list_at(resource.cluster, "autoscalerOptions", "volumeMounts")
-    mounted = {text_at(mount, "name") for mount in mounts if text_at(mount, "mountPath") == ACCOUNT_FOLDER}
+    mounted = {text_at(mount, "name") for mount in mounts if text_at(mount, "mountPath") == api_access.FOLDER}
     if not mounted & _tokens_of(head):
         path = f"{resource.cluster_path}.autoscalerOptions.volumeMounts"
         yield Trouble(path, "the autoscaler has no token for Kubernetes' API: no worker would come", _RENDER)
