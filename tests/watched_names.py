@@ -28,7 +28,9 @@ def rule_expressions() -> list[str]:
 def asked_names() -> dict[str, set[str]]:
     """Each series that is asked for, and the labels by which it is filtered or grouped anywhere."""
     asked: dict[str, set[str]] = {}
-    for expression in (*dashboard_expressions(), *rule_expressions()):
+    expressions = (*dashboard_expressions(), *rule_expressions())
+    # Each side of "and", "or" and "unless" has groups of its own.
+    for expression in (side for whole in expressions for side in re.split(r"\b(?:and|or|unless)\b", whole)):
         groups = re.findall(r"(?:by|on) \(([^)]*)\)", expression)
         grouped = {name for group in groups for name in group.split(", ")}
         grouped |= set(re.findall(r"label_values\([^,]+, (\w+)\)", expression))

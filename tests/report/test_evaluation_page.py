@@ -212,7 +212,7 @@ def test_a_real_note_is_not_even_read(root: Folder) -> None:
 
 
 def test_a_root_without_an_evaluation_is_refused(root: Folder) -> None:
-    with pytest.raises(ArtifactError, match="nothing has been evaluated"):
+    with pytest.raises(ArtifactError, match="nothing was evaluated"):
         write_evaluation_page(root)
 
 

@@ -160,10 +160,12 @@ def test_ten_thousand_characters_take_less_than_twenty_milliseconds() -> None:
     "piece", ["." * 50, "A. ", ":", ",AAAA", "1.", '."', "a\n", "1/", "no ", "Dr. "], ids=repr
 )
 def test_no_text_takes_more_than_time_in_proportion(piece: str) -> None:
-    seconds = []
-    for length in (20_000, 160_000):
+    def seconds_for(length: int) -> float:
         note = (piece * length)[:length]
         started = time.thread_time()
         find_passages(note, "The pain was 1. severe, A.")
-        seconds.append(time.thread_time() - started)
-    assert seconds[1] < 40 * seconds[0] + 0.1
+        return time.thread_time() - started
+
+    # A core that is shared counts pauses too: the best of three is the text's own time.
+    short, long = (min(seconds_for(length) for _ in range(3)) for length in (20_000, 160_000))
+    assert long < 40 * short + 0.1

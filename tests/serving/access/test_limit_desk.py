@@ -111,7 +111,7 @@ def test_limits_of_two_keys_hold_over_two_replicas_at_twice_the_load(
     }
     expected = LIMIT_PER_SECOND * (time.monotonic() - started)
     for key_id, retries in refused.items():
-        assert NUM_REQUESTS - len(retries) == pytest.approx(expected, rel=0.1), key_id
+        assert NUM_REQUESTS - len(retries) == pytest.approx(expected, rel=0.15), key_id
         assert set(retries) == {1}, key_id
 
 
