@@ -6,6 +6,7 @@ Needs neither ray nor torch: a wrong setting is reported at once.
 import json
 import os
 import tomllib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -111,11 +112,11 @@ def parse_run(text: str, where: str, overrides: list[str] | None = None) -> Run:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where} is not valid TOML: {error}") from None
     for override in overrides or []:
-        apply_override(values, override)
+        _apply_override(values, override)
     return parse_section(Run, values, where)
 
 
-def apply_override(values: dict[str, Any], override: str) -> None:
+def _apply_override(values: dict[str, Any], override: str) -> None:
     """Puts one `a.b=c` into the values of a run file; a ConfigError where it is none."""
     path, separator, text = override.partition("=")
     if not separator or not path.strip():
@@ -127,6 +128,23 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         if not isinstance(table, dict):
             raise ConfigError(f"--set {path.strip()}: {section} is not a section")
     table[key] = _parse_value(text)
+
+
+def headers_in(values: Mapping[str, Any], section: str = "") -> Iterator[str]:
+    """The settings that are headers, at any depth: only endpoints have them, and one may hold a key."""
+    for name, value in values.items():
+        path = f"{section}.{name}" if section else name
+        if isinstance(value, Mapping):
+            if name == "headers" and value:
+                yield path
+            yield from headers_in(value, path)
+
+
+def headers_in_override(override: str) -> Iterator[str]:
+    """The same of one `a.b=c`; a ConfigError where it is none."""
+    values: dict[str, Any] = {}
+    _apply_override(values, override)
+    return headers_in(values)
 
 
 def resolved_json(run: Run) -> str:

@@ -5,11 +5,9 @@ package, the cluster's versions, and places that only this machine sees.
 """
 
 import asyncio
-import math
 import secrets
 import shlex
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,20 +40,15 @@ from asclepius_ray.launch.remote import (
     own_versions,
     read_versions,
 )
+from asclepius_ray.launch.stopping import stop_seconds
 from asclepius_ray.run import (
     Run,
-    apply_override,
     endpoints_of,
+    headers_in_override,
     name_run_file,
     parse_run,
     read_run_text,
 )
-
-STOP_SECONDS = 600.0
-"""So long at most `ray job stop` lets a job flush and save: a training ends its step, its validation and its
-checkpoint. Ray kills it after 3 s unless it is told otherwise."""
-AFTER_DRAIN_SECONDS = 60.0
-"""What a server needs beyond `serving.drain_seconds` to end in order."""
 
 
 @dataclass(frozen=True)
@@ -124,11 +117,6 @@ def build_entrypoint(job: str, overrides: tuple[str, ...], places: list[Place], 
     return " ".join([page, RUN_FILE_NAME, *(f"--set {shlex.quote(setting)}" for setting in settings)])
 
 
-def stop_seconds(run: Run) -> int:
-    """How long `ray job stop` waits for the job's driver before it is killed; most end long before."""
-    return math.ceil(max(STOP_SECONDS, run.serving.drain_seconds + AFTER_DRAIN_SECONDS))
-
-
 def _send(
     client: JobSubmissionClient, submission: Submission, entrypoint: str, package: Package, stop_within: int
 ) -> str:
@@ -171,18 +159,8 @@ def _say_secrets(job: str, run: Run, say: Say) -> None:
 
 def _refuse_headers(overrides: tuple[str, ...]) -> None:
     for override in overrides:
-        values: dict[str, object] = {}
-        apply_override(values, override)
-        if _has_headers(values):
+        if any(headers_in_override(override)):
             raise ConfigError(
                 f"--set {override.partition('=')[0].strip()} would be shown to everybody who sees the "
                 "cluster's dashboard, and a header may hold a key; write it into the run file"
             )
-
-
-def _has_headers(table: Mapping[str, object]) -> bool:
-    """Whether a table of that name is in it, at any depth: only endpoints have one."""
-    return any(
-        isinstance(value, Mapping) and (name == "headers" or _has_headers(value))
-        for name, value in table.items()
-    )

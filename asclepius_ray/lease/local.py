@@ -84,7 +84,7 @@ def acquire_folder(folder: Folder, purpose: str, timing: Timing, watch: HolderWa
             )
         if now is not None and now.exit_code is None and now != found:
             raise LeaseError(
-                f"{folder.uri} is in use by {now}, silent until now; wait for it to end or stop it"
+                f"{folder.shown} is in use by {now}, silent until now; wait for it to end or stop it"
             )
         ours = this_process(purpose)
         write_holder(folder, ours)

@@ -98,9 +98,12 @@ class RowWalker:
         link.hand_back()
         while self._num_blocks:
             await asyncio.sleep(0.05)
-        await link.all_heard()
-        # As an error of the system, since Ray starts an actor that leaves by itself nowhere else.
-        os._exit(1)
+        try:
+            await link.all_heard()
+        finally:
+            # Also where there is no desk any more: the calls wait for this. As an error of the system, since
+            # Ray starts an actor that leaves by itself nowhere else.
+            os._exit(1)
 
     async def _walk_rows(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The results, once all that was bought for them is durable."""

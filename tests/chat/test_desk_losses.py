@@ -296,9 +296,21 @@ def test_hundreds_of_workers_cost_one_message_a_second_each_however_many_calls_t
     assert counted[0] <= num_links * (seconds + 4)
 
 
+def marks_left_by(kind: str, folder: Path, work: Callable[[Desk], Awaitable[DeskLink]]) -> list[Any]:
+    """The marks of a kind in the journal of a desk, after work that leaves the link of its last worker."""
+
+    async def leave(endpoint: Endpoint) -> list[Any]:
+        desk = Desk(Folder(str(folder)), endpoint)
+        await (await work(desk)).close()
+        await desk.close()
+        return list(desk._storage.journal.marks(kind))
+
+    with OfflineTeacher() as teacher:
+        return run(leave(endpoint_of(teacher)))
+
+
 def test_a_row_that_waits_for_its_turn_again_does_not_die_alone_for_another(tmp_path: Path) -> None:
-    async def lone_deaths() -> list[dict[str, int]]:
-        desk = Desk(Folder(str(tmp_path)), endpoint)
+    async def wait_for_turn(desk: Desk) -> DeskLink:
         link = DeskLink(desk.exchange, "worker").start()
         for deaths in range(3):
             assert (await link.begin_row("row")).deaths == deaths
@@ -310,19 +322,14 @@ def test_a_row_that_waits_for_its_turn_again_does_not_die_alone_for_another(tmp_
         # It lets others go first and wants to begin again, as for the question pool: one of them kills.
         link.end_row("row")
         await link.begin_row("row")
-        link = await die_with(link, desk)
-        await link.close()
-        await desk.close()
-        return list(desk._storage.journal.marks(LONE_DEATHS_MARK))
+        return await die_with(link, desk)
 
-    with OfflineTeacher() as teacher:
-        endpoint = endpoint_of(teacher)
-        assert run(lone_deaths()) == []
+    assert marks_left_by(LONE_DEATHS_MARK, tmp_path, wait_for_turn) == []
 
 
 def test_a_row_that_ends_while_the_line_is_broken_has_no_part_in_a_later_death(tmp_path: Path) -> None:
-    async def deaths() -> list[dict[str, int]]:
-        desk, is_broken = Desk(Folder(str(tmp_path)), endpoint), asyncio.Event()
+    async def end_unheard(desk: Desk) -> DeskLink:
+        is_broken = asyncio.Event()
 
         async def line(said: Said) -> Heard:
             if is_broken.is_set() and not said.is_resync:
@@ -336,33 +343,22 @@ def test_a_row_that_ends_while_the_line_is_broken_has_no_part_in_a_later_death(t
         link.end_row("done")
         # The link speaks and is not heard; then it tells everything.
         await link.begin_row("next")
-        link = await die_with(link, desk)
-        await link.close()
-        await desk.close()
-        return list(desk._storage.journal.marks(DEATHS_MARK))
+        return await die_with(link, desk)
 
-    with OfflineTeacher() as teacher:
-        endpoint = endpoint_of(teacher)
-        assert run(deaths()) == [{"at work": 1, "next": 1}]
+    assert marks_left_by(DEATHS_MARK, tmp_path, end_unheard) == [{"at work": 1, "next": 1}]
 
 
 def test_a_worker_that_was_silent_too_long_dies_with_its_rows_all_the_same(tmp_path: Path) -> None:
-    async def deaths() -> list[dict[str, int]]:
-        desk = Desk(Folder(str(tmp_path)), endpoint)
+    async def be_silent(desk: Desk) -> DeskLink:
         link = DeskLink(desk.exchange, "worker").start()
         await link.begin_row("at work")
         desk._bury(desk._workers.pop("worker"))
         # It is there after all, and tells everything.
         await link.begin_row("next")
         link.end_row("next")
-        link = await die_with(link, desk)
-        await link.close()
-        await desk.close()
-        return list(desk._storage.journal.marks(DEATHS_MARK))
+        return await die_with(link, desk)
 
-    with OfflineTeacher() as teacher:
-        endpoint = endpoint_of(teacher)
-        assert run(deaths()) == [{"at work": 1}, {"at work": 2, "next": 1}]
+    assert marks_left_by(DEATHS_MARK, tmp_path, be_silent) == [{"at work": 1}, {"at work": 2, "next": 1}]
 
 
 def test_a_worker_that_hands_back_sends_no_more_keeps_what_it_bought_and_blames_no_row(

@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -73,26 +74,50 @@ def find_below(raylet: psutil.Process, role: str) -> list[psutil.Process]:
     return found
 
 
+@dataclass(frozen=True)
+class AtWork:
+    """A run over three nodes, a quarter of whose calls are accepted."""
+
+    run: Run
+    base_url: str
+    node: ClusterNode
+    """One of its nodes, no driver's."""
+    workers: list[psutil.Process]
+    """Those on that node."""
+
+
+@contextmanager
+def at_work(root: Path, order: Order, cluster: Cluster) -> Iterator[AtWork]:
+    node = next(iter(cluster.worker_nodes))
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    settings = ("teacher.max_in_flight=12", "synthesis.workers=3")
+    connected = {"RAY_ADDRESS": cluster.address}
+    with (
+        teacher_process(short=1, latency_seconds=LATENCY_SECONDS) as teacher,
+        started(Run(root, order, teacher.base_url, *settings, environment=connected)) as run,
+    ):
+        run.wait_until(lambda: counted_by(teacher.base_url).num_prompts >= num_calls_of(order) / 4)
+        workers = find_below(raylet, "MapWorker")
+        assert workers, "nothing is at work on the node"
+        yield AtWork(run, teacher.base_url, node, workers)
+
+
+def num_calls_of(order: Order) -> int:
+    return len(STEPS) * order.num_rows
+
+
 def test_a_lost_node_costs_no_more_than_what_was_in_flight_and_no_row(
     small_order: Order, cluster: Cluster, tmp_path: Path
 ) -> None:
-    root, num_calls = tmp_path / "root", len(STEPS) * small_order.num_rows
-    lost = next(iter(cluster.worker_nodes))
-    raylet = psutil.Process(lost.all_processes["raylet"][0].process.pid)
-    with teacher_process(short=1, latency_seconds=LATENCY_SECONDS) as teacher:
-        settings = ("teacher.max_in_flight=12", "synthesis.workers=3")
-        connected = {"RAY_ADDRESS": cluster.address}
-        with started(Run(root, small_order, teacher.base_url, *settings, environment=connected)) as run:
-            run.wait_until(lambda: counted_by(teacher.base_url).num_prompts >= num_calls / 4)
-            at_work = find_below(raylet, "MapWorker")
-            assert at_work, "nothing was at work on the node that was lost"
-            cluster.remove_node(lost, allow_graceful=False)
-            _gone, alive = psutil.wait_procs(at_work, timeout=60)
-            assert alive == []
-            at_risk = counted_by(teacher.base_url).num_prompts - num_durable(root)
-            assert run.end() == 0, run.output
-        counted = counted_by(teacher.base_url)
-    assert counted.num_prompts == num_calls
+    root = tmp_path / "root"
+    with at_work(root, small_order, cluster) as work:
+        cluster.remove_node(work.node, allow_graceful=False)
+        _gone, alive = psutil.wait_procs(work.workers, timeout=60)
+        assert alive == []
+        at_risk = counted_by(work.base_url).num_prompts - num_durable(root)
+        assert work.run.end() == 0, work.run.output
+        counted = counted_by(work.base_url)
+    assert counted.num_prompts == num_calls_of(small_order)
     assert counted.num_repeated <= at_risk
     assert files_of(root) == small_order.files
     check_counts(manifest_of(root), small_order.num_rows)
@@ -119,22 +144,14 @@ def noticed(node: ClusterNode, address: str, log: Path) -> Iterator[None]:
 def test_a_node_with_a_notice_hands_its_rows_back_and_nothing_is_bought_twice(
     small_order: Order, cluster: Cluster, tmp_path: Path
 ) -> None:
-    root, log, num_calls = tmp_path / "root", tmp_path / "watch.log", len(STEPS) * small_order.num_rows
-    doomed = next(iter(cluster.worker_nodes))
-    raylet = psutil.Process(doomed.all_processes["raylet"][0].process.pid)
-    with teacher_process(short=1, latency_seconds=LATENCY_SECONDS) as teacher:
-        settings = ("teacher.max_in_flight=12", "synthesis.workers=3")
-        connected = {"RAY_ADDRESS": cluster.address}
-        with started(Run(root, small_order, teacher.base_url, *settings, environment=connected)) as run:
-            run.wait_until(lambda: counted_by(teacher.base_url).num_prompts >= num_calls / 4)
-            at_work = find_below(raylet, "MapWorker")
-            assert at_work, "nothing was at work on the node that has to go"
-            with noticed(doomed, cluster.address, log):
-                _gone, alive = psutil.wait_procs(at_work, timeout=NOTICE_SECONDS / 2)
-                assert alive == [], log.read_text()
-                assert num_durable(root) < num_calls, "there was nothing left to do"
-                assert run.end() == 0, run.output
-        counted = counted_by(teacher.base_url)
+    root, log, num_calls = tmp_path / "root", tmp_path / "watch.log", num_calls_of(small_order)
+    with at_work(root, small_order, cluster) as work:
+        with noticed(work.node, cluster.address, log):
+            _gone, alive = psutil.wait_procs(work.workers, timeout=NOTICE_SECONDS / 2)
+            assert alive == [], log.read_text()
+            assert num_durable(root) < num_calls, "there was nothing left to do"
+            assert work.run.end() == 0, work.run.output
+        counted = counted_by(work.base_url)
     assert (counted.num_prompts, counted.num_repeated) == (num_calls, 0)
     assert list(Journal.open(Folder(str(root / "journal" / "teacher"))).marks(DEATHS_MARK)) == []
     assert files_of(root) == small_order.files

@@ -5,13 +5,13 @@ The code comes with the image; from here travel the token and the keys alone, ea
 
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.launch.cluster.profile import (
-    JOB_STOP_SECONDS,
     Machine,
     Profile,
     WorkerGroup,
     idle_seconds,
 )
 from asclepius_ray.launch.cluster.yaml_text import Json
+from asclepius_ray.launch.stopping import JOB_STOP_SECONDS
 
 OPEN_FILES = 65536
 KEYS_FILE = "/home/ray/keys.env"

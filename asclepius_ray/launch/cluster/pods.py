@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from asclepius_ray.launch.cluster.api_access import api_volume
 from asclepius_ray.launch.cluster.preparing import RESTRICTED, Preparation
 from asclepius_ray.launch.cluster.profile import (
-    JOB_STOP_SECONDS,
     Machine,
     Profile,
     Role,
@@ -17,6 +16,7 @@ from asclepius_ray.launch.cluster.profile import (
 )
 from asclepius_ray.launch.cluster.queues import is_kueues
 from asclepius_ray.launch.cluster.yaml_text import Json
+from asclepius_ray.launch.stopping import JOB_STOP_SECONDS
 
 RUN_FOLDER = "/etc/asclepius"
 SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"

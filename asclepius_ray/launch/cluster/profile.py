@@ -14,9 +14,6 @@ KUBERNETES_TARGETS: tuple[Target, ...] = ("raycluster", "rayjob", "rayservice", 
 SAVE_SECONDS = 60
 """So long a drained worker may take to bring its last checkpoint away."""
 SPARE_SECONDS = 15
-JOB_STOP_SECONDS = 600
-"""So long a driver that was told to stop may take to finish its answers or save its training, then Ray kills
-it; one that has ended is not waited for."""
 STAGE_IDLE_SECONDS, SERVING_IDLE_SECONDS = 60, 300
 """How long nodes without work stay: a finished stage needs its own no more, a service's load comes back."""
 NOTICE_SECONDS = {"aws": 120, "gcp": 30}

@@ -4,12 +4,14 @@ import re
 import tomllib
 from collections.abc import Iterator
 
+from asclepius_ray.errors import ConfigError
 from asclepius_ray.launch.cluster.node_certificates import KEY_VARIABLE
 from asclepius_ray.launch.cluster.validation.findings import Trouble
 from asclepius_ray.launch.cluster.validation.manifests import Document, walk_texts
 from asclepius_ray.launch.cluster.validation.reading import table_at, text_at
 from asclepius_ray.launch.cluster.validation.started import parse_entrypoint
 from asclepius_ray.launch.cluster.yaml_text import Json
+from asclepius_ray.run import headers_in, headers_in_override
 
 _NAME_OF_KEY = r"[A-Z0-9_]*(?:KEY|KEY_ID|TOKEN|SECRET|PASSWORD)"
 _NAME = re.compile(_NAME_OF_KEY)
@@ -43,11 +45,11 @@ def _written_headers(document: Document) -> Iterator[Trouble]:
     """Headers of an endpoint, in a run file of a ConfigMap or in a job's command; each may hold a key."""
     advice = "leave them out, and give the key by the endpoint's api_key_env"
     for key, text in table_at(document.value, "data").items() if document.kind == "ConfigMap" else []:
-        for section in _sections_with_headers(_run_file(str(text))):
+        for section in headers_in(_run_file(str(text))):
             yield Trouble(f"data.{key}", f"{section} stand in it, and one of them may be a key", advice)
     entrypoint = parse_entrypoint(text_at(document.value, "spec", "entrypoint"))
     for override in entrypoint.overrides if entrypoint else ():
-        if "headers" in override:
+        if _has_headers(override):
             setting = override.partition("=")[0].strip()
             said = f"{setting} is shown to everybody who sees the dashboard, and a header may be a key"
             yield Trouble("spec.entrypoint", said, advice)
@@ -61,13 +63,12 @@ def _run_file(text: str) -> Json:
         return {}
 
 
-def _sections_with_headers(values: Json, section: str = "") -> Iterator[str]:
-    for key, inner in values.items():
-        path = f"{section}.{key}" if section else key
-        if isinstance(inner, dict):
-            if key == "headers" and inner:
-                yield path
-            yield from _sections_with_headers(inner, path)
+def _has_headers(override: str) -> bool:
+    try:
+        return any(headers_in_override(override))
+    except ConfigError:
+        # Another rule says that it is no setting.
+        return False
 
 
 def _written_variables(value: object, path: str) -> Iterator[Trouble]:
