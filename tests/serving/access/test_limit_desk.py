@@ -18,7 +18,8 @@ from asclepius_ray.serving.admission.admission import Admission
 from asclepius_ray.serving.admission.ticket import Size
 from asclepius_ray.serving.surface.api_errors import ApiError
 
-NUM_REQUESTS, LIMIT_PER_SECOND = 1000, 50
+# So few a second that a slow machine keeps the pace: at 100 a key one offered less than the limit.
+NUM_REQUESTS, LIMIT_PER_SECOND = 320, 10
 TOKENS_EACH = 30
 
 
@@ -111,7 +112,7 @@ def test_limits_of_two_keys_hold_over_two_replicas_at_twice_the_load(
     }
     expected = LIMIT_PER_SECOND * (time.monotonic() - started)
     for key_id, retries in refused.items():
-        assert NUM_REQUESTS - len(retries) == pytest.approx(expected, rel=0.15), key_id
+        assert NUM_REQUESTS - len(retries) == pytest.approx(expected, rel=0.1), key_id
         assert set(retries) == {1}, key_id
 
 

@@ -8,6 +8,10 @@ import httpx
 import jsonschema
 import pytest
 import schemathesis
+
+# Imported here and not at the first request: pytest rewrites these modules through their syntax trees, and
+# Python 3.11 builds none while another thread builds one (python/cpython#106905), as the surface's may.
+import schemathesis.specs.openapi.schemas
 from hypothesis import HealthCheck, Phase, given, settings
 from jsonschema import Draft202012Validator
 from schemathesis.generation import GenerationMode
