@@ -196,7 +196,8 @@ def test_all_that_rules_and_dashboard_ask_for_is_exported_by_the_run(finished: F
     assert value_of(finished.exported, "ray_asclepius_training_active") == 0
     judged = read_manifest(Folder(str(finished.root / "evaluation"))).counts["judged"]
     assert value_of(finished.exported, "ray_asclepius_evaluation_grades", 'verdict="judged"') == judged
-    assert all('run="root"' in series for series in finished.exported if "_synthesis_" in series)
+    label = f'run="{Folder(str(finished.root)).run_label}"'
+    assert all(label in series for series in finished.exported if "_synthesis_" in series)
     assert not [series for series in finished.exported if CANARY in series]
 
 

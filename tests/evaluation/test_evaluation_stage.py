@@ -22,6 +22,8 @@ from asclepius_ray.progress import Progress
 from asclepius_ray.tokens.rendering import prompt_ids
 from asclepius_ray.tokens.tokenizer import load_tokenizer
 
+pytestmark = pytest.mark.whole
+
 Say = Callable[[str], Any]
 ServeChat = Callable[[Say], Endpoint]
 NUM_ITEMS = 10

@@ -69,6 +69,7 @@ def test_a_cost_that_nobody_knows_is_printed_as_unknown() -> None:
     assert "cost    unknown: set [teacher.price]" in console.export_text()
 
 
+@pytest.mark.whole
 def test_a_second_estimate_and_the_run_itself_buy_nothing_of_the_sample_again(
     ray_cluster: str, tmp_path: Path
 ) -> None:

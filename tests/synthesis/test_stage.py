@@ -31,6 +31,8 @@ from asclepius_ray.synthesis.stage import Order, synthesize
 from asclepius_ray.synthesis.steps import draw_task
 from asclepius_ray.tables.split import choose_validation_articles
 
+pytestmark = pytest.mark.whole
+
 CANARY = "Zebracanary"
 MADE_FROM = {"seed": 7}
 NUM_INVENTED = 60
@@ -260,7 +262,6 @@ def test_the_place_of_the_input_is_no_part_of_what_the_dataset_is_made_from(tmp_
     assert InputConfig(limit=1).fingerprint() != InputConfig(limit=2).fingerprint()
 
 
-@pytest.mark.whole
 @pytest.mark.long
 def test_a_dataset_made_in_batches_is_the_same(ray_cluster: str, invented: Path, tmp_path: Path) -> None:
     config = SynthesisConfig(validation_share=0.2, pilot_rows=20)

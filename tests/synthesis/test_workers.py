@@ -32,6 +32,8 @@ from asclepius_ray.synthesis.steps import Demands
 from asclepius_ray.synthesis.walk import RowResult, Walk
 from asclepius_ray.synthesis.workers import Crew, _map_options, order_blocks, read_rows, walk_reports
 
+pytestmark = pytest.mark.whole
+
 
 def _walk(
     endpoint: Endpoint,

@@ -25,6 +25,8 @@ from transformers import AutoModelForCausalLM
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.training.schedule import learning_rate
 
+pytestmark = pytest.mark.whole
+
 STAGES = (0, 1, 2, 3)
 
 

@@ -24,6 +24,8 @@ from asclepius_ray.training.metrics import Metrics
 from asclepius_ray.training.phases import Phase, load_phases
 from asclepius_ray.training.stage import train
 
+pytestmark = pytest.mark.whole
+
 SEED, LENGTH, WORKERS, PATIENCE = 11, 256, 2, 2
 FIGURE = r'^ray_asclepius_training_(\w+)\{[^}]*run="figures-of-a-line"[^}]*\} (\S+)$'
 STEP_FIGURES = {

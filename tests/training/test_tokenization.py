@@ -132,6 +132,7 @@ def make_store(root: Folder, name: str) -> dict[str, dict[str, object]]:
     return counts
 
 
+@pytest.mark.whole
 def test_the_store_holds_every_row_in_order_whoever_was_done_first(
     ray_cluster: str, root: Folder, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,12 +24,23 @@ function keep() {
 
 function recall() {
   try {
-    const found = JSON.parse(localStorage.getItem(STORE) ?? "{}");
+    const kept = localStorage.getItem(STORE);
+    if (kept === null) return;
+    const found = JSON.parse(kept);
     state = { grades: found.grades ?? {}, comments: found.comments ?? {}, item: found.item ?? state.item };
   } catch {
     // What cannot be read is as good as nothing: the next grade writes it anew.
   }
   if (!items.some((item) => item.id === state.item)) state.item = items[0].id;
+}
+
+/** What the same sheet in another tab kept counts here, or the last to write would undo it. */
+function recallOtherTabs() {
+  // What is in this tab alone would be lost.
+  if (!isKept) return;
+  const { item } = state;
+  recall();
+  state.item = item;
 }
 
 function show() {
@@ -79,6 +90,7 @@ function goToUngraded() {
 }
 
 function grade(place, value) {
+  recallOtherTabs();
   state.grades[place.dataset.place] = value;
   keep();
   showProgress();
@@ -125,6 +137,7 @@ for (const place of places) {
 }
 for (const comment of comments) {
   comment.addEventListener("input", () => {
+    recallOtherTabs();
     state.comments[comment.dataset.place] = comment.value;
     keep();
   });
@@ -137,11 +150,12 @@ addEventListener("beforeunload", (event) => {
   if (!isKept) event.preventDefault();
 });
 addEventListener("storage", (event) => {
-  // The same sheet in another tab: what is graded there counts here, or the last to write would undo it.
   if (event.key !== STORE) return;
-  const { item } = state;
-  recall();
-  state.item = item;
+  recallOtherTabs();
+  show();
+});
+addEventListener("focus", () => {
+  recallOtherTabs();
   show();
 });
 

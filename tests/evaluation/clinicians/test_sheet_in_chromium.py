@@ -151,9 +151,23 @@ def test_what_one_tab_grades_counts_in_the_other(open_sheet: OpenSheet, key: Key
     second = open_sheet(first.context)
     first.locator(f"#{key.assignment['anna'][0].code} h2").focus()
     grade_item_by_keyboard(first, "12")
+    expect(first.locator("#progress-text")).to_contain_text("2 of ")
     expect(second.locator("#progress-text")).to_contain_text("2 of ")
     second.locator(f"#{key.assignment['anna'][0].code} [data-label=C] [value='4']").check()
     expect(first.locator("#progress-text")).to_contain_text("3 of ")
+
+
+def test_a_grade_undoes_none_that_another_tab_kept_even_if_it_was_not_told(
+    open_sheet: OpenSheet, key: Key
+) -> None:
+    first = open_sheet()
+    second = open_sheet(first.context)
+    second.evaluate("addEventListener('storage', (event) => event.stopImmediatePropagation(), true)")
+    grade = f"#{key.assignment['anna'][0].code} [data-label={{}}] [value='4']"
+    first.locator(grade.format("A")).check()
+    second.locator(grade.format("B")).check()
+    expect(second.locator("#progress-text")).to_contain_text("2 of ")
+    expect(open_sheet(first.context).locator("#progress-text")).to_contain_text("2 of ")
 
 
 def test_a_browser_that_keeps_nothing_is_told_of(browser: Browser, key: Key, tmp_path: Path) -> None:

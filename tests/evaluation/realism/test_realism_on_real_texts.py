@@ -9,6 +9,8 @@ from asclepius_ray.evaluation.realism import measure_realism
 from asclepius_ray.evaluation.realism_config import RealismConfig
 from asclepius_ray.progress import Progress
 
+pytestmark = pytest.mark.whole
+
 
 def _found(path: Path) -> str:
     if not path.is_file():

@@ -18,6 +18,8 @@ from asclepius_ray.serving.admission.admission import Admission
 from asclepius_ray.serving.admission.ticket import Size
 from asclepius_ray.serving.surface.api_errors import ApiError
 
+pytestmark = pytest.mark.whole
+
 # So few a second that a slow machine keeps the pace: at 100 a key one offered less than the limit.
 NUM_REQUESTS, LIMIT_PER_SECOND = 320, 10
 TOKENS_EACH = 30
