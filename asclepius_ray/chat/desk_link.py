@@ -17,6 +17,7 @@ from asclepius_ray.chat.desk_messages import HANDED_BACK, Ask, Heard, Memory, Sa
 from asclepius_ray.chat.exchange import Entry
 from asclepius_ray.chat.gate import Ending, Load, Outcome, Ticket
 from asclepius_ray.chat.places import Places
+from asclepius_ray.chat.rows_at_work import RowsAtWork
 
 HEARTBEAT_SECONDS = 1.0
 AWAY_SECONDS = 0.5
@@ -58,8 +59,7 @@ class DeskLink:
         self._undurable: dict[int, Entry] = {}
         self._durable_waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._heard_waiters: list[asyncio.Future[None]] = []
-        self._rows: dict[str, asyncio.Future[Verdict] | None] = {}
-        self._admitted_rows: dict[str, bool] = {}
+        self._rows = RowsAtWork()
         self._places = Places()
         self._num_waiting_for_place = 0
         self._blocked_until = 0.0
@@ -173,32 +173,19 @@ class DeskLink:
     async def begin_row(self, row_id: str) -> Verdict:
         """Asks what is known of a row; one without deaths behind it is in progress from now on."""
         self.require_run()
-        waiter: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._rows[row_id] = waiter
-        self._outbox.rows_begun.append(row_id)
+        waiter = self._rows.begin(row_id, self._outbox)
         self._wake.set()
         return await waiter
 
     async def admit_row(self, row_id: str, is_alone: bool) -> None:
         """Tells that a row with deaths behind it begins now; returns when the desk knows."""
         self._require_conversation()
-        waiter: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._admitted_rows[row_id] = is_alone
-        self._rows[row_id] = waiter
-        self._outbox.rows_admitted.append((row_id, is_alone))
-        # The answer to this one comes with the reply to the message that has both.
-        self._outbox.rows_begun.append(row_id)
+        waiter = self._rows.admit(row_id, is_alone, self._outbox)
         self._wake.set()
         await waiter
 
     def end_row(self, row_id: str) -> None:
-        self._rows.pop(row_id, None)
-        self._admitted_rows.pop(row_id, None)
-        outbox = self._outbox
-        # Of one message the desk reads the ends first: a row that has left may come back in it.
-        outbox.rows_begun = [begun for begun in outbox.rows_begun if begun != row_id]
-        outbox.rows_admitted = [admitted for admitted in outbox.rows_admitted if admitted[0] != row_id]
-        outbox.rows_ended.append(row_id)
+        self._rows.end(row_id, self._outbox)
 
     def report(self, trouble: Trouble) -> None:
         """Tells that the endpoint as a whole cannot be used: every worker ends."""
@@ -270,10 +257,10 @@ class DeskLink:
         self._wake_holders()
         waiting: list[asyncio.Future[Any]] = [one.answer for one in self._asks.values()]
         waiting += [*self._heard_waiters, *(waiter for _number, waiter in self._durable_waiters)]
-        waiting += [waiter for waiter in self._rows.values() if waiter is not None]
         for waiter in waiting:
             if not waiter.done():
                 waiter.set_exception(error)
+        self._rows.give_up(error)
 
     def _wake_holders(self) -> None:
         """Who has a permit and waits, for a place or the end of a pause, learns that the run has ended."""
@@ -299,8 +286,7 @@ class DeskLink:
                 self._needs_resync = True
                 continue
             self._hear(heard)
-            for waiter in self._heard_waiters[:num_heard]:
-                waiter.set_result(None)
+            _wake(self._heard_waiters[:num_heard])
             del self._heard_waiters[:num_heard]
             next_seconds = heard.next_seconds
 
@@ -315,8 +301,7 @@ class DeskLink:
         await asyncio.sleep(max(self._spoke_at + next_seconds - time.monotonic(), 0.0))
 
     def _awaits_something(self) -> bool:
-        verdicts = any(waiter is not None for waiter in self._rows.values())
-        return bool(self._asks or self._durable_waiters or verdicts or self._places.is_wanted)
+        return bool(self._asks or self._durable_waiters or self._rows.is_awaited or self._places.is_wanted)
 
     def _take_outbox(self) -> Said:
         self._wake.clear()
@@ -333,7 +318,7 @@ class DeskLink:
 
     def _tell_everything(self, trouble: Trouble | None) -> Said:
         pause_seconds = max(self._blocked_until - time.monotonic(), 0.0)
-        return Said(
+        said = Said(
             worker=self._worker,
             process=self._process,
             is_resync=True,
@@ -342,10 +327,10 @@ class DeskLink:
             buying=[*self._buying, *(entry.key for entry in self._undurable.values())],
             memory=replace(self._memory, learnt=replace(self._memory.learnt, pause_seconds=pause_seconds)),
             deliveries=list(self._undurable.items()),
-            rows_begun=list(self._rows),
-            rows_admitted=list(self._admitted_rows.items()),
             trouble=trouble,
         )
+        self._rows.tell_all(said)
+        return said
 
     def _hear(self, heard: Heard) -> None:
         now = time.monotonic()
@@ -359,20 +344,10 @@ class DeskLink:
                 self._answer(number, entry)
         for number, delay_seconds in heard.permits:
             self._answer(number, now + delay_seconds)
-        self._take_verdicts(heard.verdicts)
+        self._rows.take_verdicts(heard.verdicts)
         self._settle_durable(heard.durable)
         if heard.trouble is not None:
             self._end(heard.trouble)
-
-    def _take_verdicts(self, verdicts: list[Verdict]) -> None:
-        for verdict in verdicts:
-            if (waiter := self._rows.get(verdict.row_id)) is not None:
-                self._rows[verdict.row_id] = None
-                if verdict.deaths == 0:
-                    # To be told on a resync: the desk may hold a death against it by then.
-                    self._admitted_rows.setdefault(verdict.row_id, False)
-                if not waiter.done():
-                    waiter.set_result(verdict)
 
     def _take_quota(self, quota: int) -> None:
         if quota < self._places.size:
@@ -393,13 +368,8 @@ class DeskLink:
     def _settle_durable(self, durable: int) -> None:
         for number in [number for number in self._undurable if number <= durable]:
             del self._undurable[number]
-        left = []
-        for number, waiter in self._durable_waiters:
-            if number <= durable:
-                waiter.set_result(None)
-            else:
-                left.append((number, waiter))
-        self._durable_waiters = left
+        _wake([waiter for number, waiter in self._durable_waiters if number <= durable])
+        self._durable_waiters = [one for one in self._durable_waiters if one[0] > durable]
 
     def _end(self, trouble: Trouble) -> None:
         """Wakes everybody who waits; who has sent already gets his answer and delivers it."""
@@ -409,11 +379,14 @@ class DeskLink:
             if not waiting.answer.done():
                 waiting.answer.set_exception(RunTrouble(trouble))
         self._asks.clear()
-        for row_id, waiter in self._rows.items():
-            if waiter is not None and not waiter.done():
-                waiter.set_exception(RunTrouble(trouble))
-                self._rows[row_id] = None
+        self._rows.give_up(RunTrouble(trouble))
         if trouble.kind == "storage":
-            for _number, durable_waiter in self._durable_waiters:
-                durable_waiter.set_result(None)
+            _wake([waiter for _number, waiter in self._durable_waiters])
             self._durable_waiters = []
+
+
+def _wake(waiters: "list[asyncio.Future[None]]") -> None:
+    """Ends their waiting; who was cancelled meanwhile waits no more."""
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)

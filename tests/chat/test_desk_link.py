@@ -145,3 +145,27 @@ def test_an_error_of_the_desk_reaches_everybody_who_waits_and_who_comes_later(tm
     first, later = run(scenario())
     assert first == [DeskAtFaultError] * (2 + len(LATER))
     assert later == {name: [DeskAtFaultError] for name in LATER}
+
+
+def test_who_gives_up_waiting_breaks_the_conversation_of_nobody(tmp_path: Path) -> None:
+    async def scenario() -> Entry:
+        line = Line(tmp_path)
+        link = DeskLink(line.exchange, "worker").start()
+        line.is_open.clear()
+        link.deliver(entry_of(b"x" * 32))
+        impatient = [asyncio.ensure_future(wait()) for wait in (link.durable, link.all_heard)]
+        impatient.append(asyncio.ensure_future(link.begin_row("row 1")))
+        await asyncio.sleep(0.2)
+        for one in impatient:
+            one.cancel()
+        line.is_open.set()
+        async with asyncio.timeout(10):
+            await link.durable()
+            await link.all_heard()
+            found = await link.claim(b"x" * 32, LOAD)
+        await link.close()
+        await line.desk.close()
+        assert isinstance(found, Entry)
+        return found
+
+    assert run(scenario()) == entry_of(b"x" * 32)
