@@ -28,7 +28,7 @@ from asclepius_ray.chat.row_deaths import largest_company
 from asclepius_ray.records import CaseReport
 from asclepius_ray.synthesis.company import Company
 from asclepius_ray.synthesis.desk_actor import exchange_with, find_with, let_in_flight_end
-from asclepius_ray.synthesis.own_node import until_drained
+from asclepius_ray.synthesis.own_node import until_drained, warn_if_it_fails
 from asclepius_ray.synthesis.question_pool import QuestionPool, read_pool_if_frozen, wait_for_pool
 from asclepius_ray.synthesis.reports import Reports
 from asclepius_ray.synthesis.walk import RESULT_SCHEMA, RowResult, Walk
@@ -75,7 +75,8 @@ class RowWalker:
         self._buyer = self._wait_for(_open_buyer(crew, here.get_actor_id()))
         self._finder = None if crew.sends else Finder(crew.walk.teacher, find_with(crew.desk))
         self._num_blocks = 0
-        asyncio.run_coroutine_threadsafe(self._leave_with_node(here.get_node_id()), self._loop)
+        leaving = asyncio.run_coroutine_threadsafe(self._leave_with_node(here.get_node_id()), self._loop)
+        leaving.add_done_callback(warn_if_it_fails)
 
     def __call__(self, reports: pa.Table) -> pa.Table:
         """Walks all rows of the block at once; the desk holds back what is too many."""
