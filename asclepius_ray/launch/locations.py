@@ -103,6 +103,12 @@ def _may_ask_the_hub(run: Run) -> bool:
     return served or run.evaluation.realism is not None
 
 
+def input_of(job: str, run: Run) -> Path | None:
+    """Where the job's input lies here, if it does and the job reads one."""
+    named = [Folder(place.path) for place in places_of(job, run) if place.setting == "input.path"]
+    return next((folder.local_path.absolute() for folder in named if folder.is_local), None)
+
+
 def places_of(job: str, run: Run) -> list[Place]:
     """Every folder and file that the job reads or writes, as the run file names it."""
     places = [Place("root", run.root)]

@@ -1,8 +1,8 @@
 """Reads the project's files and the run file; writes one zip archive, the working folder of a Ray job.
 
-Only code travels: `asclepius_ray/`, `jobs/` and the files that pin the stack. Keys, data, runs,
-environments and caches stay here. The same files give the same bytes, so that Ray, which names a
-package by its hash, keeps one copy of it.
+Only code travels: `asclepius_ray/`, the pages and run files of `jobs/`, the files that pin the stack, and the
+input that the run names if it lies in `jobs/`. Keys, other data, runs, environments and caches stay here.
+The same files give the same bytes, so that Ray, which names a package by its hash, keeps one copy of it.
 """
 
 import os
@@ -16,6 +16,7 @@ from asclepius_ray.errors import SubmitError
 MAX_PACKAGE_BYTES = 20_000_000
 RUN_FILE_NAME = "run.toml"
 _FOLDERS = ("asclepius_ray", "jobs")
+_SUFFIXES_OF_JOBS = frozenset({".py", ".toml"})
 _FILES = ("LICENSE", "constraints.txt", "pyproject.toml")
 _FOLDERS_LEFT_OUT = frozenset({"__pycache__", "venv", "node_modules"})
 _MARKS_OF_FOLDERS_LEFT_OUT = ("pyvenv.cfg", "run.json")
@@ -44,9 +45,12 @@ def has_jobs(project: Path) -> bool:
     return (project / "jobs" / "pipeline.py").is_file() and (project / "pyproject.toml").is_file()
 
 
-def build_package(project: Path, run_file: Path, target: Path) -> Package:
-    """Writes the archive to `target`; a SubmitError names the biggest files of one above the limit."""
-    files = {RUN_FILE_NAME: run_file} | list_files(project)
+def build_package(project: Path, run_file: Path, target: Path, source: Path | None = None) -> Package:
+    """Writes the archive to `target`; a SubmitError names the biggest files of one above the limit.
+
+    `source`: the run's input, a file or a folder.
+    """
+    files = {RUN_FILE_NAME: run_file} | list_files(project, source)
     total = sum(path.stat().st_size for path in files.values())
     if total > MAX_PACKAGE_BYTES * _RAW_BYTES_PER_PACKAGED_BYTE:
         raise _too_large(f"{_megabytes(total)} before compression", files)
@@ -63,14 +67,19 @@ def build_package(project: Path, run_file: Path, target: Path) -> Package:
     return Package(target, len(files), size_bytes)
 
 
-def list_files(project: Path) -> dict[str, Path]:
-    """Every file of the project that travels, by its name in the archive."""
+def list_files(project: Path, source: Path | None = None) -> dict[str, Path]:
+    """Every file that travels, by its name in the archive; of the input `source` what lies in `jobs/`."""
     names = [name for name in _FILES if (project / name).is_file()] if has_jobs(project) else []
     files = {name: project / name for name in names}
     for folder in _FOLDERS if has_jobs(project) else _FOLDERS[:1]:
         for path in _walk(project / folder):
-            files[path.relative_to(project).as_posix()] = path
+            if folder != "jobs" or path.suffix in _SUFFIXES_OF_JOBS or _is_of(source, path):
+                files[path.relative_to(project).as_posix()] = path
     return files
+
+
+def _is_of(source: Path | None, path: Path) -> bool:
+    return source is not None and path.resolve().is_relative_to(source.resolve())
 
 
 def _walk(folder: Path) -> list[Path]:

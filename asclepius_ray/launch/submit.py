@@ -22,6 +22,7 @@ from asclepius_ray.launch.locations import (
     Place,
     check_shared,
     expected_variables,
+    input_of,
     place_on_cluster,
 )
 from asclepius_ray.launch.package import (
@@ -84,12 +85,13 @@ def submit_job(submission: Submission, say: Say, project: Path | None = None) ->
     with tempfile.TemporaryDirectory(prefix="asclepius-submit-") as temporary:
         run_file = Path(temporary) / RUN_FILE_NAME
         run_file.write_bytes(text.encode())
-        package = build_package(folder, run_file, Path(temporary) / "package.zip")
+        source = input_of(submission.job, run)
+        package = build_package(folder, run_file, Path(temporary) / "package.zip", source)
         client = connect(submission.address)
         versions = read_versions(client, submission.address)
         check_versions(own_versions(), versions, submission.address)
         nodes = list_nodes(client, submission.address)
-        packaged = frozenset(list_files(folder).values())
+        packaged = frozenset(list_files(folder, source).values())
         places = place_on_cluster(
             submission.job, run, describe_spread(nodes), packaged, folder, submission.shared
         )

@@ -25,20 +25,24 @@ def load_schema(folder: str, kind: str) -> Json:
     """
     path = Path(folder) / f"ray.io_{kind.lower()}s.yaml"
     try:
-        definition = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)
-    except (OSError, yaml.YAMLError) as error:
+        schema = _schema_in(yaml.load(path.read_text(encoding="utf-8"), Loader=Loader))
+    except (OSError, yaml.YAMLError, TypeError, KeyError, StopIteration) as error:
         raise ConfigError(
-            f"--crds {folder}: {path.name} cannot be read ({type(error).__name__}); name a folder with "
-            "KubeRay's definitions, as ray-operator/config/crd/bases of its repository"
+            f"--crds {folder}: {path.name} cannot be read as the definition of a {kind} "
+            f"({type(error).__name__}); name a folder with KubeRay's definitions, as "
+            "ray-operator/config/crd/bases of its repository"
         ) from None
-    schema: Json = next(
-        version["schema"]["openAPIV3Schema"]
-        for version in definition["spec"]["versions"]
-        if version["name"] == "v1"
-    )
     schema["properties"]["metadata"] = {"type": "object"}
     _make_strict(schema)
     return schema
+
+
+def _schema_in(definition: Any) -> Json:
+    versions = definition["spec"]["versions"]
+    found: Json = next(
+        version["schema"]["openAPIV3Schema"] for version in versions if version["name"] == "v1"
+    )
+    return found
 
 
 def schema_troubles(manifest: Json, schema: Json) -> Iterator[Trouble]:
