@@ -15,6 +15,7 @@ from committed import (
     profile_of,
 )
 from further_seeds import FURTHER_SEEDS
+from launcher_seeds import LAUNCHER_PARTS_SEEDS
 from network_seeds import NETWORK_SEEDS
 from pod_seeds import ACCOUNT_SEEDS, POD_SEEDS, SECRET_SEEDS
 from seeds import ENTRYPOINT, SEEDS, Seed
@@ -36,6 +37,7 @@ ALL_SEEDS = [
     *NETWORK_SEEDS,
     *TLS_SEEDS,
     *SERVICE_SEEDS,
+    *LAUNCHER_PARTS_SEEDS,
 ]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.launch.cluster.validation.findings import Trouble
-from asclepius_ray.launch.cluster.validation.launcher_rules import STARTS
+from asclepius_ray.launch.cluster.validation.launcher_parts import STARTS
 from asclepius_ray.launch.cluster.validation.manifests import LAUNCHER, Group, RayResource, applications_of
 from asclepius_ray.launch.cluster.validation.reading import list_at, text_at
 from asclepius_ray.launch.cluster.validation.started import Started, pools_for, pools_of, slots
