@@ -1,7 +1,7 @@
-"""Mistakes in the files of `ray up`: machines, images, and what the nodes run beside Ray."""
+"""Mistakes in the files of `ray up`, of machines, images and commands; and keys written inside of texts."""
 
 from committed import document
-from seeds import TYPES, Seed, aws, gcp
+from seeds import JOB, SERVE_CONFIG, TYPES, Seed, aws, command, gcp, job, service
 
 TRAINING = f"{TYPES}/training"
 NODE = f"{TRAINING}/node_config"
@@ -50,4 +50,27 @@ LAUNCHER_PARTS_SEEDS = [
     gcp("launcher-node-config", f"{NODE}/serviceAccounts", ...),
     gcp("launcher-node-config", f"{NODE}/serviceAccounts", []),
     gcp("launcher-head-stays", f"{TYPES}/head/node_config/scheduling", {"preemptible": True}),
+]
+
+
+def _run_text(text: str) -> Seed:
+    return Seed("secrets-by-name", JOB, "ConfigMap", "data/run.toml", text)
+
+
+WRITTEN_KEY_SEEDS = [
+    job("secrets-by-name", "spec/runtimeEnvYAML", "env_vars:\n  OPENAI_API_KEY: 0123456789abcdef\n"),
+    job("secrets-by-name", "spec/runtimeEnvYAML", "env_vars: {teacher_password: abc}"),
+    _run_text('[teacher.extra_body]\napi_key = "0123456789abcdef"\n'),
+    _run_text('[evaluation.judges.a.extra_body]\nauth = [{ accessToken = "0123456789abcdef" }]\n'),
+    _run_text('[serving]\ntls_key = "-----BEGIN PRIVATE KEY-----"\n'),
+    Seed("secrets-by-name", JOB, "ConfigMap", "data/OPENAI_API_KEY", "0123456789abcdef"),
+    command("secrets-by-name", "--set teacher.extra_body.api_key=0123456789abcdef", "spec/entrypoint"),
+    command(
+        "secrets-by-name", "--set 'teacher.extra_body={api_key=\"0123456789abcdef\"}'", "spec/entrypoint"
+    ),
+    service(
+        "secrets-by-name",
+        "spec/serveConfigV2",
+        SERVE_CONFIG.replace("    args:", "    runtime_env: {env_vars: {CLIENT_SECRET: abc}}\n    args:"),
+    ),
 ]
