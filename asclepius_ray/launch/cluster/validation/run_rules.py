@@ -178,8 +178,9 @@ def _is_of_run(application: Json, run: Run) -> bool:
     if not Folder(expected).is_local or PurePosixPath(expected).is_absolute():
         return served == expected
     parts = PurePosixPath(served.partition("?")[0]).parts
-    folders = [(PurePosixPath(expected).name,)]
-    if not run.serving.model:
-        folders = [(name, "model") for name in (run.name, PurePosixPath(run.root).name)]
+    names = (run.name, PurePosixPath(run.root).name)
+    folders: list[tuple[str, ...]] = [(name, "model") for name in names]
+    if run.serving.model:
+        folders = [(PurePosixPath(expected).name,)]
     is_named = text_at(application, "args", "name") == run.name
     return is_named or any(parts[-len(folder) :] == folder for folder in folders)
