@@ -15,6 +15,7 @@ from committed import (
     profile_of,
 )
 from further_seeds import FURTHER_SEEDS
+from launcher_seeds import LAUNCHER_PARTS_SEEDS, WRITTEN_KEY_SEEDS
 from network_seeds import NETWORK_SEEDS
 from pod_seeds import ACCOUNT_SEEDS, POD_SEEDS, SECRET_SEEDS
 from seeds import ENTRYPOINT, SEEDS, Seed
@@ -36,6 +37,8 @@ ALL_SEEDS = [
     *NETWORK_SEEDS,
     *TLS_SEEDS,
     *SERVICE_SEEDS,
+    *LAUNCHER_PARTS_SEEDS,
+    *WRITTEN_KEY_SEEDS,
 ]
 
 
@@ -191,8 +194,9 @@ def _run_file(text: str) -> Document:
         '[teacher.headers]\nAuthorization = "0123456789abcdef0123"',
         "https://host/v1?api-key=0123456789abcdef0123",
         "Bearer 0123456789abcdef0123",
+        '[teacher.extra_body]\napi_key = "0123456789abcdef0123"',
     ],
-    ids=["key", "header", "query", "bearer"],
+    ids=["key", "header", "query", "bearer", "setting"],
 )
 def test_a_key_that_is_found_is_not_repeated(written: str) -> None:
     (finding,) = validate([_run_file(written)], Knowledge()).findings
@@ -206,8 +210,11 @@ def test_a_key_that_is_found_is_not_repeated(written: str) -> None:
         "# A bearer token is asked for.\n[teacher]\nheaders = {}\n",
         "https://host/v1?api-version=2&max_tokens=300&key=$KEY",
         "s3://runs/a?endpoint_override=minio:9000&scheme=http",
+        '[teacher]\napi_key_env = "OPENAI_API_KEY"\n[teacher.extra_body]\napi_key = "${OPENAI_API_KEY}"\n',
+        '[serving]\ntls_key = "/etc/tls/tls.key"\nkeys = "/data/keys.json"\napi_key = ""\n',
+        '[teacher.extra_body]\neos_token = "</s>"\nprompt_cache_key = "notes"\nmax_tokens = 300\ntoken = 2\n',
     ],
-    ids=["words", "other parameters", "a bucket"],
+    ids=["words", "other parameters", "a bucket", "a key's name", "a key's file", "marks and hashes"],
 )
 def test_what_is_no_key_is_not_taken_for_one(written: str) -> None:
     assert validate([_run_file(written)], Knowledge()).findings == []

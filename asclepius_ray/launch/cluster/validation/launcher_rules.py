@@ -4,7 +4,7 @@ import copy
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
@@ -12,8 +12,19 @@ import jsonschema
 from asclepius_ray.launch.cluster.launcher import KEYS_FILE
 from asclepius_ray.launch.cluster.profile import NOTICE_SECONDS, SAVE_SECONDS, SPARE_SECONDS
 from asclepius_ray.launch.cluster.validation.findings import Trouble
+from asclepius_ray.launch.cluster.validation.launcher_parts import (
+    STARTS,
+    LauncherRule,
+    cloud_of,
+    is_preemptible,
+    is_spot_of_aws,
+    schedulings_of,
+    texts_at,
+    types_of,
+)
+from asclepius_ray.launch.cluster.validation.launcher_start_rules import START_RULES
+from asclepius_ray.launch.cluster.validation.node_config_rules import node_config
 from asclepius_ray.launch.cluster.validation.operator_cluster_rules import AUTOSCALER_VARIABLE
-from asclepius_ray.launch.cluster.validation.pod_rules import is_pinned
 from asclepius_ray.launch.cluster.validation.policies import is_any_address
 from asclepius_ray.launch.cluster.validation.reading import (
     list_at,
@@ -25,41 +36,6 @@ from asclepius_ray.launch.cluster.validation.reading import (
 from asclepius_ray.launch.cluster.validation.schemas import place_of
 from asclepius_ray.launch.cluster.yaml_text import Json
 
-AWS_NODE_KEYS = frozenset(
-    {
-        "InstanceType",
-        "ImageId",
-        "IamInstanceProfile",
-        "BlockDeviceMappings",
-        "InstanceMarketOptions",
-        "KeyName",
-        "SubnetIds",
-        "SubnetId",
-        "SecurityGroupIds",
-        "NetworkInterfaces",
-        "Placement",
-        "MetadataOptions",
-        "TagSpecifications",
-        "EbsOptimized",
-        "CapacityReservationSpecification",
-    }
-)
-GOOGLE_NODE_KEYS = frozenset(
-    {
-        "machineType",
-        "disks",
-        "serviceAccounts",
-        "scheduling",
-        "guestAccelerators",
-        "networkInterfaces",
-        "metadata",
-        "tags",
-        "labels",
-        "minCpuPlatform",
-        "shieldedInstanceConfig",
-        "reservationAffinity",
-    }
-)
 RAYS_ERRORS = (
     ValueError,
     LookupError,
@@ -72,8 +48,6 @@ RAYS_ERRORS = (
 """What the launcher's own preparation raises where something is missing or of the wrong type."""
 MOST_IDLE_MINUTES = 30
 SSH_PORT = 22
-STARTS = ("head_start_ray_commands", "worker_start_ray_commands")
-LauncherRule = Callable[[Json], Iterator[Trouble]]
 _DRAIN = re.compile(r"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=(\d+)")
 _STOP_TIMEOUT = re.compile(r"--stop-timeout[= ](\d+)")
 
@@ -100,36 +74,15 @@ def _schema(launcher: Json) -> Iterator[Trouble]:
         yield Trouble("available_node_types", f"Ray's launcher says: {said}", "correct the types of nodes")
 
 
-def _node_config(launcher: Json) -> Iterator[Trouble]:
-    is_google = _cloud(launcher) == "gcp"
-    known = GOOGLE_NODE_KEYS if is_google else AWS_NODE_KEYS
-    needed = ("machineType", "disks") if is_google else ("InstanceType", "IamInstanceProfile")
-    for path, kind in _types(launcher).items():
-        node = table_at(kind, "node_config")
-        for key in sorted(set(node) - known, key=str):
-            yield Trouble(
-                f"{path}.node_config.{key}", "the cloud knows no such setting", "check its spelling"
-            )
-        for key in needed:
-            if key not in node:
-                yield Trouble(f"{path}.node_config.{key}", "a machine cannot be had without it", "add it")
-        stays = [table for table in list_at(node, "scheduling") if text_at(table, "onHostMaintenance")]
-        if is_google and number_at(kind, "resources", "GPU") and not stays:
-            said = "a machine with GPUs cannot be moved while it runs"
-            advice = "add onHostMaintenance: TERMINATE"
-            yield Trouble(f"{path}.node_config.scheduling", said, advice)
-
-
 def _head_stays(launcher: Json) -> Iterator[Trouble]:
     head = text_at(launcher, "head_node_type")
     node = table_at(launcher, "available_node_types", head, "node_config")
     path = f"available_node_types.{head}.node_config"
     said = "the head may be taken away, and the job ends with it"
-    if text_at(node, "InstanceMarketOptions", "MarketType") == "spot":
+    if is_spot_of_aws(node):
         yield Trouble(f"{path}.InstanceMarketOptions", said, "leave it out: spot is for workers")
-    for table in list_at(node, "scheduling"):
-        if value_at(table, "preemptible") or value_at(table, "provisioningModel") == "SPOT":
-            yield Trouble(f"{path}.scheduling", said, "leave it out: spot is for workers")
+    if any(map(is_preemptible, schedulings_of(node))):
+        yield Trouble(f"{path}.scheduling", said, "leave it out: spot is for workers")
 
 
 def _head_without_work(launcher: Json) -> Iterator[Trouble]:
@@ -141,7 +94,7 @@ def _head_without_work(launcher: Json) -> Iterator[Trouble]:
 
 def _worker_limit(launcher: Json) -> Iterator[Trouble]:
     most = number_at(launcher, "max_workers")
-    for path, kind in _types(launcher).items():
+    for path, kind in types_of(launcher).items():
         if number_at(kind, "max_workers") > most:
             said = f"it is above the {most:g} workers that the whole cluster may have"
             yield Trouble(f"{path}.max_workers", said, "lower it, or raise the cluster's max_workers")
@@ -150,8 +103,8 @@ def _worker_limit(launcher: Json) -> Iterator[Trouble]:
 
 
 def _idle_timeout(launcher: Json) -> Iterator[Trouble]:
-    starts = " ".join(_texts(launcher, "head_start_ray_commands"))
-    for path, kind in _types(launcher).items():
+    starts = " ".join(texts_at(launcher, "head_start_ray_commands"))
+    for path, kind in types_of(launcher).items():
         if "idle_timeout_s" in kind and f"{AUTOSCALER_VARIABLE}=1" not in starts:
             said = "only Ray's second autoscaler reads it, and on virtual machines the first one runs"
             advice = f"set the cluster's idle_timeout_minutes, or export {AUTOSCALER_VARIABLE}=1 on the head"
@@ -163,7 +116,7 @@ def _idle_timeout(launcher: Json) -> Iterator[Trouble]:
 
 def _token(launcher: Json) -> Iterator[Trouble]:
     for key in STARTS:
-        starts = [command for command in _texts(launcher, key) if "ray start" in command]
+        starts = [command for command in texts_at(launcher, key) if "ray start" in command]
         if not starts:
             yield Trouble(key, "no command starts Ray", "write it, with RAY_AUTH_MODE=token")
         for command in starts:
@@ -177,7 +130,7 @@ def _token(launcher: Json) -> Iterator[Trouble]:
 
 
 def _dashboard(launcher: Json) -> Iterator[Trouble]:
-    for command in _texts(launcher, "head_start_ray_commands"):
+    for command in texts_at(launcher, "head_start_ray_commands"):
         found = re.search(r"--dashboard-host[= ](\S+)", command)
         if found and found.group(1) not in ("127.0.0.1", "localhost"):
             said = f"the dashboard listens on {found.group(1)}, and starts jobs for who reaches it"
@@ -218,15 +171,15 @@ def _local_folder(launcher: Json) -> Iterator[Trouble]:
 
 def _drain(launcher: Json) -> Iterator[Trouble]:
     for key in STARTS:
-        drains = [int(found) for command in _texts(launcher, key) for found in _DRAIN.findall(command)]
-        notice = NOTICE_SECONDS.get(_cloud(launcher), 0)
+        drains = [int(found) for command in texts_at(launcher, key) for found in _DRAIN.findall(command)]
+        notice = NOTICE_SECONDS.get(cloud_of(launcher), 0)
         if not drains:
             said = "a node that is taken away drains for Ray's 30 s, whatever the cloud allows"
             yield Trouble(key, said, "export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S before ray start")
         elif max(drains) > notice > 0:
             said = f"it drains for {max(drains)} s, and a spot machine goes {notice} s after its notice"
             yield Trouble(key, said, f"drain for {notice} s or less")
-        options = " ".join(_texts(launcher, "docker", "run_options"))
+        options = " ".join(texts_at(launcher, "docker", "run_options"))
         grace = max(map(int, _STOP_TIMEOUT.findall(options)), default=10)
         if drains and grace < (needed := max(drains) + SAVE_SECONDS + SPARE_SECONDS):
             said = (
@@ -236,33 +189,13 @@ def _drain(launcher: Json) -> Iterator[Trouble]:
             return
 
 
-def _image(launcher: Json) -> Iterator[Trouble]:
-    image = text_at(launcher, "docker", "image")
-    if not is_pinned(image):
-        said = f"{image!r} may be another image tomorrow"
-        yield Trouble("docker.image", said, "name a version or a digest, not latest")
-
-
 def _is_token(target: object) -> bool:
     return str(target).endswith("/.ray/auth_token")
 
 
-def _cloud(launcher: Json) -> str:
-    return text_at(launcher, "provider", "type")
-
-
-def _types(launcher: Json) -> dict[str, Json]:
-    kinds = table_at(launcher, "available_node_types")
-    return {f"available_node_types.{name}": kind for name, kind in kinds.items() if isinstance(kind, dict)}
-
-
-def _texts(launcher: Json, *keys: str) -> list[str]:
-    return [text for text in list_at(launcher, *keys) if isinstance(text, str)]
-
-
 LAUNCHER_RULES: dict[str, LauncherRule] = {
     "launcher-schema": _schema,
-    "launcher-node-config": _node_config,
+    "launcher-node-config": node_config,
     "launcher-head-stays": _head_stays,
     "launcher-head-without-work": _head_without_work,
     "launcher-worker-limit": _worker_limit,
@@ -271,5 +204,5 @@ LAUNCHER_RULES: dict[str, LauncherRule] = {
     "launcher-dashboard": _dashboard,
     "launcher-local-folder": _local_folder,
     "launcher-drain": _drain,
-    "launcher-image": _image,
+    **START_RULES,
 }

@@ -1,14 +1,17 @@
 """A manifest held against the run that is meant for it: places, keys and numbers of workers. Pure."""
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import PurePosixPath
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.launch.cluster.validation.findings import Trouble
-from asclepius_ray.launch.cluster.validation.launcher_rules import STARTS
+from asclepius_ray.launch.cluster.validation.launcher_parts import STARTS
 from asclepius_ray.launch.cluster.validation.manifests import LAUNCHER, Group, RayResource, applications_of
 from asclepius_ray.launch.cluster.validation.reading import list_at, text_at
 from asclepius_ray.launch.cluster.validation.started import Started, pools_for, pools_of, slots
+from asclepius_ray.launch.cluster.yaml_text import Json
 from asclepius_ray.launch.locations import STAGES_OF_JOB, expected_variables, places_of
+from asclepius_ray.run import Run
 
 OPTIONAL_KEY = "HF_TOKEN"
 """Only a base model that asks for a licence needs it."""
@@ -68,11 +71,34 @@ def _keys_are_there(started: Started) -> Iterator[Trouble]:
         yield from _keys_are_asked(started)
         return
     for group in RayResource(started.document).groups:
-        for name, purpose in expected_variables(started.job, started.run).items():
-            if name not in group.variables:
-                path = f"{group.pod_path}.containers[0].env"
-                said = f"{group.name} has no {name}: {purpose}"
-                yield Trouble(path, said, "name it in the profile's [secrets]")
+        # A secret that is taken whole may hold any of them.
+        for name, purpose in [] if _whole_secrets(group) else _missing_keys(started, group):
+            path = f"{group.pod_path}.containers[0].env"
+            said = f"{group.name} has no {name}: {purpose}"
+            yield Trouble(path, said, "name it in the profile's [secrets]")
+
+
+def unseen_keys(started: Started) -> Iterator[str]:
+    """The keys that may be in a secret whose names cannot be seen here."""
+    groups = RayResource(started.document).groups if started.document.kind != LAUNCHER else []
+    for group in groups:
+        secrets, missing = _whole_secrets(group), _missing_keys(started, group)
+        if secrets and missing:
+            names = ", ".join(name for name, _ in missing)
+            where = f"{group.name} in {started.document.file}"
+            yield f"keys of {where}: look whether the secret {', '.join(secrets)} holds {names}"
+
+
+def _missing_keys(started: Started, group: Group) -> list[tuple[str, str]]:
+    """Each variable that the run needs and no entry of the group's `env` gives, and what for."""
+    wanted = expected_variables(started.job, started.run)
+    return [(name, purpose) for name, purpose in wanted.items() if name not in group.variables]
+
+
+def _whole_secrets(group: Group) -> list[str]:
+    """The secrets of which Ray's container takes every key as a variable."""
+    sources = list_at(group.ray_container, "envFrom")
+    return list(filter(None, (text_at(source, "secretRef", "name") for source in sources)))
 
 
 def _keys_are_asked(started: Started) -> Iterator[Trouble]:
@@ -129,7 +155,7 @@ NUMBER_RULES: dict[str, RunRule] = {
 
 
 def service_model(service: Started, jobs: Sequence[Started]) -> Iterator[Trouble]:
-    """Whether a RayService serves what one of the jobs beside it trains."""
+    """Whether a RayService serves what one of the jobs beside it trains, or without one what its run does."""
     resource = RayResource(service.document)
     trained = {job.run.serving.model or Folder(job.run.root).child("model").uri for job in jobs}
     for place, application in enumerate(applications_of(resource)):
@@ -138,3 +164,23 @@ def service_model(service: Started, jobs: Sequence[Started]) -> Iterator[Trouble
             said = f"{model!r} is not what the job beside it trains, {sorted(trained)[0]!r}"
             path = f"spec.serveConfigV2.applications[{place}].args.model"
             yield Trouble(path, said, "render both from one profile and one run file")
+        elif not trained and not _is_of_run(application, service.run):
+            path = f"spec.serveConfigV2.applications[{place}].args.model"
+            said = f"{model!r} is not what the run {service.run.name!r} trains or serves"
+            yield Trouble(path, said, "give the run file that it was rendered from, or render it anew")
+
+
+def _is_of_run(application: Json, run: Run) -> bool:
+    """Whether a Serve application has the run's model. Where the run names it relatively, its place on the
+    cluster is not known: the same name of the model, or of its folder, will do."""
+    served = text_at(application, "args", "model")
+    expected = run.serving.model or Folder(run.root).child("model").uri
+    if not Folder(expected).is_local or PurePosixPath(expected).is_absolute():
+        return served == expected
+    parts = PurePosixPath(served.partition("?")[0]).parts
+    names = (run.name, PurePosixPath(run.root).name)
+    folders: list[tuple[str, ...]] = [(name, "model") for name in names]
+    if run.serving.model:
+        folders = [(PurePosixPath(expected).name,)]
+    is_named = text_at(application, "args", "name") == run.name
+    return is_named or any(parts[-len(folder) :] == folder for folder in folders)

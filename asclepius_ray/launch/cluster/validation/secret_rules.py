@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from asclepius_ray.errors import ConfigError
 from asclepius_ray.launch.cluster.node_certificates import KEY_VARIABLE
 from asclepius_ray.launch.cluster.validation.findings import Trouble
-from asclepius_ray.launch.cluster.validation.manifests import Document, walk_texts
+from asclepius_ray.launch.cluster.validation.manifests import Document, walk_texts, yaml_table
 from asclepius_ray.launch.cluster.validation.reading import table_at, text_at
 from asclepius_ray.launch.cluster.validation.started import parse_entrypoint
 from asclepius_ray.launch.cluster.yaml_text import Json
@@ -21,6 +21,17 @@ _IN_QUERY = re.compile(
     r"[?&]((?:[\w-]*(?:key|token|secret|password|credential|signature))|sig)=[^\s&$]", re.IGNORECASE
 )
 _BEARER = re.compile(r"\bBearer\s+[\w.~+/-]{16,}", re.IGNORECASE)
+_NAME_OF_SETTING = re.compile(r"(?:key|token|secret|password)(?:\[\d+\])*$", re.IGNORECASE)
+_NO_SECRET = re.compile(
+    r"(?:^|[._-])(?:(?:public|cache|sort|partition|primary)[_-]?key"
+    r"|(?:bos|eos|pad|unk|sep|cls|mask|stop|start|end|image|audio|video)[_-]?token)(?:\[\d+\])*$",
+    re.IGNORECASE,
+)
+"""Names of settings that end as those of secrets do: of hashes, of columns, of a tokenizer's marks."""
+_NAMES_OF_FILES = ("tls_key", KEY_VARIABLE)
+"""Ours and Ray's for a file that holds a key."""
+_REFERENCE = re.compile(r"\$\w+|.*\$\{\w+\}.*", re.DOTALL)
+_PEM = "-----BEGIN"
 _ADVICE = "name it by secretKeyRef, or in the keys' file of the nodes"
 
 
@@ -32,6 +43,7 @@ def secrets_by_name(document: Document) -> Iterator[Trouble]:
         return
     yield from _written_variables(document.value, "")
     yield from _written_headers(document)
+    yield from _written_settings(document)
     for path, text in walk_texts(document.value):
         if _KEY.search(text) or _BEARER.search(text):
             yield Trouble(path, "it holds what looks like a key", _ADVICE)
@@ -53,6 +65,43 @@ def _written_headers(document: Document) -> Iterator[Trouble]:
             setting = override.partition("=")[0].strip()
             said = f"{setting} is shown to everybody who sees the dashboard, and a header may be a key"
             yield Trouble("spec.entrypoint", said, advice)
+
+
+def _written_settings(document: Document) -> Iterator[Trouble]:
+    """Settings inside a text of TOML or YAML, or of a job's command, that are named as keys and hold one."""
+    for path, values in _tables_in(document):
+        for setting, text in walk_texts(values):
+            if _is_key_of(setting, text) and not (_KEY.search(text) or _BEARER.search(text)):
+                yield Trouble(path, f"the value of {setting} is written out", _ADVICE)
+
+
+def _tables_in(document: Document) -> Iterator[tuple[str, Json]]:
+    """What a document holds as a text, with the path of the text; headers have a rule of their own."""
+    if document.kind == "ConfigMap":
+        for key, text in table_at(document.value, "data").items():
+            yield f"data.{key}", {key: text}
+            yield f"data.{key}", _without_headers(_run_file(str(text)))
+    for key in ("runtimeEnvYAML", "serveConfigV2"):
+        yield f"spec.{key}", yaml_table(text_at(document.value, "spec", key))
+    entrypoint = parse_entrypoint(text_at(document.value, "spec", "entrypoint"))
+    for override in entrypoint.overrides if entrypoint else ():
+        name, _, text = override.partition("=")
+        yield "spec.entrypoint", _without_headers(_run_file(override) or {name.strip(): text})
+
+
+def _without_headers(values: Json) -> Json:
+    return {
+        name: _without_headers(inner) if isinstance(inner, dict) else inner
+        for name, inner in values.items()
+        if name != "headers"
+    }
+
+
+def _is_key_of(setting: str, text: str) -> bool:
+    """Whether a setting is named as a secret is, and its text is one and no reference to one."""
+    is_named = _NAME_OF_SETTING.search(setting) and not _NO_SECRET.search(setting)
+    is_file = setting.rpartition(".")[2] in _NAMES_OF_FILES and _PEM not in text
+    return bool(is_named and text and not is_file and not _REFERENCE.fullmatch(text))
 
 
 def _run_file(text: str) -> Json:

@@ -108,7 +108,10 @@ def find_run_text(job: RayResource, documents: Iterable[Document]) -> RunText | 
 
 
 def with_served_settings(run: Run, document: Document) -> Run:
-    """The run with the serving settings that a RayService has itself, where it has any."""
+    """The run with the serving settings that a RayService has itself, where it has any.
+
+    Which model it serves is no setting of those: that of the run stays.
+    """
     if document.kind != "RayService":
         return run
     for application in applications_of(RayResource(document)):
@@ -117,7 +120,8 @@ def with_served_settings(run: Run, document: Document) -> Run:
         except ConfigError:
             # The rule on Serve's configuration says what is wrong with them.
             return run
-        return run.model_copy(update={"serving": serving})
+        served = serving.model_copy(update={"model": run.serving.model})
+        return run.model_copy(update={"serving": served})
     return run
 
 

@@ -24,7 +24,12 @@ from asclepius_ray.launch.cluster.validation.operator_job_rules import JOB_RULES
 from asclepius_ray.launch.cluster.validation.pod_rules import POD_RULES
 from asclepius_ray.launch.cluster.validation.queue_rules import QUEUE_RULES
 from asclepius_ray.launch.cluster.validation.reading import text_at
-from asclepius_ray.launch.cluster.validation.run_rules import NUMBER_RULES, RUN_RULES, service_model
+from asclepius_ray.launch.cluster.validation.run_rules import (
+    NUMBER_RULES,
+    RUN_RULES,
+    service_model,
+    unseen_keys,
+)
 from asclepius_ray.launch.cluster.validation.schemas import load_schema, schema_troubles
 from asclepius_ray.launch.cluster.validation.secret_rules import secrets_by_name
 from asclepius_ray.launch.cluster.validation.service_rules import SERVING_RULES, SERVING_SET_RULES
@@ -92,6 +97,7 @@ def validate(documents: Sequence[Document], knowledge: Knowledge) -> Report:
         report.findings.extend(_rules_of_document(document, documents, knowledge))
         if run is not None:
             report.findings.extend(_rules_of_run(run, jobs))
+            report.unchecked.extend(unseen_keys(run))
             shut = what_the_run_asks(run, documents)
             report.findings.extend(as_findings(EGRESS, document.file, shut))
             report.findings.extend(_numbers(run, report))
