@@ -30,6 +30,12 @@ POD_SEEDS = [
     job("no-public-dashboard", f"{JOB_HEAD}/serviceType", "LoadBalancer"),
     cluster("no-public-dashboard", "spec/headGroupSpec/enableIngress", True),
     job("no-public-dashboard", f"{WORKER_POD}/hostNetwork", True),
+    job(
+        "no-public-dashboard",
+        f"{HEAD_POD}/containers/0/ports",
+        [{"containerPort": 8265, "hostPort": 8265}],
+        f"{HEAD_POD}/containers/0/ports/0/hostPort",
+    ),
     job("non-root", f"{WORKER_POD}/securityContext/runAsNonRoot", ...),
     job(
         "non-root",

@@ -45,6 +45,15 @@ def _public_dashboard(resource: RayResource) -> Iterator[Trouble]:
         if flag_at(group.pod, "hostNetwork"):
             path = f"{group.pod_path}.hostNetwork"
             yield Trouble(path, "every port of Ray is open on the node's own address", "leave it out")
+        yield from _ports_of_the_node(group)
+
+
+def _ports_of_the_node(group: Group) -> Iterator[Trouble]:
+    for path, container in group.containers:
+        for place, port in enumerate(list_at(container, "ports")):
+            if number := number_at(port, "hostPort"):
+                said = f"it opens port {number_at(port, 'containerPort'):g} as {number:g} of the node's own"
+                yield Trouble(f"{path}.ports[{place}].hostPort", said, "leave it out")
 
 
 def _non_root(resource: RayResource) -> Iterator[Trouble]:
