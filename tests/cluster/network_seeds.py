@@ -27,10 +27,15 @@ def _let_out(path: str, value: Any, found_at: str = "") -> Seed:
     return Seed("network-egress", JOB, ALL_PODS, path, value, found_at)
 
 
+def _moved(file: str, kind: str, namespace: str) -> Seed:
+    return Seed("one-namespace", file, kind, _NAMESPACE, namespace)
+
+
 def _selecting(key: str, operator: str) -> dict[str, Any]:
     return {"matchExpressions": [{"key": key, "operator": operator}]}
 
 
+_CLAIM, _NAMESPACE = "PersistentVolumeClaim", "metadata/namespace"
 _FROM = "spec/ingress/0/from"
 _OWN_PODS = document(JOB, ALL_PODS)["spec"]["egress"][0]["to"]
 _ALL = [{"port": 1, "endPort": 65535}]
@@ -75,6 +80,11 @@ NETWORK_SEEDS = [
     _let_out("spec/egress/2/to/1/ipBlock/except", ["169.254.169.254/32"], "spec/egress/2/to"),
     _let_out("spec/egress/2/to", [{"ipBlock": {"cidr": "128.0.0.0/1"}}]),
     _let_out("spec/egress/3", {"to": [{"ipBlock": {"cidr": "::/0"}}]}, "spec/egress/3/to"),
+    _moved(JOB, ALL_PODS, "other"),
+    _moved(JOB, "ConfigMap", "other"),
+    _moved(JOB, "PodDisruptionBudget", "other"),
+    _moved(CLUSTER, "NetworkPolicy/asclepius-head", "other"),
+    Seed("one-namespace", "storage.yaml", _CLAIM, _NAMESPACE, "other", within=JOB),
     Seed(
         "network-egress",
         JOB,

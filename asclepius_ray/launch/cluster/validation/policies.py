@@ -168,12 +168,12 @@ def _leads_to_keys(peer: Any, versions: Sequence[int]) -> bool:
     if found is None or found.version not in versions or not is_any_address(cidr):
         return False
     servers = _IDENTITY_NETWORKS[found.version]
-    shut = [_network(str(name)) for name in list_at(peer, "ipBlock", "except")]
+    shut = [one for name in list_at(peer, "ipBlock", "except") if (one := _network(str(name)))]
     return found.overlaps(servers) and not any(_holds_all(one, servers) for one in shut)
 
 
-def _holds_all(network: _Network | None, other: _Network) -> bool:
-    is_comparable = network is not None and network.version == other.version
+def _holds_all(network: _Network, other: _Network) -> bool:
+    is_comparable = network.version == other.version
     return is_comparable and network.prefixlen <= other.prefixlen and network.overlaps(other)
 
 
