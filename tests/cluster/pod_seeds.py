@@ -66,6 +66,12 @@ POD_SEEDS = [
     job("grace-over-drain", f"{HEAD_POD}/terminationGracePeriodSeconds", ...),
     job(
         "grace-over-drain",
+        f"{HOOK}/exec/command/4",
+        "120",
+        f"{WORKER_POD}/terminationGracePeriodSeconds",
+    ),
+    job(
+        "grace-over-drain",
         f"{WORKER_POD}/containers/0/env/0/value",
         "100",
         f"{WORKER_POD}/terminationGracePeriodSeconds",

@@ -253,7 +253,9 @@ class Profile(Section):
             raise ValueError(
                 f"overlay.{others[0]} is laid over nothing where cloud.kind is {kind}; leave it out"
             )
-        if kind != "kubernetes":
+        if kind == "kubernetes":
+            self._fits_pods()
+        else:
             self._fits_virtual_machines()
         if self.queue and self.queue.system == "kueue":
             self._fits_kueue()
@@ -293,6 +295,15 @@ class Profile(Section):
             **{f"{where}.node_labels": bool(found.node_labels) for where, found in self._machines().items()},
         }
 
+    def _fits_pods(self) -> None:
+        drain, grace = self.shutdown.drain_seconds, self.shutdown.grace_seconds
+        needed = pod_grace_seconds(drain)
+        if grace < needed:
+            raise ValueError(
+                f"shutdown.grace_seconds is {grace}; a pod drains for drain_seconds ({drain}) before it is "
+                f"told to end, and as long again, or {SAVE_SECONDS} s, after that: set {needed} or more"
+            )
+
     def _fits_kueue(self) -> None:
         finished, failed = self.job.keep_finished_seconds, self.job.keep_failed_seconds
         if not _is_default(self.job, "keep_failed_seconds") and failed != finished:
@@ -311,6 +322,12 @@ class Profile(Section):
                 f"shutdown.drain_seconds is {drain}, and {kind} takes a spot machine away after "
                 f"{NOTICE_SECONDS[kind]} s: set less"
             )
+
+
+def pod_grace_seconds(drain_seconds: int) -> int:
+    """How long a pod needs to end: the drain of its hook, then Ray's own with its workers' saving, and some
+    seconds to spare."""
+    return drain_seconds + max(drain_seconds, SAVE_SECONDS) + SPARE_SECONDS
 
 
 def _is_default(section: Section, name: str) -> bool:

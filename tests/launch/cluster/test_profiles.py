@@ -110,6 +110,7 @@ def test_profiles_of_a_cloud_and_of_kubernetes_are_read() -> None:
             "kms_key is for AWS and Google",
         ),
         (VALUES, "shutdown.grace_seconds", 60, "set 135 or more"),
+        (VALUES, "shutdown", {"drain_seconds": 100, "grace_seconds": 175}, "set 215 or more"),
         (
             VALUES,
             "queue",

@@ -137,12 +137,15 @@ def _grace(resource: RayResource) -> Iterator[Trouble]:
     for group in resource.groups:
         variable = group.variables.get(DRAIN_VARIABLE, {})
         drain = amount(variable["value"]) if "value" in variable else DEFAULT_DRAIN_SECONDS
-        needed = drain + SAVE_SECONDS + SPARE_SECONDS
+        hook = hook_seconds(group)
+        # Kubernetes counts from before the hook; Ray's own drain begins after it, and workers save meanwhile.
+        needed = max(drain + SAVE_SECONDS, hook + max(drain, SAVE_SECONDS)) + SPARE_SECONDS
         grace = number_at(group.pod, "terminationGracePeriodSeconds", default=DEFAULT_GRACE_SECONDS)
         if grace < needed:
+            before = f" after up to {hook:g} s of its preStop hook" if hook else ""
             said = (
-                f"{group.name} is killed after {grace:g} s; it drains for {drain:g} s ({DRAIN_VARIABLE}) "
-                f"and saves for up to {SAVE_SECONDS} s"
+                f"{group.name} is killed after {grace:g} s; it drains for {drain:g} s ({DRAIN_VARIABLE})"
+                f"{before} and saves for up to {SAVE_SECONDS} s"
             )
             path = f"{group.pod_path}.terminationGracePeriodSeconds"
             yield Trouble(path, said, f"set {needed:g} or more, or drain for less")
