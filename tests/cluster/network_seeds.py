@@ -23,10 +23,19 @@ def _opened(file: str, policy: str, path: str, value: Any, found_at: str = "") -
     return Seed("network-open-to-all", file, policy, path, value, found_at)
 
 
+def _let_out(path: str, value: Any, found_at: str = "") -> Seed:
+    return Seed("network-egress", JOB, ALL_PODS, path, value, found_at)
+
+
+def _moved(file: str, kind: str, namespace: str) -> Seed:
+    return Seed("one-namespace", file, kind, _NAMESPACE, namespace)
+
+
 def _selecting(key: str, operator: str) -> dict[str, Any]:
     return {"matchExpressions": [{"key": key, "operator": operator}]}
 
 
+_CLAIM, _NAMESPACE = "PersistentVolumeClaim", "metadata/namespace"
 _FROM = "spec/ingress/0/from"
 _OWN_PODS = document(JOB, ALL_PODS)["spec"]["egress"][0]["to"]
 _ALL = [{"port": 1, "endPort": 65535}]
@@ -42,10 +51,14 @@ NETWORK_SEEDS = [
     _opened(JOB, HEAD, _FROM, []),
     _opened(JOB, HEAD, _FROM, [{"ipBlock": {"cidr": "0.0.0.0/0"}}]),
     _opened(JOB, HEAD, _FROM, [{"ipBlock": {"cidr": "::/0"}}]),
+    _opened(JOB, HEAD, _FROM, [{"ipBlock": {"cidr": "0.0.0.0/1"}}, {"ipBlock": {"cidr": "128.0.0.0/1"}}]),
+    _opened(JOB, HEAD, _FROM, [{"ipBlock": {"cidr": "2000::/3"}}]),
     _opened(JOB, HEAD, _FROM, [{"namespaceSelector": {}}]),
     _opened(JOB, HEAD, _FROM, [{"podSelector": {}}]),
     _opened(JOB, HEAD, _FROM, [{"podSelector": _selecting("app", "DoesNotExist")}]),
     _opened(JOB, HEAD, _FROM, [{"namespaceSelector": _selecting(NAMESPACE_LABEL, "Exists")}]),
+    _opened(JOB, HEAD, _FROM, _OPERATORS),
+    _opened(JOB, HEAD, "spec/ingress/0", {"from": _OPERATORS, "ports": [{"port": 6379}]}, _FROM),
     _opened(JOB, HEAD, "spec/ingress/0", {"from": _OPERATORS}, _FROM),
     _opened(JOB, HEAD, "spec/ingress/0", {"from": _OPERATORS, "ports": _ALL}, _FROM),
     _opened(SERVICE, SERVING, "spec/ingress/0/ports", ..., _FROM),
@@ -61,6 +74,17 @@ NETWORK_SEEDS = [
     _cut("network-egress", ALL_PODS, "spec/egress/2/ports/0/protocol", "UDP", "RayJob", WORKER_LABELS),
     _cut("network-egress", ALL_PODS, "spec/egress/2/to", _OWN_PODS, "RayJob", WORKER_LABELS),
     _cut("network-egress", ALL_PODS, "spec/egress/2", ..., "RayJob", WORKER_LABELS),
+    _let_out("spec/egress", [{}], "spec/egress/0/to"),
+    _let_out("spec/egress/3", {"ports": [{"port": 80}]}, "spec/egress/3/to"),
+    _let_out("spec/egress/2/to/1/ipBlock/except", ..., "spec/egress/2/to"),
+    _let_out("spec/egress/2/to/1/ipBlock/except", ["169.254.169.254/32"], "spec/egress/2/to"),
+    _let_out("spec/egress/2/to", [{"ipBlock": {"cidr": "128.0.0.0/1"}}]),
+    _let_out("spec/egress/3", {"to": [{"ipBlock": {"cidr": "::/0"}}]}, "spec/egress/3/to"),
+    _moved(JOB, ALL_PODS, "other"),
+    _moved(JOB, "ConfigMap", "other"),
+    _moved(JOB, "PodDisruptionBudget", "other"),
+    _moved(CLUSTER, "NetworkPolicy/asclepius-head", "other"),
+    Seed("one-namespace", "storage.yaml", _CLAIM, _NAMESPACE, "other", within=JOB),
     Seed(
         "network-egress",
         JOB,

@@ -16,6 +16,7 @@ from seeds import (
 
 AUTOSCALER = "spec/autoscalerOptions/securityContext"
 SECCOMP = f"{WORKER_POD}/securityContext/seccompProfile"
+REQUESTS = f"{WORKER_POD}/containers/0/resources/requests"
 HOOK = f"{WORKER_POD}/containers/0/lifecycle/preStop"
 CLUSTER_HOOK = "spec/workerGroupSpecs/0/template/spec/containers/0/lifecycle/preStop"
 
@@ -30,6 +31,12 @@ POD_SEEDS = [
     job("no-public-dashboard", f"{JOB_HEAD}/serviceType", "LoadBalancer"),
     cluster("no-public-dashboard", "spec/headGroupSpec/enableIngress", True),
     job("no-public-dashboard", f"{WORKER_POD}/hostNetwork", True),
+    job(
+        "no-public-dashboard",
+        f"{HEAD_POD}/containers/0/ports",
+        [{"containerPort": 8265, "hostPort": 8265}],
+        f"{HEAD_POD}/containers/0/ports/0/hostPort",
+    ),
     job("non-root", f"{WORKER_POD}/securityContext/runAsNonRoot", ...),
     job(
         "non-root",
@@ -60,6 +67,12 @@ POD_SEEDS = [
     job("grace-over-drain", f"{HEAD_POD}/terminationGracePeriodSeconds", ...),
     job(
         "grace-over-drain",
+        f"{HOOK}/exec/command/4",
+        "120",
+        f"{WORKER_POD}/terminationGracePeriodSeconds",
+    ),
+    job(
+        "grace-over-drain",
         f"{WORKER_POD}/containers/0/env/0/value",
         "100",
         f"{WORKER_POD}/terminationGracePeriodSeconds",
@@ -78,9 +91,20 @@ POD_SEEDS = [
         ...,
     ),
     job("head-stays", f"{HEAD_POD}/nodeSelector", {"cloud.google.com/gke-spot": "true"}),
+    job("head-stays", f"{HEAD_POD}/nodeSelector", {"karpenter.sh/capacity-type": "spot"}),
     job("head-without-work", f"{JOB_HEAD}/rayStartParams/num-cpus", "4"),
     job("requests-are-limits", f"{WORKER_POD}/containers/0/resources/limits/memory", ...),
     job("requests-are-limits", f"{WORKER_POD}/containers/0/resources/requests/cpu", "1"),
+    job("requests-are-limits", f"{WORKER_POD}/containers/0/resources/requests/memory", "512G"),
+    job("requests-are-limits", REQUESTS, {"nvidia.com/gpu": "4"}),
+    Seed(
+        "requests-are-limits",
+        JOB,
+        "RayJob",
+        REQUESTS,
+        {"nvidia.com/gpu": "8"},
+        also=((f"{WORKER_POD}/containers/0/resources/limits", {"cpu": "32", "memory": "512Gi"}),),
+    ),
 ]
 TOKEN = {"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}
 ACCOUNT_SEEDS = [

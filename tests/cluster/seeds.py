@@ -114,6 +114,7 @@ LAUNCHER_SEEDS = [
     ),
     _opened({"FromPort": 8265, "ToPort": 8265, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}),
     _opened({"FromPort": 22, "ToPort": 65535, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}),
+    _opened({"FromPort": 8265, "ToPort": 8265, "IpRanges": [{"CidrIp": "128.0.0.0/1"}]}),
     _opened({"FromPort": 8265, "ToPort": 8265, "Ipv6Ranges": [{"CidrIpv6": "::/0"}]}),
     _opened({"IpProtocol": "-1", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}),
     aws("launcher-local-folder", "file_mounts/project", "/srv/project"),

@@ -124,12 +124,13 @@ def test_an_autoscaling_head_that_cannot_ask_the_kubernetes_api_is_found() -> No
 
 CLIENT = {"podSelector": {"matchLabels": {"app": "client"}}}
 SERVE = {"port": 8000}
+WORLD = {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}}
 
 
 @pytest.mark.parametrize(
     ("file", "policy", "place", "rule"),
     [
-        ("rayjob.yaml", "asclepius-pipeline", "spec/egress", {}),
+        ("rayjob.yaml", "asclepius-pipeline", "spec/egress", {"to": [WORLD]}),
         ("rayservice.yaml", "asclepius-model-serving", "spec/ingress", {"from": [CLIENT]}),
         ("rayservice.yaml", "asclepius-model-serving", "spec/ingress", {"from": [CLIENT], "ports": [SERVE]}),
     ],

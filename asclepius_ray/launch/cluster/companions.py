@@ -1,7 +1,7 @@
 """What stands beside a Ray resource: the volume, the run file, the disruption budgets. Pure."""
 
 from asclepius_ray.launch.cluster.pods import labels_of
-from asclepius_ray.launch.cluster.profile import VolumeSection
+from asclepius_ray.launch.cluster.storage_sections import VolumeSection
 from asclepius_ray.launch.cluster.yaml_text import Json
 
 RUN_FILE_KEY = "run.toml"

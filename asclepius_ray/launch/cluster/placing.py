@@ -4,7 +4,7 @@ from pathlib import PurePosixPath
 
 from asclepius_ray.artifacts import Folder
 from asclepius_ray.errors import ConfigError
-from asclepius_ray.launch.cluster.profile import StorageSection
+from asclepius_ray.launch.cluster.storage_sections import StorageSection
 from asclepius_ray.launch.locations import Place, places_of
 from asclepius_ray.run import Run
 

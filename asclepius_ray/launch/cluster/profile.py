@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from asclepius_ray.config import Section, load_section
 from asclepius_ray.launch.cluster.network_sections import NetworkSection, TlsSection
+from asclepius_ray.launch.cluster.storage_sections import PositiveInt, StorageSection
 
 Target = Literal["aws", "gcp", "raycluster", "rayjob", "rayservice", "storage"]
 Role = Literal["synthesis", "teacher", "training", "serving"]
@@ -19,8 +20,10 @@ STAGE_IDLE_SECONDS, SERVING_IDLE_SECONDS = 60, 300
 NOTICE_SECONDS = {"aws": 120, "gcp": 30}
 """How long before it takes a spot machine away a cloud says so."""
 
+BUCKET_KEYS = {"s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+"""The variables that open a bucket without a role, by its scheme; Google Cloud's have none."""
+
 DnsLabel = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]{0,30}[a-z0-9])?$")]
-PositiveInt = Annotated[int, Field(ge=1)]
 NaturalInt = Annotated[int, Field(ge=0)]
 
 
@@ -104,51 +107,6 @@ class WorkerGroup(Machine):
             raise ValueError(f"fewest is {self.fewest}, more than most ({self.most})")
         if bool(self.gpus) != bool(self.gpu_memory_gib):
             raise ValueError("gpus and gpu_memory_gib go together: give both, or neither")
-        return self
-
-
-class BucketSection(Section):
-    """`[storage.bucket]`."""
-
-    uri: str = Field(pattern=r"^(s3|gs)://[^/?]+(/[^?]*)?$")
-    """The folder of all runs, "s3://BUCKET/asclepius". On AWS and Google Cloud `asclepius submit` is told it,
-    as the rendered file's second line says."""
-    endpoint: str = ""
-    """HOST:PORT of an S3-compatible store, such as MinIO's; "" = the cloud's own."""
-    endpoint_scheme: Literal["https", "http"] = "https"
-    kms_key: str = ""
-    """The key of the bucket's default encryption, which you set at the bucket; AWS's and Google Cloud's nodes
-    encrypt their disks with it too."""
-
-    @model_validator(mode="after")
-    def _scheme_is_of_an_endpoint(self) -> "BucketSection":
-        if self.endpoint_scheme == "http" and not self.endpoint:
-            raise ValueError('endpoint_scheme = "http" is for an endpoint of your own; set endpoint')
-        if self.endpoint and not self.uri.startswith("s3://"):
-            raise ValueError("endpoint is for s3:// alone")
-        return self
-
-
-class VolumeSection(Section):
-    """`[storage.volume]`: a Kubernetes volume that many nodes write to."""
-
-    claim: str = "asclepius-data"
-    folder: str = Field(default="/data", pattern=r"^/[^/]+(/[^/]+)*$")
-    """Where pods see it."""
-    storage_class: str = Field(min_length=1)
-    size_gib: PositiveInt = 1024
-
-
-class StorageSection(Section):
-    """`[storage]`: one place that all nodes see."""
-
-    bucket: BucketSection | None = None
-    volume: VolumeSection | None = None
-
-    @model_validator(mode="after")
-    def _is_one_place(self) -> "StorageSection":
-        if (self.bucket is None) == (self.volume is None):
-            raise ValueError("give one of storage.bucket and storage.volume")
         return self
 
 
@@ -253,7 +211,9 @@ class Profile(Section):
             raise ValueError(
                 f"overlay.{others[0]} is laid over nothing where cloud.kind is {kind}; leave it out"
             )
-        if kind != "kubernetes":
+        if kind == "kubernetes":
+            self._fits_pods()
+        else:
             self._fits_virtual_machines()
         if self.queue and self.queue.system == "kueue":
             self._fits_kueue()
@@ -293,6 +253,28 @@ class Profile(Section):
             **{f"{where}.node_labels": bool(found.node_labels) for where, found in self._machines().items()},
         }
 
+    def _fits_pods(self) -> None:
+        if (bucket := self.storage.bucket) and not self.cloud.role:
+            self._has_keys_of(bucket.uri)
+        drain, grace = self.shutdown.drain_seconds, self.shutdown.grace_seconds
+        needed = pod_grace_seconds(drain)
+        if grace < needed:
+            raise ValueError(
+                f"shutdown.grace_seconds is {grace}; a pod drains for drain_seconds ({drain}) before it is "
+                f"told to end, and as long again, or {SAVE_SECONDS} s, after that: set {needed} or more"
+            )
+
+    def _has_keys_of(self, uri: str) -> None:
+        """The cloud's servers of keys are shut for pods without a role: all that is left are keys by name."""
+        named = {*self.secrets.required, *self.secrets.optional}
+        keys = BUCKET_KEYS.get(uri.partition("://")[0], ())
+        if not keys or not named.issuperset(keys):
+            other = f", or name {' and '.join(keys)} in secrets.required" if keys else ""
+            raise ValueError(
+                f"nothing opens the bucket {uri} (storage.bucket.uri) for the pods: set cloud.role to the "
+                f"Kubernetes service account that may{other}"
+            )
+
     def _fits_kueue(self) -> None:
         finished, failed = self.job.keep_finished_seconds, self.job.keep_failed_seconds
         if not _is_default(self.job, "keep_failed_seconds") and failed != finished:
@@ -311,6 +293,12 @@ class Profile(Section):
                 f"shutdown.drain_seconds is {drain}, and {kind} takes a spot machine away after "
                 f"{NOTICE_SECONDS[kind]} s: set less"
             )
+
+
+def pod_grace_seconds(drain_seconds: int) -> int:
+    """How long a pod needs to end: the drain of its hook, then Ray's own with its workers' saving, and some
+    seconds to spare."""
+    return drain_seconds + max(drain_seconds, SAVE_SECONDS) + SPARE_SECONDS
 
 
 def _is_default(section: Section, name: str) -> bool:

@@ -58,7 +58,11 @@ def _render(profile: Profile, target: Target, more: str = "") -> dict[str, dict[
     return {document.get("kind", target): document for document in render(profile, target, file, VERSION)}
 
 
-BUCKET = {"bucket": {"uri": "s3://bucket/runs", "endpoint": "minio:9000", "endpoint_scheme": "http"}}
+KEYS = ("OPENAI_API_KEY", "ASCLEPIUS_API_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+IN_BUCKET: dict[str, object] = {
+    "storage": {"bucket": {"uri": "s3://bucket/runs", "endpoint": "minio:9000", "endpoint_scheme": "http"}},
+    "secrets": {"required": KEYS, "optional": ("HF_TOKEN",)},
+}
 
 
 @pytest.mark.parametrize("target", KUBERNETES_TARGETS)
@@ -77,7 +81,7 @@ def test_the_run_file_travels_byte_for_byte_and_its_places_move_to_the_volume() 
 
 
 def test_with_a_bucket_nothing_is_mounted_and_places_name_the_store_s_endpoint() -> None:
-    documents = _render(_profile(storage=BUCKET), "rayjob")
+    documents = _render(_profile(**IN_BUCKET), "rayjob")
     entrypoint = documents["RayJob"]["spec"]["entrypoint"]
     assert "root=s3://bucket/runs/small?scheme=http&endpoint_override=minio:9000" in entrypoint
     assert "input.path=s3://bucket/runs/all.csv?scheme=http&endpoint_override=minio:9000" in entrypoint
@@ -135,7 +139,7 @@ def test_a_service_s_keys_and_audit_lines_are_looked_for_in_the_storage() -> Non
     assert application["args"]["serving"]["keys"] == "/data/keys.json"
     assert application["args"]["serving"]["audit"] == "/data/audit"
     with pytest.raises(ConfigError, match=r"serving\.audit = 'audit' would be moved into the bucket"):
-        _render(_profile(storage=BUCKET), "rayservice", more)
+        _render(_profile(**IN_BUCKET), "rayservice", more)
 
 
 def test_folders_of_models_beside_the_run_file_are_looked_for_in_the_storage(
@@ -190,7 +194,7 @@ TEACHER = {"cpus": 16, "memory_gib": 128, "gpus": 2, "gpu_memory_gib": 80, "most
 @pytest.mark.parametrize(
     "changes",
     [
-        {"storage": BUCKET},
+        IN_BUCKET,
         {"cloud": {"kind": "kubernetes", "spot_labels": {"cloud.google.com/gke-spot": "true"}, "role": "us"}},
         {"image": {"name": "r.example.com/a@sha256:0123", "pull_secrets": ["r"]}, "name": "ward-7"},
         {
@@ -361,7 +365,7 @@ def test_what_cannot_be_rendered_is_refused(
 
 def test_a_bucket_has_no_claim_and_a_profile_without_servers_no_service() -> None:
     with pytest.raises(ConfigError, match="keeps its runs in a bucket"):
-        _render(_profile(storage=BUCKET), "storage")
+        _render(_profile(**IN_BUCKET), "storage")
     workers = {"training": _profile().workers["training"].model_dump()}
     with pytest.raises(ConfigError, match=r"add one of \[workers\.serving\]"):
         _render(_profile(workers=workers), "rayservice")

@@ -23,6 +23,7 @@ path = "all.csv"
 base_url = "http://teacher.models:9000/v1"
 """
 BUCKET = {"bucket": {"uri": "s3://bucket/runs", "endpoint": "minio:9001", "endpoint_scheme": "http"}}
+KEYS = {"required": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
 STRANGER = {"app.kubernetes.io/part-of": "another"}
 Policies = dict[str, dict[str, Any]]
 
@@ -124,7 +125,7 @@ def test_the_model_is_asked_from_its_own_namespace_unless_others_are_named() -> 
 
 
 def test_what_goes_out_are_names_https_the_store_and_the_run_s_endpoints() -> None:
-    policies = _policies("rayjob", storage=BUCKET, network={"ports": (5000,)})
+    policies = _policies("rayjob", storage=BUCKET, secrets=KEYS, network={"ports": (5000,)})
     worker = labels_of("asclepius-pipeline", "worker")
     # 443: the hub; 9000: the teacher; 9001: the store.
     assert set(_ports_out(policies, worker)) == {53, 443, 5000, 9000, 9001}
@@ -156,6 +157,7 @@ def test_a_cloud_s_server_of_keys_is_asked_only_where_pods_have_a_role_for_a_buc
 ) -> None:
     worker = labels_of("asclepius-pipeline", "worker")
     bucket = {"storage": {"bucket": {"uri": uri}}}
-    assert 80 not in _ports_out(_policies("rayjob", **bucket), worker)
+    by_keys = _policies("rayjob", storage={"bucket": {"uri": "s3://b/runs"}}, secrets=KEYS)
+    assert 80 not in _ports_out(by_keys, worker)
     with_role = _policies("rayjob", cloud={"kind": "kubernetes", "role": "reader"}, **bucket)
     assert _ports_out(with_role, worker)[80] == [{"ipBlock": {"cidr": server}}]

@@ -24,6 +24,17 @@ AWS: dict[str, Any] = {
     "workers": {"synthesis": {"cpus": 16, "memory_gib": 32, "machine_type": "c6i.4xlarge"}},
     "storage": {"bucket": {"uri": "s3://bucket/runs"}},
 }
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+IN_BUCKET: dict[str, Any] = {
+    **VALUES,
+    "storage": {"bucket": {"uri": "s3://bucket/runs"}},
+    "secrets": {"required": KEYS},
+}
+WITH_ROLE: dict[str, Any] = {
+    **VALUES,
+    "cloud": {"kind": "kubernetes", "role": "asclepius-ray"},
+    "storage": {"bucket": {"uri": "gs://bucket/runs"}},
+}
 KUEUE: dict[str, Any] = {**VALUES, "queue": {"system": "kueue", "name": "team"}}
 
 
@@ -39,7 +50,7 @@ def _with(values: dict[str, Any], path: str, value: object) -> dict[str, Any]:
 
 def test_profiles_of_a_cloud_and_of_kubernetes_are_read() -> None:
     one_time = {**KUEUE, "job": {"keep_failed_seconds": 600, "keep_finished_seconds": 600}}
-    for values in (VALUES, AWS, KUEUE, one_time):
+    for values in (VALUES, AWS, KUEUE, one_time, IN_BUCKET, WITH_ROLE):
         assert parse_section(Profile, values, "the profile").name == "asclepius"
 
 
@@ -106,10 +117,24 @@ def test_profiles_of_a_cloud_and_of_kubernetes_are_read() -> None:
         (
             VALUES,
             "storage",
+            {"bucket": {"uri": "s3://bucket"}},
+            "nothing opens the bucket s3://bucket (storage.bucket.uri) for the pods: set cloud.role",
+        ),
+        (
+            {**IN_BUCKET, "secrets": {"required": ["AWS_ACCESS_KEY_ID"]}},
+            "storage.bucket.uri",
+            "s3://bucket",
+            "name AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in secrets.required",
+        ),
+        (IN_BUCKET, "storage.bucket.uri", "gs://bucket", "set cloud.role to the Kubernetes service account"),
+        (
+            VALUES,
+            "storage",
             {"bucket": {"uri": "s3://bucket", "kms_key": "k"}},
             "kms_key is for AWS and Google",
         ),
         (VALUES, "shutdown.grace_seconds", 60, "set 135 or more"),
+        (VALUES, "shutdown", {"drain_seconds": 100, "grace_seconds": 175}, "set 215 or more"),
         (
             VALUES,
             "queue",

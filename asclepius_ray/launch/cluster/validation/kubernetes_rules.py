@@ -184,7 +184,7 @@ def without_rules(documents: Sequence[Document]) -> Iterator[str]:
 
 def claims_elsewhere(documents: Sequence[Document]) -> Iterator[str]:
     """Every claim that pods mount and no document here makes."""
-    made = {document.name for document in documents if document.kind == "PersistentVolumeClaim"}
+    made = {(one.namespace, one.name) for one in documents if one.kind == "PersistentVolumeClaim"}
     for document in documents:
         mounted = [
             text_at(volume, "persistentVolumeClaim", "claimName")
@@ -193,5 +193,5 @@ def claims_elsewhere(documents: Sequence[Document]) -> Iterator[str]:
             for volume in list_at(group.pod, "volumes")
         ]
         for claim in dict.fromkeys(mounted):
-            if claim and claim not in made:
+            if claim and (document.namespace, claim) not in made:
                 yield f"the claim {claim} that {document.file} mounts: name the file that holds it"

@@ -41,6 +41,11 @@ class Document:
     def name(self) -> str:
         return text_at(self.value, "metadata", "name")
 
+    @property
+    def namespace(self) -> str:
+        """The namespace that it names; "" = the one in which kubectl applies it."""
+        return text_at(self.value, "metadata", "namespace")
+
 
 @dataclass(frozen=True)
 class Group:

@@ -48,17 +48,25 @@ def _is_closed(document: Document, others: Sequence[Document]) -> Iterator[Troub
 
 
 def _opens_no_port_to_all(document: Document, others: Sequence[Document]) -> Iterator[Trouble]:
-    groups = [group for other in others for resource in resources_in(other) for group in resource.groups]
-    if document.kind != "NetworkPolicy" or not any(selects(document, group) for group in groups):
+    if not _is_of_a_resource(document, others):
         return
     for rule in rules_of([document], "ingress"):
         advice = f"name the pods that need it, or open port {SERVE_PORT} alone"
         if rule.is_for_everybody and not rule.opens_only(SERVE_PORT):
             said = "it lets everybody in to Ray's ports, the dashboard's among them, where jobs are started"
             yield Trouble(rule.path, said, advice)
-        elif rule.names_a_whole_namespace and all(map(rule.has_port, RAY_PORTS)):
-            said = "it lets every pod of a namespace in to all of Ray's ports, whatever runs there"
+        elif rule.names_a_whole_namespace and (opened := [port for port in RAY_PORTS if rule.has_port(port)]):
+            said = (
+                f"it lets every pod of a namespace in to port {opened[0]} ({RAY_PORTS[opened[0]]}), "
+                "whatever runs there"
+            )
             yield Trouble(rule.path, said, advice)
+
+
+def _is_of_a_resource(document: Document, others: Sequence[Document]) -> bool:
+    """Whether it is a policy for the pods of a resource here."""
+    groups = [group for other in others for resource in resources_in(other) for group in resource.groups]
+    return document.kind == "NetworkPolicy" and any(selects(document, group) for group in groups)
 
 
 def _pods_reach_each_other(document: Document, others: Sequence[Document]) -> Iterator[Trouble]:
@@ -108,6 +116,16 @@ def _clients_reach_the_model(document: Document, others: Sequence[Document]) -> 
                 said = f"no policy lets clients in to port {SERVE_PORT} of {group.name}"
                 advice = "name who asks in the profile's network.serve_namespaces and serve_pods"
                 yield Trouble(_labels_path(group), said, advice)
+
+
+def _goes_out(document: Document, others: Sequence[Document]) -> Iterator[Trouble]:
+    yield from _pods_ask_for_names(document, others)
+    for rule in rules_of([document], "egress") if _is_of_a_resource(document, others) else []:
+        if rule.leads_to_the_clouds_keys:
+            addresses = ", ".join(map(str, rule.named_networks)) or "every address"
+            said = f"pods reach {addresses}, the cloud's servers of keys too: a job takes the node's rights"
+            advice = "name what the work needs, except 169.254.0.0/16 and, with IPv6, fd00:ec2::/32"
+            yield Trouble(rule.path, said, advice)
 
 
 def _pods_ask_for_names(document: Document, others: Sequence[Document]) -> Iterator[Trouble]:
@@ -190,5 +208,5 @@ NETWORK_RULES: dict[str, SetRule] = {
     "network-own-pods": _pods_reach_each_other,
     "network-operator": _operator_reaches_the_head,
     "network-clients": _clients_reach_the_model,
-    EGRESS: _pods_ask_for_names,
+    EGRESS: _goes_out,
 }

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from asclepius_ray.launch.cluster.pods import DRAIN_VARIABLE, SAFE_TO_EVICT
 from asclepius_ray.launch.cluster.profile import SAVE_SECONDS, SPARE_SECONDS
 from asclepius_ray.launch.cluster.validation.findings import Trouble
-from asclepius_ray.launch.cluster.validation.manifests import Group, RayResource, walk_texts
+from asclepius_ray.launch.cluster.validation.manifests import Group, RayResource
 from asclepius_ray.launch.cluster.validation.operator_cluster_rules import Rule
 from asclepius_ray.launch.cluster.validation.reading import (
     amount,
@@ -45,6 +45,15 @@ def _public_dashboard(resource: RayResource) -> Iterator[Trouble]:
         if flag_at(group.pod, "hostNetwork"):
             path = f"{group.pod_path}.hostNetwork"
             yield Trouble(path, "every port of Ray is open on the node's own address", "leave it out")
+        yield from _ports_of_the_node(group)
+
+
+def _ports_of_the_node(group: Group) -> Iterator[Trouble]:
+    for path, container in group.containers:
+        for place, port in enumerate(list_at(container, "ports")):
+            if number := number_at(port, "hostPort"):
+                said = f"it opens port {number_at(port, 'containerPort'):g} as {number:g} of the node's own"
+                yield Trouble(f"{path}.ports[{place}].hostPort", said, "leave it out")
 
 
 def _non_root(resource: RayResource) -> Iterator[Trouble]:
@@ -128,12 +137,15 @@ def _grace(resource: RayResource) -> Iterator[Trouble]:
     for group in resource.groups:
         variable = group.variables.get(DRAIN_VARIABLE, {})
         drain = amount(variable["value"]) if "value" in variable else DEFAULT_DRAIN_SECONDS
-        needed = drain + SAVE_SECONDS + SPARE_SECONDS
+        hook = hook_seconds(group)
+        # Kubernetes counts from before the hook; Ray's own drain begins after it, and workers save meanwhile.
+        needed = max(drain + SAVE_SECONDS, hook + max(drain, SAVE_SECONDS)) + SPARE_SECONDS
         grace = number_at(group.pod, "terminationGracePeriodSeconds", default=DEFAULT_GRACE_SECONDS)
         if grace < needed:
+            before = f" after up to {hook:g} s of its preStop hook" if hook else ""
             said = (
-                f"{group.name} is killed after {grace:g} s; it drains for {drain:g} s ({DRAIN_VARIABLE}) "
-                f"and saves for up to {SAVE_SECONDS} s"
+                f"{group.name} is killed after {grace:g} s; it drains for {drain:g} s ({DRAIN_VARIABLE})"
+                f"{before} and saves for up to {SAVE_SECONDS} s"
             )
             path = f"{group.pod_path}.terminationGracePeriodSeconds"
             yield Trouble(path, said, f"set {needed:g} or more, or drain for less")
@@ -192,9 +204,16 @@ def _head_stays(resource: RayResource) -> Iterator[Trouble]:
 
 def _names_spot(group: Group, key: str) -> bool:
     found = value_at(group.pod, key)
-    words = [*found, *(text for _, text in walk_texts(found))] if isinstance(found, dict) else []
-    words += [text for _, text in walk_texts(found)] if isinstance(found, list) else []
-    return any(mark in str(word).lower() for word in words for mark in MARKS_OF_SPOT)
+    pairs = [*found.items()] if isinstance(found, dict) else []
+    tolerated = found if isinstance(found, list) else []
+    pairs += [(text_at(one, "key"), value_at(one, "value")) for one in tolerated]
+    return any(_is_of_spot(*pair) for pair in pairs)
+
+
+def _is_of_spot(label: object, value: object) -> bool:
+    """Whether a node with this label is one that is taken away: `gke-spot: "false"` is none."""
+    words = f"{label} {value}".lower()
+    return str(value).lower() != "false" and any(mark in words for mark in MARKS_OF_SPOT)
 
 
 def _head_without_work(resource: RayResource) -> Iterator[Trouble]:
@@ -215,9 +234,14 @@ def _requests_are_limits(resource: RayResource) -> Iterator[Trouble]:
             if name not in limits:
                 said = f"{group.name} has no limit of {name}: Ray would count all of its node's"
                 yield Trouble(f"{path}.limits.{name}", said, "write what a node shall have")
-            elif name in asked and asked[name] != limits[name]:
+            elif name in asked and amount(asked[name]) != amount(limits[name]):
                 said = f"{group.name} asks for {asked[name]} and Ray counts on {limits[name]}"
                 yield Trouble(f"{path}.requests.{name}", said, "set both to the same")
+        for name in asked:
+            # Of devices there is no part: Kubernetes takes no pod that may have more than it asks for.
+            if "/" in str(name) and amount(asked[name]) != amount(limits.get(name, 0)):
+                said = f"{group.name} asks for {asked[name]} of {name} and its limit is {limits.get(name, 0)}"
+                yield Trouble(f"{path}.requests", f"{said}: Kubernetes refuses it", "set both to the same")
 
 
 POD_RULES: dict[str, Rule] = {

@@ -11,7 +11,14 @@ from asclepius_ray.launch.cluster.validation.reading import list_at, number_at, 
 from asclepius_ray.launch.cluster.yaml_text import Json
 
 Side = Literal["ingress", "egress"]
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 PEERS = {"ingress": "from", "egress": "to"}
+IDENTITY_PORTS = (80, 988)
+"""Where a cloud's servers of keys answer: of all clouds, and GKE's."""
+_IDENTITY_NETWORKS = {4: ipaddress.ip_network("169.254.0.0/16"), 6: ipaddress.ip_network("fd00:ec2::/32")}
+"""Where they are, by the version of IP; with IPv6 they have no link-local address."""
+_LONGEST_OF_EVERYBODY = {4: 7, 6: 15}
+"""Two halves of the internet are as open as all of it; nobody's own network has so short a prefix."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +45,18 @@ class PolicyRule:
         )
 
     @property
-    def named_networks(self) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    def named_networks(self) -> list[_Network]:
         """The ranges of addresses that it names, by number."""
         return [found for peer in self.peers if (found := _network(text_at(peer, "ipBlock", "cidr")))]
+
+    @property
+    def leads_to_the_clouds_keys(self) -> bool:
+        """Whether it lets pods out to the servers where a node's rights in the cloud are given away."""
+        if not self.peers:
+            return any(map(self.has_port, IDENTITY_PORTS))
+        # Policies as we render them name no exception of IPv6's, and few ports.
+        versions = (4,) if self.ports else (4, 6)
+        return any(_leads_to_keys(peer, versions) for peer in self.peers)
 
     def has_port(self, port: int) -> bool:
         """Whether it opens a TCP port, or, at 53, the UDP one where names are asked for."""
@@ -141,12 +157,27 @@ def _is_one_of(peer: Any, labels: Sequence[Json]) -> bool:
 
 
 def is_any_address(cidr: str) -> bool:
-    """Whether a range of addresses is the whole internet."""
+    """Whether a range of addresses is the whole internet, or so large a part of it."""
     found = _network(cidr)
-    return found is not None and found.prefixlen == 0
+    return found is not None and found.prefixlen <= _LONGEST_OF_EVERYBODY[found.version]
 
 
-def _network(cidr: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+def _leads_to_keys(peer: Any, versions: Sequence[int]) -> bool:
+    cidr = text_at(peer, "ipBlock", "cidr")
+    found = _network(cidr)
+    if found is None or found.version not in versions or not is_any_address(cidr):
+        return False
+    servers = _IDENTITY_NETWORKS[found.version]
+    shut = [one for name in list_at(peer, "ipBlock", "except") if (one := _network(str(name)))]
+    return found.overlaps(servers) and not any(_holds_all(one, servers) for one in shut)
+
+
+def _holds_all(network: _Network, other: _Network) -> bool:
+    is_comparable = network.version == other.version
+    return is_comparable and network.prefixlen <= other.prefixlen and network.overlaps(other)
+
+
+def _network(cidr: str) -> _Network | None:
     try:
         return ipaddress.ip_network(cidr, strict=False)
     except ValueError:
@@ -164,7 +195,9 @@ def _covers(named: Any, port: int) -> bool:
 
 def _names(peer: Any, labels: Json, elsewhere: bool) -> bool:
     if value_at(peer, "ipBlock") is not None:
-        return _is_everybody(peer)
+        found = _network(text_at(peer, "ipBlock", "cidr"))
+        # Half of the internet may be the half without the pods.
+        return found is not None and found.prefixlen == 0
     is_elsewhere = value_at(peer, "namespaceSelector") is not None
     if elsewhere != is_elsewhere:
         return False

@@ -3,9 +3,18 @@
 What has the wrong type is a finding of the schema; a rule must not fall over it.
 """
 
+import math
+from decimal import Decimal
 from typing import Any
 
 from asclepius_ray.launch.cluster.yaml_text import Json
+
+_PREFIXES = "kMGTPE"
+_FACTORS = (
+    {"m": Decimal("0.001")}
+    | {prefix: Decimal(1000**power) for power, prefix in enumerate(_PREFIXES, 1)}
+    | {f"{prefix.upper()}i": Decimal(1024**power) for power, prefix in enumerate(_PREFIXES, 1)}
+)
 
 
 def value_at(value: Any, *keys: str) -> Any:
@@ -45,13 +54,16 @@ def flag_at(value: Any, *keys: str) -> bool:
 
 
 def amount(value: object) -> float:
-    """A quantity of Kubernetes' as a number, such as "8" of GPUs or "500m" of CPUs; 0 for what is none."""
+    """A quantity of Kubernetes' as a number, such as "8" of GPUs, "500m" of CPUs or "16Gi"; 0 for what is
+    none."""
     text = str(value)
-    thousandths = text.endswith("m")
+    unit = text.lstrip("+-.0123456789")
+    number, factor = (text.removesuffix(unit), _FACTORS[unit]) if unit in _FACTORS else (text, Decimal(1))
     try:
-        return float(text.removesuffix("m")) / (1000 if thousandths else 1)
-    except ValueError:
+        found = float(Decimal(number) * factor)
+    except ArithmeticError:
         return 0.0
+    return found if math.isfinite(found) else 0.0
 
 
 def version_of(text: str) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from asclepius_ray.artifacts import Folder
 from asclepius_ray.launch.cluster.validation.findings import Trouble
 from asclepius_ray.launch.cluster.validation.launcher_parts import STARTS
 from asclepius_ray.launch.cluster.validation.manifests import LAUNCHER, Group, RayResource, applications_of
-from asclepius_ray.launch.cluster.validation.reading import list_at, text_at
+from asclepius_ray.launch.cluster.validation.reading import list_at, text_at, value_at
 from asclepius_ray.launch.cluster.validation.started import Started, pools_for, pools_of, slots
 from asclepius_ray.launch.cluster.yaml_text import Json
 from asclepius_ray.launch.locations import STAGES_OF_JOB, expected_variables, places_of
@@ -15,6 +15,8 @@ from asclepius_ray.run import Run
 
 OPTIONAL_KEY = "HF_TOKEN"
 """Only a base model that asks for a licence needs it."""
+SERVERS_VOLUMES = ("nfs", "csi")
+"""Kinds of volumes that a pod may name without a claim, and that are the same on every node."""
 RunRule = Callable[[Started], Iterator[Trouble]]
 
 
@@ -125,17 +127,18 @@ def _storage_is_shared(started: Started) -> Iterator[Trouble]:
 
 
 def is_seen_by_all(group: Group, path: str) -> bool:
-    """Whether a path is in a bucket, or on a claimed volume that the group's pods mount."""
+    """Whether a path is in a bucket, or on a volume of a server's that the group's pods mount."""
     folder = Folder(path)
     if not folder.is_local:
         return True
-    claimed = {
-        text_at(volume, "name")
-        for volume in list_at(group.pod, "volumes")
-        if text_at(volume, "persistentVolumeClaim", "claimName")
-    }
-    mounts = [mount for name, mount in group.mount_paths.items() if name in claimed]
+    shared = {text_at(volume, "name") for volume in list_at(group.pod, "volumes") if _is_shared(volume)}
+    mounts = [mount for name, mount in group.mount_paths.items() if name in shared]
     return any(folder.uri == mount or folder.uri.startswith(f"{mount.rstrip('/')}/") for mount in mounts)
+
+
+def _is_shared(volume: object) -> bool:
+    is_claimed = bool(text_at(volume, "persistentVolumeClaim", "claimName"))
+    return is_claimed or any(value_at(volume, kind) is not None for kind in SERVERS_VOLUMES)
 
 
 def _groups_path(started: Started) -> str:

@@ -18,6 +18,7 @@ from asclepius_ray.launch.cluster.validation.kubernetes_rules import (
 from asclepius_ray.launch.cluster.validation.launcher_rules import LAUNCHER_RULES
 from asclepius_ray.launch.cluster.validation.manifests import CLUSTER_KEYS, LAUNCHER, Document, RayResource
 from asclepius_ray.launch.cluster.validation.memory_rules import GPU_MEMORY, gpu_memory
+from asclepius_ray.launch.cluster.validation.namespace_rules import NAMESPACE_RULES
 from asclepius_ray.launch.cluster.validation.network_rules import EGRESS, NETWORK_RULES, what_the_run_asks
 from asclepius_ray.launch.cluster.validation.operator_cluster_rules import CLUSTER_RULES
 from asclepius_ray.launch.cluster.validation.operator_job_rules import JOB_RULES, SERVICE_RULES
@@ -50,7 +51,7 @@ from asclepius_ray.training.config import TINY
 KNOWN_DOCUMENT, KUBERNETES = "known-document", "kubernetes-schema"
 SCHEMA, SECRETS = "kuberay-schema", "secrets-by-name"
 RUN_READS, RUN_CURRENT, SERVICE_MODEL = "run-file-reads", "run-file-current", "service-serves-run"
-RULES_OF_ALL = SET_RULES | NETWORK_RULES | SERVING_SET_RULES
+RULES_OF_ALL = SET_RULES | NETWORK_RULES | NAMESPACE_RULES | SERVING_SET_RULES
 RULES = (
     *(KNOWN_DOCUMENT, KUBERNETES, SCHEMA, SECRETS, RUN_READS, RUN_CURRENT, SERVICE_MODEL, GPU_MEMORY),
     *LAUNCHER_RULES,

@@ -1,0 +1,52 @@
+"""Whether what belongs to a Ray resource is in the resource's own namespace. Pure."""
+
+from collections.abc import Iterator, Sequence
+
+from asclepius_ray.launch.cluster.validation.findings import Trouble
+from asclepius_ray.launch.cluster.validation.manifests import CLUSTER_KEYS, Document, resources_in
+from asclepius_ray.launch.cluster.validation.policies import selects
+from asclepius_ray.launch.cluster.validation.set_rules import SetRule
+
+COMPANIONS = {
+    "ConfigMap": "its pods do not start",
+    "Ingress": "it leads nowhere",
+    "NetworkPolicy": "it closes none of its pods",
+    "PersistentVolumeClaim": "its pods do not start",
+    "PodDisruptionBudget": "it keeps none of its pods",
+}
+"""What acts in its own namespace alone, and what happens to the Ray resource where that is another.
+
+Services and secrets are left out: those of other namespaces are rightly given beside a Ray resource's.
+"""
+
+
+def _one_namespace(document: Document, others: Sequence[Document]) -> Iterator[Trouble]:
+    if document.kind not in COMPANIONS or _is_another_s_policy(document, others):
+        return
+    theirs = _resources_beside(document, others)
+    if theirs and document.namespace not in {one.namespace for one in theirs}:
+        nearest = theirs[0]
+        said = (
+            f"it is in {_shown(document.namespace)}, and the {nearest.kind} {nearest.name} in "
+            f"{_shown(nearest.namespace)}: {COMPANIONS[document.kind]}"
+        )
+        advice = f"set {nearest.namespace!r}" if nearest.namespace else "leave it out"
+        yield Trouble("metadata.namespace", said, f"{advice}, or move the {nearest.kind}")
+
+
+def _resources_beside(document: Document, others: Sequence[Document]) -> list[Document]:
+    """The Ray resources of the document's file; where that has none, those of all files."""
+    found = [one for one in others if one.kind in CLUSTER_KEYS]
+    return [one for one in found if one.file == document.file] or found
+
+
+def _is_another_s_policy(document: Document, others: Sequence[Document]) -> bool:
+    groups = [group for other in others for resource in resources_in(other) for group in resource.groups]
+    return document.kind == "NetworkPolicy" and not any(selects(document, group) for group in groups)
+
+
+def _shown(namespace: str) -> str:
+    return f"the namespace {namespace!r}" if namespace else "the one that kubectl is set to"
+
+
+NAMESPACE_RULES: dict[str, SetRule] = {"one-namespace": _one_namespace}
