@@ -149,15 +149,12 @@ at("save").addEventListener("click", save);
 addEventListener("beforeunload", (event) => {
   if (!isKept) event.preventDefault();
 });
-addEventListener("storage", (event) => {
-  if (event.key !== STORE) return;
+function showOtherTabs() {
   recallOtherTabs();
   show();
-});
-addEventListener("focus", () => {
-  recallOtherTabs();
-  show();
-});
+}
+addEventListener("storage", (event) => event.key === STORE && showOtherTabs());
+addEventListener("focus", showOtherTabs);
 
 recall();
 keep();

@@ -21,7 +21,7 @@ from asclepius_ray.launch.cluster.placing import place_run, place_service
 from asclepius_ray.launch.cluster.pod_proxy import haproxy
 from asclepius_ray.launch.cluster.pods import RUN_FOLDER, PodPlan, head_group, worker_group
 from asclepius_ray.launch.cluster.preparing import RESTRICTED, Preparation
-from asclepius_ray.launch.cluster.profile import Profile, Role, pod_grace_seconds
+from asclepius_ray.launch.cluster.profile import Profile, Role, needed_grace_seconds
 from asclepius_ray.launch.cluster.queues import is_kueues, queue_labels
 from asclepius_ray.launch.cluster.serve_config import serve_config
 from asclepius_ray.launch.cluster.yaml_text import Json, dump_documents
@@ -149,10 +149,8 @@ def _with_time_for_streams(profile: Profile, serving_drain_seconds: float) -> Pr
     """The profile with what a pod needs that may finish its answers: the drain of its hook, and Ray's own."""
     shutdown = profile.shutdown
     drain = max(shutdown.drain_seconds, math.ceil(serving_drain_seconds))
-    times = {
-        "drain_seconds": drain,
-        "grace_seconds": max(shutdown.grace_seconds, pod_grace_seconds(drain)),
-    }
+    needed = needed_grace_seconds(drain, hook_seconds=drain)
+    times = {"drain_seconds": drain, "grace_seconds": max(shutdown.grace_seconds, needed)}
     return profile.model_copy(update={"shutdown": shutdown.model_copy(update=times)})
 
 

@@ -1,12 +1,13 @@
 """A cluster's profile: one TOML file from which every manifest is rendered."""
 
+import math
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from asclepius_ray.config import Section, load_section
 from asclepius_ray.launch.cluster.network_sections import NetworkSection, TlsSection
-from asclepius_ray.launch.cluster.storage_sections import PositiveInt, StorageSection
+from asclepius_ray.launch.cluster.storage_sections import StorageSection
 
 Target = Literal["aws", "gcp", "raycluster", "rayjob", "rayservice", "storage"]
 Role = Literal["synthesis", "teacher", "training", "serving"]
@@ -24,7 +25,16 @@ BUCKET_KEYS = {"s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
 """The variables that open a bucket without a role, by its scheme; Google Cloud's have none."""
 
 DnsLabel = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]{0,30}[a-z0-9])?$")]
-NaturalInt = Annotated[int, Field(ge=0)]
+
+
+def needed_grace_seconds(drain_seconds: float, hook_seconds: float = 0) -> int:
+    """How long a node needs to end: Ray's drain and its workers' saving, and some seconds to spare.
+
+    Kubernetes counts from before a pod's preStop hook; Ray's own drain begins after it, and workers save
+    meanwhile.
+    """
+    with_hook = hook_seconds + max(drain_seconds, SAVE_SECONDS)
+    return math.ceil(max(drain_seconds + SAVE_SECONDS, with_hook) + SPARE_SECONDS)
 
 
 class CloudSection(Section):
@@ -90,12 +100,12 @@ class Machine(Section):
 class WorkerGroup(Machine):
     """`[workers.ROLE]`: nodes that come with the work of one role and go after it."""
 
-    gpus: NaturalInt = 0
-    gpu_memory_gib: NaturalInt = 0
+    gpus: NonNegativeInt = 0
+    gpu_memory_gib: NonNegativeInt = 0
     """Of one GPU, as its maker says it."""
     spot: bool = True
     """Whether the cloud may take them back: cheaper, and every stage goes on after it."""
-    fewest: NaturalInt = 0
+    fewest: NonNegativeInt = 0
     most: PositiveInt = 1
     idle_seconds: PositiveInt | None = None
     """A node that nothing runs on goes after so long; absent = 60, and 300 for serving. On AWS and Google
@@ -156,7 +166,7 @@ class ShutdownSection(Section):
 
     @model_validator(mode="after")
     def _saves_before_it_is_killed(self) -> "ShutdownSection":
-        needed = self.drain_seconds + SAVE_SECONDS + SPARE_SECONDS
+        needed = needed_grace_seconds(self.drain_seconds)
         if self.grace_seconds < needed:
             raise ValueError(
                 f"grace_seconds is {self.grace_seconds}; after drain_seconds ({self.drain_seconds}) a worker "
@@ -169,13 +179,13 @@ class JobSection(Section):
     """`[job]`: of a RayJob."""
 
     name: Literal["synthesize", "train", "evaluate", "pipeline"] = "pipeline"
-    retries: NaturalInt = 2
+    retries: NonNegativeInt = 2
     """Each is a new cluster, and takes up what is finished."""
     start_seconds: PositiveInt = 3600
     """So long its nodes may take to come."""
     longest_seconds: PositiveInt = 604800
-    keep_finished_seconds: NaturalInt = 300
-    keep_failed_seconds: NaturalInt = 86400
+    keep_finished_seconds: NonNegativeInt = 300
+    keep_failed_seconds: NonNegativeInt = 86400
     """A cluster whose job failed stays so long for a look at its logs; with Kueue keep_finished_seconds."""
 
 
@@ -257,7 +267,7 @@ class Profile(Section):
         if (bucket := self.storage.bucket) and not self.cloud.role:
             self._has_keys_of(bucket.uri)
         drain, grace = self.shutdown.drain_seconds, self.shutdown.grace_seconds
-        needed = pod_grace_seconds(drain)
+        needed = needed_grace_seconds(drain, hook_seconds=drain)
         if grace < needed:
             raise ValueError(
                 f"shutdown.grace_seconds is {grace}; a pod drains for drain_seconds ({drain}) before it is "
@@ -293,12 +303,6 @@ class Profile(Section):
                 f"shutdown.drain_seconds is {drain}, and {kind} takes a spot machine away after "
                 f"{NOTICE_SECONDS[kind]} s: set less"
             )
-
-
-def pod_grace_seconds(drain_seconds: int) -> int:
-    """How long a pod needs to end: the drain of its hook, then Ray's own with its workers' saving, and some
-    seconds to spare."""
-    return drain_seconds + max(drain_seconds, SAVE_SECONDS) + SPARE_SECONDS
 
 
 def _is_default(section: Section, name: str) -> bool:

@@ -1,12 +1,10 @@
 """The section `[storage]` of a profile: the one place that all nodes see."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from asclepius_ray.config import Section
-
-PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class BucketSection(Section):

@@ -10,7 +10,7 @@ from pathlib import Path
 import jsonschema
 
 from asclepius_ray.launch.cluster.launcher import KEYS_FILE
-from asclepius_ray.launch.cluster.profile import NOTICE_SECONDS, SAVE_SECONDS, SPARE_SECONDS
+from asclepius_ray.launch.cluster.profile import NOTICE_SECONDS, needed_grace_seconds
 from asclepius_ray.launch.cluster.validation.findings import Trouble
 from asclepius_ray.launch.cluster.validation.launcher_parts import (
     STARTS,
@@ -181,7 +181,7 @@ def _drain(launcher: Json) -> Iterator[Trouble]:
             yield Trouble(key, said, f"drain for {notice} s or less")
         options = " ".join(texts_at(launcher, "docker", "run_options"))
         grace = max(map(int, _STOP_TIMEOUT.findall(options)), default=10)
-        if drains and grace < (needed := max(drains) + SAVE_SECONDS + SPARE_SECONDS):
+        if drains and grace < (needed := needed_grace_seconds(max(drains))):
             said = (
                 f"Docker kills the container {grace} s after it was told to stop, while it drains and saves"
             )

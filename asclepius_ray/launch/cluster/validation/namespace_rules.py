@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from asclepius_ray.launch.cluster.validation.findings import Trouble
-from asclepius_ray.launch.cluster.validation.manifests import CLUSTER_KEYS, Document, resources_in
-from asclepius_ray.launch.cluster.validation.policies import selects
+from asclepius_ray.launch.cluster.validation.manifests import CLUSTER_KEYS, Document
+from asclepius_ray.launch.cluster.validation.network_rules import is_of_a_resource
 from asclepius_ray.launch.cluster.validation.set_rules import SetRule
 
 COMPANIONS = {
@@ -21,7 +21,8 @@ Services and secrets are left out: those of other namespaces are rightly given b
 
 
 def _one_namespace(document: Document, others: Sequence[Document]) -> Iterator[Trouble]:
-    if document.kind not in COMPANIONS or _is_another_s_policy(document, others):
+    is_another_s = document.kind == "NetworkPolicy" and not is_of_a_resource(document, others)
+    if document.kind not in COMPANIONS or is_another_s:
         return
     theirs = _resources_beside(document, others)
     if theirs and document.namespace not in {one.namespace for one in theirs}:
@@ -38,11 +39,6 @@ def _resources_beside(document: Document, others: Sequence[Document]) -> list[Do
     """The Ray resources of the document's file; where that has none, those of all files."""
     found = [one for one in others if one.kind in CLUSTER_KEYS]
     return [one for one in found if one.file == document.file] or found
-
-
-def _is_another_s_policy(document: Document, others: Sequence[Document]) -> bool:
-    groups = [group for other in others for resource in resources_in(other) for group in resource.groups]
-    return document.kind == "NetworkPolicy" and not any(selects(document, group) for group in groups)
 
 
 def _shown(namespace: str) -> str:

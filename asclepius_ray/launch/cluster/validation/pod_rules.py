@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from asclepius_ray.launch.cluster.pods import DRAIN_VARIABLE, SAFE_TO_EVICT
-from asclepius_ray.launch.cluster.profile import SAVE_SECONDS, SPARE_SECONDS
+from asclepius_ray.launch.cluster.profile import SAVE_SECONDS, needed_grace_seconds
 from asclepius_ray.launch.cluster.validation.findings import Trouble
 from asclepius_ray.launch.cluster.validation.manifests import Group, RayResource
 from asclepius_ray.launch.cluster.validation.operator_cluster_rules import Rule
@@ -138,8 +138,7 @@ def _grace(resource: RayResource) -> Iterator[Trouble]:
         variable = group.variables.get(DRAIN_VARIABLE, {})
         drain = amount(variable["value"]) if "value" in variable else DEFAULT_DRAIN_SECONDS
         hook = hook_seconds(group)
-        # Kubernetes counts from before the hook; Ray's own drain begins after it, and workers save meanwhile.
-        needed = max(drain + SAVE_SECONDS, hook + max(drain, SAVE_SECONDS)) + SPARE_SECONDS
+        needed = needed_grace_seconds(drain, hook)
         grace = number_at(group.pod, "terminationGracePeriodSeconds", default=DEFAULT_GRACE_SECONDS)
         if grace < needed:
             before = f" after up to {hook:g} s of its preStop hook" if hook else ""
@@ -148,7 +147,7 @@ def _grace(resource: RayResource) -> Iterator[Trouble]:
                 f"{before} and saves for up to {SAVE_SECONDS} s"
             )
             path = f"{group.pod_path}.terminationGracePeriodSeconds"
-            yield Trouble(path, said, f"set {needed:g} or more, or drain for less")
+            yield Trouble(path, said, f"set {needed} or more, or drain for less")
 
 
 def _mounts(resource: RayResource) -> Iterator[Trouble]:

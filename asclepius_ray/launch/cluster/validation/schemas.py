@@ -26,13 +26,13 @@ def load_schema(folder: str, kind: str) -> Json:
     path = Path(folder) / f"ray.io_{kind.lower()}s.yaml"
     try:
         schema = _schema_in(yaml.load(path.read_text(encoding="utf-8"), Loader=Loader))
+        schema["properties"]["metadata"] = {"type": "object"}
     except (OSError, yaml.YAMLError, TypeError, KeyError, StopIteration) as error:
         raise ConfigError(
             f"--crds {folder}: {path.name} cannot be read as the definition of a {kind} "
             f"({type(error).__name__}); name a folder with KubeRay's definitions, as "
             "ray-operator/config/crd/bases of its repository"
         ) from None
-    schema["properties"]["metadata"] = {"type": "object"}
     _make_strict(schema)
     return schema
 
