@@ -103,10 +103,11 @@ def _may_ask_the_hub(run: Run) -> bool:
     return served or run.evaluation.realism is not None
 
 
-def input_of(job: str, run: Run) -> Path | None:
-    """Where the job's input lies here, if it does and the job reads one."""
-    named = [Folder(place.path) for place in places_of(job, run) if place.setting == "input.path"]
-    return next((folder.local_path.absolute() for folder in named if folder.is_local), None)
+def sources_of(job: str, run: Run) -> list[Path]:
+    """Every local file and folder that the job reads: tables and models, neither keys nor certificates."""
+    kept_here = {"root", *(place.setting for place in _places_of_access(run))}
+    named = [Folder(place.path) for place in places_of(job, run) if place.setting not in kept_here]
+    return [folder.local_path.absolute() for folder in named if folder.is_local]
 
 
 def places_of(job: str, run: Run) -> list[Place]:

@@ -1,12 +1,13 @@
 """Reads the project's files and the run file; writes one zip archive, the working folder of a Ray job.
 
 Only code travels: `asclepius_ray/`, the pages and run files of `jobs/`, the files that pin the stack, and the
-input that the run names if it lies in `jobs/`. Keys, other data, runs, environments and caches stay here.
+tables that the run reads if they lie in `jobs/`. Keys, other data, runs, environments and caches stay here.
 The same files give the same bytes, so that Ray, which names a package by its hash, keeps one copy of it.
 """
 
 import os
 import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,12 +46,12 @@ def has_jobs(project: Path) -> bool:
     return (project / "jobs" / "pipeline.py").is_file() and (project / "pyproject.toml").is_file()
 
 
-def build_package(project: Path, run_file: Path, target: Path, source: Path | None = None) -> Package:
+def build_package(project: Path, run_file: Path, target: Path, sources: Collection[Path] = ()) -> Package:
     """Writes the archive to `target`; a SubmitError names the biggest files of one above the limit.
 
-    `source`: the run's input, a file or a folder.
+    `sources`: the files and folders that the run reads.
     """
-    files = {RUN_FILE_NAME: run_file} | list_files(project, source)
+    files = {RUN_FILE_NAME: run_file} | list_files(project, sources)
     total = sum(path.stat().st_size for path in files.values())
     if total > MAX_PACKAGE_BYTES * _RAW_BYTES_PER_PACKAGED_BYTE:
         raise _too_large(f"{_megabytes(total)} before compression", files)
@@ -67,19 +68,19 @@ def build_package(project: Path, run_file: Path, target: Path, source: Path | No
     return Package(target, len(files), size_bytes)
 
 
-def list_files(project: Path, source: Path | None = None) -> dict[str, Path]:
-    """Every file that travels, by its name in the archive; of the input `source` what lies in `jobs/`."""
+def list_files(project: Path, sources: Collection[Path] = ()) -> dict[str, Path]:
+    """Every file that travels, by its name in the archive; of `sources` what lies in `jobs/`."""
     names = [name for name in _FILES if (project / name).is_file()] if has_jobs(project) else []
     files = {name: project / name for name in names}
     for folder in _FOLDERS if has_jobs(project) else _FOLDERS[:1]:
         for path in _walk(project / folder):
-            if folder != "jobs" or path.suffix in _SUFFIXES_OF_JOBS or _is_of(source, path):
+            if folder != "jobs" or path.suffix in _SUFFIXES_OF_JOBS or _is_of(sources, path):
                 files[path.relative_to(project).as_posix()] = path
     return files
 
 
-def _is_of(source: Path | None, path: Path) -> bool:
-    return source is not None and path.resolve().is_relative_to(source.resolve())
+def _is_of(sources: Collection[Path], path: Path) -> bool:
+    return any(path.resolve().is_relative_to(source.resolve()) for source in sources)
 
 
 def _walk(folder: Path) -> list[Path]:

@@ -22,8 +22,8 @@ from asclepius_ray.launch.locations import (
     Place,
     check_shared,
     expected_variables,
-    input_of,
     place_on_cluster,
+    sources_of,
 )
 from asclepius_ray.launch.package import (
     RUN_FILE_NAME,
@@ -85,13 +85,13 @@ def submit_job(submission: Submission, say: Say, project: Path | None = None) ->
     with tempfile.TemporaryDirectory(prefix="asclepius-submit-") as temporary:
         run_file = Path(temporary) / RUN_FILE_NAME
         run_file.write_bytes(text.encode())
-        source = input_of(submission.job, run)
-        package = build_package(folder, run_file, Path(temporary) / "package.zip", source)
+        sources = sources_of(submission.job, run)
+        package = build_package(folder, run_file, Path(temporary) / "package.zip", sources)
         client = connect(submission.address)
         versions = read_versions(client, submission.address)
         check_versions(own_versions(), versions, submission.address)
         nodes = list_nodes(client, submission.address)
-        packaged = frozenset(list_files(folder, source).values())
+        packaged = frozenset(list_files(folder, sources).values())
         places = place_on_cluster(
             submission.job, run, describe_spread(nodes), packaged, folder, submission.shared
         )

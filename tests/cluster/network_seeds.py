@@ -37,6 +37,7 @@ def _selecting(key: str, operator: str) -> dict[str, Any]:
 
 _CLAIM, _NAMESPACE = "PersistentVolumeClaim", "metadata/namespace"
 _FROM = "spec/ingress/0/from"
+_HTTP = {"ports": [{"port": 80}]}
 _OWN_PODS = document(JOB, ALL_PODS)["spec"]["egress"][0]["to"]
 _ALL = [{"port": 1, "endPort": 65535}]
 _OPERATORS = [{"namespaceSelector": {"matchLabels": {NAMESPACE_LABEL: "kuberay-operator"}}}]
@@ -75,11 +76,16 @@ NETWORK_SEEDS = [
     _cut("network-egress", ALL_PODS, "spec/egress/2/to", _OWN_PODS, "RayJob", WORKER_LABELS),
     _cut("network-egress", ALL_PODS, "spec/egress/2", ..., "RayJob", WORKER_LABELS),
     _let_out("spec/egress", [{}], "spec/egress/0/to"),
-    _let_out("spec/egress/3", {"ports": [{"port": 80}]}, "spec/egress/3/to"),
-    _let_out("spec/egress/2/to/1/ipBlock/except", ..., "spec/egress/2/to"),
-    _let_out("spec/egress/2/to/1/ipBlock/except", ["169.254.169.254/32"], "spec/egress/2/to"),
-    _let_out("spec/egress/2/to", [{"ipBlock": {"cidr": "128.0.0.0/1"}}]),
-    _let_out("spec/egress/3", {"to": [{"ipBlock": {"cidr": "::/0"}}]}, "spec/egress/3/to"),
+    _let_out("spec/egress/3", _HTTP, "spec/egress/3/to"),
+    *(
+        _let_out("spec/egress/3", {"to": [{"ipBlock": block}], **ports}, "spec/egress/3/to")
+        for block, ports in (
+            ({"cidr": "0.0.0.0/0"}, {}),
+            ({"cidr": "0.0.0.0/0", "except": ["169.254.169.254/32"]}, _HTTP),
+            ({"cidr": "128.0.0.0/1"}, _HTTP),
+            ({"cidr": "::/0"}, _HTTP),
+        )
+    ),
     _moved(JOB, ALL_PODS, "other"),
     _moved(JOB, "ConfigMap", "other"),
     _moved(JOB, "PodDisruptionBudget", "other"),

@@ -67,15 +67,16 @@ def test_a_mistake_is_said_in_one_line_with_file_path_and_advice_and_the_exit_co
 @pytest.mark.parametrize(
     "content",
     [
-        "",
-        "- a list",
-        "spec: {versions: 7}",
-        "spec: {versions: [{name: v2}]}",
-        "spec: {versions: [{name: v1, schema: {openAPIV3Schema: {}}}]}",
+        b"",
+        b"\xff\xfe",
+        b"- a list",
+        b"spec: {versions: 7}",
+        b"spec: {versions: [{name: v2}]}",
+        b"spec: {versions: [{name: v1, schema: {openAPIV3Schema: {}}}]}",
     ],
 )
-def test_a_definition_that_is_none_is_an_error_that_names_its_file(tmp_path: Path, content: str) -> None:
-    (tmp_path / "ray.io_rayjobs.yaml").write_text(content)
+def test_a_definition_that_is_none_is_an_error_that_names_its_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "ray.io_rayjobs.yaml").write_bytes(content)
     code, said = _call("validate", str(CLUSTER / "rayjob.yaml"), "--crds", str(tmp_path))
     assert code == 2
     assert "ray.io_rayjobs.yaml cannot be read as the definition of a RayJob" in said

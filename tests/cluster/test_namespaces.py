@@ -35,3 +35,23 @@ def test_files_that_are_moved_as_a_whole_are_no_mistake() -> None:
         _moved(documents, lambda one: one.file == "rayservice.yaml"),
     ):
         assert [str(finding) for finding in validate(moved, Knowledge()).findings] == []
+
+
+def test_what_belongs_to_others_may_be_in_a_namespace_of_its_own() -> None:
+    selector = {"matchLabels": {"app": "prometheus"}}
+    others = [
+        {"kind": "ConfigMap", "apiVersion": "v1", "data": {}},
+        {"kind": "PodDisruptionBudget", "apiVersion": "policy/v1", "spec": {"selector": selector}},
+        {"kind": "NetworkPolicy", "apiVersion": "networking.k8s.io/v1", "spec": {"podSelector": selector}},
+        {
+            "kind": "Ingress",
+            "apiVersion": "networking.k8s.io/v1",
+            "spec": {"defaultBackend": {"service": {"name": "grafana", "port": {"number": 3000}}}},
+        },
+    ]
+    documents = [
+        Document("watching.yaml", {**other, "metadata": {"name": "watching", "namespace": "monitoring"}})
+        for other in others
+    ]
+    findings = validate([*documents_of("rayjob.yaml"), *documents], Knowledge()).findings
+    assert [str(finding) for finding in findings if finding.rule == "one-namespace"] == []

@@ -6,7 +6,13 @@ import pytest
 
 from asclepius_ray.config import parse_section
 from asclepius_ray.errors import SubmitError
-from asclepius_ray.launch.locations import Place, check_shared, expected_variables, place_on_cluster
+from asclepius_ray.launch.locations import (
+    Place,
+    check_shared,
+    expected_variables,
+    place_on_cluster,
+    sources_of,
+)
 from asclepius_ray.run import Run
 
 PROJECT = Path("/project")
@@ -153,3 +159,14 @@ def test_only_the_keys_that_a_job_reads_are_expected_on_the_cluster() -> None:
     assert set(expected_variables("pipeline", run)) == everything
     offline = _run(teacher={"base_url": "offline"}, serving={"api_key_env": ""})
     assert expected_variables("pipeline", offline) == {}
+
+
+def test_the_tables_that_a_job_reads_travel_and_its_root_and_keys_do_not() -> None:
+    run = _run(
+        "/project/runs/small",
+        input={"path": str(REPORTS)},
+        evaluation={"test_set": "/project/jobs/test.csv"},
+        serving={"keys": "/project/jobs/keys.json", "tls_key": "/project/jobs/tls.pem"},
+    )
+    assert sources_of("pipeline", run) == [REPORTS, PROJECT / "jobs" / "test.csv"]
+    assert sources_of("serve", run) == []

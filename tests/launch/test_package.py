@@ -47,7 +47,7 @@ def test_the_package_holds_the_code_the_jobs_and_the_run_file_and_nothing_else(
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text("content")
     source = project / "jobs" / "runs" / "reports.csv"
-    package = build_package(project, run_file, tmp_path / "package.zip", source)
+    package = build_package(project, run_file, tmp_path / "package.zip", [source])
     assert _names(package.path) == {
         "run.toml",
         "pyproject.toml",
@@ -76,7 +76,7 @@ def test_a_package_above_the_limit_is_refused_and_its_biggest_file_named(
     (project / "jobs" / "reports.bin").write_bytes(os.urandom(20_100_000))
     (project / "jobs" / "small.bin").write_bytes(b"small")
     with pytest.raises(SubmitError, match=r"biggest files are jobs/reports\.bin \(20\.10 MB\)"):
-        build_package(project, run_file, tmp_path / "package.zip", project / "jobs")
+        build_package(project, run_file, tmp_path / "package.zip", [project / "jobs"])
 
 
 def test_files_beyond_hope_are_refused_before_they_are_compressed(
@@ -85,7 +85,7 @@ def test_files_beyond_hope_are_refused_before_they_are_compressed(
     with (project / "jobs" / "huge.csv").open("wb") as sparse:
         sparse.truncate(10**12)
     with pytest.raises(SubmitError, match=r"jobs/huge\.csv \(1000000\.00 MB\)"):
-        build_package(project, run_file, tmp_path / "package.zip", project / "jobs" / "huge.csv")
+        build_package(project, run_file, tmp_path / "package.zip", [project / "jobs" / "huge.csv"])
     assert not (tmp_path / "package.zip").exists()
 
 

@@ -11,13 +11,15 @@ const comments = [...document.querySelectorAll("textarea")];
 let state = { grades: {}, comments: {}, item: items[0].id };
 /** Whether the last change reached the browser's store or a saved file. */
 let isKept = true;
+/** Whether the browser's store has all that is here. */
+let isStored = true;
 
 function keep() {
   try {
     localStorage.setItem(STORE, JSON.stringify(state));
-    isKept = true;
+    isKept = isStored = true;
   } catch {
-    isKept = false;
+    isKept = isStored = false;
     at("not-kept").hidden = false;
   }
 }
@@ -37,7 +39,7 @@ function recall() {
 /** What the same sheet in another tab kept counts here, or the last to write would undo it. */
 function recallOtherTabs() {
   // What is in this tab alone would be lost.
-  if (!isKept) return;
+  if (!isStored) return;
   const { item } = state;
   recall();
   state.item = item;
@@ -67,6 +69,7 @@ function showProgress() {
 }
 
 function goTo(item) {
+  recallOtherTabs();
   state.item = item.id;
   keep();
   show();

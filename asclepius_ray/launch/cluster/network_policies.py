@@ -17,7 +17,8 @@ OPERATOR_LABELS = {"app.kubernetes.io/component": "kuberay-operator"}
 """The one label that the operator's pods have however it was installed."""
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 """Kubernetes itself sets it: no pod can take another namespace's."""
-_LINK_LOCAL = "169.254.0.0/16"
+SERVERS_OF_KEYS = {"0.0.0.0/0": "169.254.0.0/16", "::/0": "fd00:ec2::/32"}
+"""Every address → where a cloud's servers of keys are among them; with IPv6 they are not link-local."""
 _IDENTITY_SERVERS: dict[str, list[tuple[str, tuple[int, ...]]]] = {
     # GKE's, through which a pod gets the token of its own service account.
     "gs": [("169.254.169.252/32", (987, 988)), ("169.254.169.254/32", (80,))],
@@ -37,7 +38,7 @@ def network_policies(
         incoming.append(_rule("from", _of_namespaces(network.monitoring_namespaces), [METRICS_PORT]))
     outgoing: list[Json] = [
         {"to": everyone},
-        _rule("to", [_pods_anywhere(), _addresses(_LINK_LOCAL)], [DNS_PORT], ("UDP", "TCP")),
+        _rule("to", [_pods_anywhere(), _addresses(SERVERS_OF_KEYS["0.0.0.0/0"])], [DNS_PORT], ("UDP", "TCP")),
         _rule("to", [_pods_anywhere(), *_outside(network)], sorted(ports)),
         *_identity_rules(profile),
     ]
@@ -104,8 +105,8 @@ def _addresses(cidr: str) -> Json:
 def _outside(network: NetworkSection) -> list[Json]:
     if network.outside:
         return [_addresses(cidr) for cidr in network.outside]
-    # A cloud's servers of keys are link-local: what a pod may ask of them is said apart.
-    return [{"ipBlock": {"cidr": "0.0.0.0/0", "except": [_LINK_LOCAL]}}, _addresses("::/0")]
+    # What a pod may ask of a cloud's servers of keys is said apart.
+    return [{"ipBlock": {"cidr": cidr, "except": [shut]}} for cidr, shut in SERVERS_OF_KEYS.items()]
 
 
 def _storage_port(profile: Profile) -> list[int]:

@@ -165,9 +165,27 @@ def test_a_grade_undoes_none_that_another_tab_kept_even_if_it_was_not_told(
     second.evaluate("addEventListener('storage', (event) => event.stopImmediatePropagation(), true)")
     grade = f"#{key.assignment['anna'][0].code} [data-label={{}}] [value='4']"
     first.locator(grade.format("A")).check()
+    # A browser brings what one process stored to the other's, without a word to this page.
+    second.wait_for_function("() => Object.values({...localStorage}).some((kept) => kept.includes(':4'))")
+    second.get_by_role("button", name="Next", exact=True).click()
+    second.get_by_role("button", name="Previous").click()
     second.locator(grade.format("B")).check()
     expect(second.locator("#progress-text")).to_contain_text("2 of ")
     expect(open_sheet(first.context).locator("#progress-text")).to_contain_text("2 of ")
+
+
+def test_what_was_saved_to_a_file_alone_is_there_after_the_next_grade_and_a_look(
+    open_sheet: OpenSheet, key: Key, tmp_path: Path
+) -> None:
+    page = open_sheet()
+    grade = f"#{key.assignment['anna'][0].code} [data-label={{}}] [value='4']"
+    page.locator(grade.format("A")).check()
+    page.evaluate("() => { Storage.prototype.setItem = () => { throw new DOMException('full'); }; }")
+    page.locator(grade.format("B")).check()
+    save(page, tmp_path)
+    page.evaluate("dispatchEvent(new Event('focus'))")
+    page.locator(grade.format("C")).check()
+    assert [row["grade"] for row in save(page, tmp_path)["grades"][:3]] == [4, 4, 4]
 
 
 def test_a_browser_that_keeps_nothing_is_told_of(browser: Browser, key: Key, tmp_path: Path) -> None:

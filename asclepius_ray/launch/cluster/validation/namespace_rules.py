@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
+from asclepius_ray.launch.cluster.validation.doors import backends_of
 from asclepius_ray.launch.cluster.validation.findings import Trouble
-from asclepius_ray.launch.cluster.validation.manifests import CLUSTER_KEYS, Document
-from asclepius_ray.launch.cluster.validation.network_rules import is_of_a_resource
+from asclepius_ray.launch.cluster.validation.manifests import CLUSTER_KEYS, Document, resources_in
+from asclepius_ray.launch.cluster.validation.policies import matches, selects
+from asclepius_ray.launch.cluster.validation.reading import list_at, text_at, value_at
 from asclepius_ray.launch.cluster.validation.set_rules import SetRule
 
 COMPANIONS = {
@@ -21,10 +23,9 @@ Services and secrets are left out: those of other namespaces are rightly given b
 
 
 def _one_namespace(document: Document, others: Sequence[Document]) -> Iterator[Trouble]:
-    is_another_s = document.kind == "NetworkPolicy" and not is_of_a_resource(document, others)
-    if document.kind not in COMPANIONS or is_another_s:
+    if document.kind not in COMPANIONS:
         return
-    theirs = _resources_beside(document, others)
+    theirs = [one for one in _resources_beside(document, others) if _is_of(document, one)]
     if theirs and document.namespace not in {one.namespace for one in theirs}:
         nearest = theirs[0]
         said = (
@@ -39,6 +40,22 @@ def _resources_beside(document: Document, others: Sequence[Document]) -> list[Do
     """The Ray resources of the document's file; where that has none, those of all files."""
     found = [one for one in others if one.kind in CLUSTER_KEYS]
     return [one for one in found if one.file == document.file] or found
+
+
+def _is_of(document: Document, resource: Document) -> bool:
+    """Whether the resource's pods need the document, are kept by it, or are what it leads to."""
+    if document.kind == "Ingress":
+        services = [text_at(backend, "service", "name") for _, backend in backends_of(document)]
+        return any(name.startswith(resource.name) for name in services)
+    groups = [group for found in resources_in(resource) for group in found.groups]
+    if document.kind == "NetworkPolicy":
+        return any(selects(document, group) for group in groups)
+    if document.kind == "PodDisruptionBudget":
+        selector = value_at(document.value, "spec", "selector")
+        return any(matches(selector, group.labels) for group in groups)
+    volumes = [volume for group in groups for volume in list_at(group.pod, "volumes")]
+    sources = [("configMap", "name"), ("persistentVolumeClaim", "claimName")]
+    return any(text_at(volume, *source) == document.name for volume in volumes for source in sources)
 
 
 def _shown(namespace: str) -> str:

@@ -48,7 +48,7 @@ def _is_closed(document: Document, others: Sequence[Document]) -> Iterator[Troub
 
 
 def _opens_no_port_to_all(document: Document, others: Sequence[Document]) -> Iterator[Trouble]:
-    if not is_of_a_resource(document, others):
+    if not _is_of_a_resource(document, others):
         return
     for rule in rules_of([document], "ingress"):
         advice = f"name the pods that need it, or open port {SERVE_PORT} alone"
@@ -63,7 +63,7 @@ def _opens_no_port_to_all(document: Document, others: Sequence[Document]) -> Ite
             yield Trouble(rule.path, said, advice)
 
 
-def is_of_a_resource(document: Document, others: Sequence[Document]) -> bool:
+def _is_of_a_resource(document: Document, others: Sequence[Document]) -> bool:
     """Whether it is a policy for the pods of a resource here."""
     groups = [group for other in others for resource in resources_in(other) for group in resource.groups]
     return document.kind == "NetworkPolicy" and any(selects(document, group) for group in groups)
@@ -120,7 +120,7 @@ def _clients_reach_the_model(document: Document, others: Sequence[Document]) -> 
 
 def _goes_out(document: Document, others: Sequence[Document]) -> Iterator[Trouble]:
     yield from _pods_ask_for_names(document, others)
-    for rule in rules_of([document], "egress") if is_of_a_resource(document, others) else []:
+    for rule in rules_of([document], "egress") if _is_of_a_resource(document, others) else []:
         if rule.leads_to_the_clouds_keys:
             addresses = ", ".join(map(str, rule.named_networks)) or "every address"
             said = f"pods reach {addresses}, the cloud's servers of keys too: a job takes the node's rights"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from asclepius_ray.launch.cluster.network_policies import DNS_PORT, NAMESPACE_LABEL
+from asclepius_ray.launch.cluster.network_policies import DNS_PORT, NAMESPACE_LABEL, SERVERS_OF_KEYS
 from asclepius_ray.launch.cluster.validation.manifests import Document, Group
 from asclepius_ray.launch.cluster.validation.reading import list_at, number_at, table_at, text_at, value_at
 from asclepius_ray.launch.cluster.yaml_text import Json
@@ -13,10 +13,11 @@ from asclepius_ray.launch.cluster.yaml_text import Json
 Side = Literal["ingress", "egress"]
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 PEERS = {"ingress": "from", "egress": "to"}
-IDENTITY_PORTS = (80, 988)
+IDENTITY_PORTS = (80, 987, 988)
 """Where a cloud's servers of keys answer: of all clouds, and GKE's."""
-_IDENTITY_NETWORKS = {4: ipaddress.ip_network("169.254.0.0/16"), 6: ipaddress.ip_network("fd00:ec2::/32")}
-"""Where they are, by the version of IP; with IPv6 they have no link-local address."""
+_IDENTITY_NETWORKS = {
+    network.version: network for network in map(ipaddress.ip_network, SERVERS_OF_KEYS.values())
+}
 _LONGEST_OF_EVERYBODY = {4: 7, 6: 15}
 """Two halves of the internet are as open as all of it; nobody's own network has so short a prefix."""
 
@@ -52,11 +53,9 @@ class PolicyRule:
     @property
     def leads_to_the_clouds_keys(self) -> bool:
         """Whether it lets pods out to the servers where a node's rights in the cloud are given away."""
-        if not self.peers:
-            return any(map(self.has_port, IDENTITY_PORTS))
-        # Policies as we render them name no exception of IPv6's, and few ports.
-        versions = (4,) if self.ports else (4, 6)
-        return any(_leads_to_keys(peer, versions) for peer in self.peers)
+        if not any(map(self.has_port, IDENTITY_PORTS)):
+            return False
+        return not self.peers or any(map(_leads_to_keys, self.peers))
 
     def has_port(self, port: int) -> bool:
         """Whether it opens a TCP port, or, at 53, the UDP one where names are asked for."""
@@ -162,10 +161,10 @@ def is_any_address(cidr: str) -> bool:
     return found is not None and found.prefixlen <= _LONGEST_OF_EVERYBODY[found.version]
 
 
-def _leads_to_keys(peer: Any, versions: Sequence[int]) -> bool:
+def _leads_to_keys(peer: Any) -> bool:
     cidr = text_at(peer, "ipBlock", "cidr")
     found = _network(cidr)
-    if found is None or found.version not in versions or not is_any_address(cidr):
+    if found is None or not is_any_address(cidr):
         return False
     servers = _IDENTITY_NETWORKS[found.version]
     shut = [one for name in list_at(peer, "ipBlock", "except") if (one := _network(str(name)))]

@@ -27,7 +27,7 @@ def load_schema(folder: str, kind: str) -> Json:
     try:
         schema = _schema_in(yaml.load(path.read_text(encoding="utf-8"), Loader=Loader))
         schema["properties"]["metadata"] = {"type": "object"}
-    except (OSError, yaml.YAMLError, TypeError, KeyError, StopIteration) as error:
+    except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError, StopIteration) as error:
         raise ConfigError(
             f"--crds {folder}: {path.name} cannot be read as the definition of a {kind} "
             f"({type(error).__name__}); name a folder with KubeRay's definitions, as "

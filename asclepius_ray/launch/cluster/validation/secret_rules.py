@@ -28,10 +28,9 @@ _NO_SECRET = re.compile(
     re.IGNORECASE,
 )
 """Names of settings that end as those of secrets do: of hashes, of columns, of a tokenizer's marks."""
-_NAMES_OF_FILES = ("tls_key", KEY_VARIABLE)
-"""Ours and Ray's for a file that holds a key."""
 _REFERENCE = re.compile(r"\$\w+|.*\$\{\w+\}.*", re.DOTALL)
-_PEM = "-----BEGIN"
+_PLACE = re.compile(r"(?:~?/|arn:|[a-z0-9]+://)[^\s]*")
+"""Of a file that holds a key, or of a key that a cloud keeps."""
 _ADVICE = "name it by secretKeyRef, or in the keys' file of the nodes"
 
 
@@ -100,8 +99,7 @@ def _without_headers(values: Json) -> Json:
 def _is_key_of(setting: str, text: str) -> bool:
     """Whether a setting is named as a secret is, and its text is one and no reference to one."""
     is_named = _NAME_OF_SETTING.search(setting) and not _NO_SECRET.search(setting)
-    is_file = setting.rpartition(".")[2] in _NAMES_OF_FILES and _PEM not in text
-    return bool(is_named and text and not is_file and not _REFERENCE.fullmatch(text))
+    return bool(is_named and text and not _REFERENCE.fullmatch(text) and not _PLACE.fullmatch(text))
 
 
 def _run_file(text: str) -> Json:
