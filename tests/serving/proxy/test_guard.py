@@ -144,6 +144,14 @@ def is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
+def _answer_one_request(inner: socket.socket, answer: bytes) -> None:
+    # Only once the request is there: who answers and leaves before has the connection reset, not ended.
+    connection, _ = inner.accept()
+    with connection:
+        assert connection.recv(1024)
+        connection.sendall(answer)
+
+
 def test_what_the_guard_cannot_read_is_in_no_log(tmp_path: Path) -> None:
     folder = tmp_path
     answer = (
@@ -153,7 +161,7 @@ def test_what_the_guard_cannot_read_is_in_no_log(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as inner:
         inner.bind(str(folder / INNER_SOCKET))
         inner.listen()
-        answering = threading.Thread(target=lambda: inner.accept()[0].sendall(answer))
+        answering = threading.Thread(target=_answer_one_request, args=(inner, answer))
         answering.start()
         parent = psutil.Popen(["sleep", "60"])
         set_guard(folder, parent.pid)
