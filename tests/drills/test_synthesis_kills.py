@@ -62,7 +62,7 @@ def test_ten_kills_in_one_synthesis_cost_no_more_than_what_was_not_durable_and_n
     chance = random.Random(3)
     kills = chance.sample(KILLS, len(KILLS))
     root = tmp_path / "killed"
-    at_risk, num_starved = [], 0
+    at_risk, repeated, num_starved = [0], [0], 0
     with teacher_process(short=1, latency_seconds=LATENCY_SECONDS) as teacher:
         url = teacher.base_url
         settings = (f"teacher.max_in_flight={IN_FLIGHT}",)
@@ -73,10 +73,15 @@ def test_ten_kills_in_one_synthesis_cost_no_more_than_what_was_not_durable_and_n
                 run.wait_until(lambda goal=goal: counted_by(url).num_prompts >= goal)
                 kill(run, what, chance)
                 counted = counted_by(url)
+                # What the kill before has cost and nobody has asked for again yet is no answer of these seconds:
+                # of a driver just started again it can be the larger part.
+                still_lost = max(0, at_risk[-1] - (counted.num_repeated - repeated[-1]))
                 at_risk.append(counted.num_prompts - num_durable(root))
-                num_starved += at_risk[-1] > accepted_within(counted, DURABLE_SECONDS)
-                assert num_starved <= MOST_STARVED, (what, at_risk)
-                assert at_risk[-1] <= accepted_within(counted, STARVED_SECONDS), (what, at_risk)
+                repeated.append(counted.num_repeated)
+                new_at_risk = at_risk[-1] - still_lost
+                num_starved += new_at_risk > accepted_within(counted, DURABLE_SECONDS)
+                assert num_starved <= MOST_STARVED, (what, at_risk, repeated)
+                assert new_at_risk <= accepted_within(counted, STARVED_SECONDS), (what, at_risk, repeated)
                 if what == "driver":
                     run = runs.enter_context(started(Run(root, large_order, url, *settings)))
             assert run.end() == 0, run.output
