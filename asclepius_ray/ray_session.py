@@ -53,12 +53,7 @@ def ray_session(progress: Progress, serves: bool = False) -> Iterator[None]:
     else:
         if serves:
             os.environ.update({name: os.environ.get(name, value) for name, value in WORKER_NICENESS.items()})
-        ray.init(
-            address="local",
-            num_cpus=max(LOCAL_MIN_LOGICAL_CPUS, os.cpu_count() or 1),
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-        )
+        _start_own_cluster()
         _end_with_own_cluster(ends_in_order, progress)
     # Importing ray puts its own handler in place, which ends the process with code 15 and no word.
     signal.signal(signal.SIGTERM, on_sigterm)
@@ -93,6 +88,24 @@ def shut_down_ray() -> None:
         if thread.name in READING_THREADS:
             thread.join(max(0.0, deadline - time.monotonic()))
     ray.shutdown()
+
+
+def _start_own_cluster() -> None:
+    import ray
+
+    try:
+        ray.init(
+            address="local",
+            num_cpus=max(LOCAL_MIN_LOGICAL_CPUS, os.cpu_count() or 1),
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+        )
+    except Exception as error:
+        # Of no kind of its own where a node is not up after 30 s, which no setting of Ray's changes.
+        raise AsclepiusError(
+            f"Ray could not start a cluster on this machine ({_first_line(error)}); mend that, or run the "
+            "same command again when less runs beside it: a node has to be up within 30 s"
+        ) from error
 
 
 def _end_with_own_cluster(ends_in_order: threading.Event, progress: Progress) -> None:
@@ -182,11 +195,14 @@ def _connect(address: str) -> None:
             runtime_env=None if is_submitted_job() else _own_code(),
         )
     except (OSError, ValueError, RuntimeError) as error:
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"there is no Ray cluster at RAY_ADDRESS={address} ({first_line}); it takes HOST:6379, as "
-            "`ray start --head` prints it. To send a job through the dashboard use `asclepius submit`"
+            f"there is no Ray cluster at RAY_ADDRESS={address} ({_first_line(error)}); it takes HOST:6379, "
+            "as `ray start --head` prints it. To send a job through the dashboard use `asclepius submit`"
         ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _require_listener(address: str) -> None:

@@ -55,6 +55,16 @@ def run(
     return Ended(ended.returncode, text)
 
 
+def test_a_local_cluster_that_cannot_start_is_told_of(root: Path) -> None:
+    # Ray's sockets lie in this folder, and a socket's path has at most 107 bytes.
+    folder = root.parent / ("x" * 107)
+    folder.mkdir()
+    ended = run(root, environment={"RAY_ADDRESS": "", "RAY_TMPDIR": str(folder)})
+    assert ended.code == 1
+    assert "Ray could not start a cluster on this machine" in ended.text
+    assert "107 bytes" in ended.text
+
+
 def artifacts(root: Path) -> list[str]:
     """What a later run could take for a result."""
     return sorted(
