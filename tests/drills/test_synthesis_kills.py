@@ -73,7 +73,7 @@ def test_ten_kills_in_one_synthesis_cost_no_more_than_what_was_not_durable_and_n
                 run.wait_until(lambda goal=goal: counted_by(url).num_prompts >= goal)
                 kill(run, what, chance)
                 counted = counted_by(url)
-                # What the kill before has cost and nobody has asked for again yet is no answer of these seconds:
+                # What the kill before has cost and is not asked for again yet is no answer of these seconds:
                 # of a driver just started again it can be the larger part.
                 still_lost = max(0, at_risk[-1] - (counted.num_repeated - repeated[-1]))
                 at_risk.append(counted.num_prompts - num_durable(root))
