@@ -13,10 +13,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+import ray
 from benchmarks.teacher_process import teacher_process
 from metadata_server import metadata_server
 from ray._private.node import Node as ClusterNode
 from ray.cluster_utils import Cluster
+from ray.experimental.internal_kv import _initialize_internal_kv
 from synthesis_runs import (
     ASCLEPIUS,
     Counted,
@@ -61,6 +63,9 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.shutdown()
+        # It has made this process forget the key-value store of its own cluster, that of other tests, too.
+        if ray.is_initialized():
+            _initialize_internal_kv(ray._private.worker.global_worker.gcs_client)
 
 
 def find_below(raylet: psutil.Process, role: str) -> list[psutil.Process]:
