@@ -80,3 +80,8 @@ class PublishError(AsclepiusError):
 
 class Interrupted(AsclepiusError):
     exit_code = 130
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what a library's error says, or its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

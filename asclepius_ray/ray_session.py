@@ -12,7 +12,7 @@ from pathlib import Path
 
 import asclepius_ray
 from asclepius_ray.artifacts import Folder
-from asclepius_ray.errors import AsclepiusError, ConfigError
+from asclepius_ray.errors import AsclepiusError, ConfigError, first_line
 from asclepius_ray.progress import Progress
 
 # A laptop with two cores still has to hold two training workers and a data task at once; they
@@ -103,7 +103,7 @@ def _start_own_cluster() -> None:
     except Exception as error:
         # Of no kind of its own where a node is not up after 30 s, which no setting of Ray's changes.
         raise AsclepiusError(
-            f"Ray could not start a cluster on this machine ({_first_line(error)}); mend that, or run the "
+            f"Ray could not start a cluster on this machine ({first_line(error)}); mend that, or run the "
             "same command again when less runs beside it: a node has to be up within 30 s"
         ) from error
 
@@ -196,13 +196,9 @@ def _connect(address: str) -> None:
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(
-            f"there is no Ray cluster at RAY_ADDRESS={address} ({_first_line(error)}); it takes HOST:6379, "
+            f"there is no Ray cluster at RAY_ADDRESS={address} ({first_line(error)}); it takes HOST:6379, "
             "as `ray start --head` prints it. To send a job through the dashboard use `asclepius submit`"
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _require_listener(address: str) -> None:

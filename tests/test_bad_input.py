@@ -38,7 +38,7 @@ def run(
     redo: str = "",
     environment: dict[str, str] | None = None,
 ) -> Ended:
-    """`asclepius run` on the quickstart's run file; none of these runs may get as far as a cluster."""
+    """`asclepius run` on the quickstart's run file; none of these runs gets a cluster."""
     sets = [part for override in (f"root={root}", *overrides) for part in ("--set", override)]
     anew = ["--redo", redo] if redo else []
     home = {"PATH": "/usr/bin:/bin", "HOME": str(root.parent), "RAY_ADDRESS": "127.0.0.1:1"}
@@ -55,16 +55,6 @@ def run(
     return Ended(ended.returncode, text)
 
 
-def test_a_local_cluster_that_cannot_start_is_told_of(root: Path) -> None:
-    # Ray's sockets lie in this folder, and a socket's path has at most 107 bytes.
-    folder = root.parent / ("x" * 107)
-    folder.mkdir()
-    ended = run(root, environment={"RAY_ADDRESS": "", "RAY_TMPDIR": str(folder)})
-    assert ended.code == 1
-    assert "Ray could not start a cluster on this machine" in ended.text
-    assert "107 bytes" in ended.text
-
-
 def artifacts(root: Path) -> list[str]:
     """What a later run could take for a result."""
     return sorted(
@@ -78,6 +68,16 @@ def input_file(tmp_path: Path, content: str) -> str:
     file = tmp_path / "reports.csv"
     file.write_text(content)
     return f"input.path={file}"
+
+
+def test_a_local_cluster_that_cannot_start_is_told_of(root: Path) -> None:
+    # Ray's sockets lie in this folder, and a socket's path has at most 107 bytes.
+    folder = root.parent / ("x" * 107)
+    folder.mkdir()
+    ended = run(root, environment={"RAY_ADDRESS": "", "RAY_TMPDIR": str(folder)})
+    assert ended.code == 1
+    assert "Ray could not start a cluster on this machine" in ended.text
+    assert "107 bytes" in ended.text
 
 
 def test_an_unknown_key_is_named(root: Path) -> None:

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from asclepius_ray.config import shown_name
-from asclepius_ray.errors import EvaluationError
+from asclepius_ray.errors import EvaluationError, first_line
 from asclepius_ray.evaluation.perplexity import Reader, choose_window
 from asclepius_ray.evaluation.realism_model import fetch_model
 
@@ -42,10 +42,9 @@ def open_reader(settings: ReaderSettings) -> Reader:
         tokenizer = AutoTokenizer.from_pretrained(path)
         model = AutoModelForCausalLM.from_pretrained(path, dtype="auto").to(device).eval()
     except (OSError, ValueError, KeyError) as error:
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise EvaluationError(
             f"evaluation.realism.model {name!r} cannot be opened as a causal language model with its "
-            f"tokenizer: {first_line}"
+            f"tokenizer: {first_line(error)}"
         ) from None
     shape = model.config.get_text_config()
     if len(tokenizer) > shape.vocab_size:

@@ -25,7 +25,7 @@ from transformers.initialization import no_init_weights
 from transformers.utils.logging import disable_progress_bar
 
 from asclepius_ray.artifacts import Folder, write_sums
-from asclepius_ray.errors import ConfigError
+from asclepius_ray.errors import ConfigError, first_line
 from asclepius_ray.tokens.chat_template import ensure_chat_template, writes_the_date
 from asclepius_ray.tokens.rendering import end_token_id
 from asclepius_ray.tokens.tokenizer import train_tokenizer
@@ -110,10 +110,9 @@ def open_shape(name: str, source: Folder) -> tuple[PreTrainedModel, PreTrainedTo
             if (path / "generation_config.json").exists():
                 model.generation_config = GenerationConfig.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
             f"training.base_model {name!r} cannot be opened as a causal language model with its tokenizer: "
-            f"{first_line}"
+            f"{first_line(error)}"
         ) from error
     return model, tokenizer
 

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
-from asclepius_ray.errors import ServingError
+from asclepius_ray.errors import ServingError, first_line
 from asclepius_ray.serving.engines.adapter_folder import check_adapter_folder
 
 _LOADING_ERRORS = (OSError, ValueError, RuntimeError, KeyError, SafetensorError)
@@ -28,7 +28,7 @@ def load_model(folder: str, use_gpu: bool) -> Any:
         )
     except _LOADING_ERRORS as error:
         raise ServingError(
-            f"{folder} cannot be loaded as a causal language model: {_first_line(error)}"
+            f"{folder} cannot be loaded as a causal language model: {first_line(error)}"
         ) from None
     return loaded.to("cuda") if use_gpu else loaded
 
@@ -40,7 +40,7 @@ def merge_adapter(model: Any, adapter: str) -> Any:
         return PeftModel.from_pretrained(model, adapter).merge_and_unload(safe_merge=True)
     except _LOADING_ERRORS as error:
         raise ServingError(
-            f"the adapter {adapter} cannot be loaded onto this model: {_first_line(error)}"
+            f"the adapter {adapter} cannot be loaded onto this model: {first_line(error)}"
         ) from None
 
 
@@ -66,7 +66,3 @@ def cache_bytes_per_token(config: Any, element_bytes: int) -> int:
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return int(2 * config.num_hidden_layers * heads * head_size * element_bytes)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

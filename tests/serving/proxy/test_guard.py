@@ -148,7 +148,7 @@ def _answer_one_request(inner: socket.socket, answer: bytes) -> None:
     # Only once the request is there: who answers and leaves before has the connection reset, not ended.
     connection, _ = inner.accept()
     with connection:
-        assert connection.recv(1024)
+        connection.recv(1024)
         connection.sendall(answer)
 
 
