@@ -73,9 +73,10 @@ def test_ten_kills_in_one_synthesis_cost_no_more_than_what_was_not_durable_and_n
                 run.wait_until(lambda goal=goal: counted_by(url).num_prompts >= goal)
                 kill(run, what, chance)
                 counted = counted_by(url)
-                # What the kill before has cost and is not asked for again yet is no answer of these seconds:
-                # of a driver just started again it can be the larger part.
-                still_lost = max(0, at_risk[-1] - (counted.num_repeated - repeated[-1]))
+                # What a driver's kill has cost and the next one has not asked for again yet is no answer of
+                # these seconds. (After the other kills most of what was at risk becomes durable, and is not lost.)
+                lost = at_risk[-1] if kills[number - 1] == "driver" else 0
+                still_lost = max(0, lost - (counted.num_repeated - repeated[-1]))
                 at_risk.append(counted.num_prompts - num_durable(root))
                 repeated.append(counted.num_repeated)
                 new_at_risk = at_risk[-1] - still_lost
