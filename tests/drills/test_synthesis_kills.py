@@ -74,7 +74,7 @@ def test_ten_kills_in_one_synthesis_cost_no_more_than_what_was_not_durable_and_n
                 kill(run, what, chance)
                 counted = counted_by(url)
                 # What a driver's kill has cost and the next one has not asked for again yet is no answer of
-                # these seconds. (After other kills most of what was at risk becomes durable, and is not lost.)
+                # these seconds. (After other kills most of what was at risk becomes durable.)
                 lost = at_risk[-1] if kills[number - 1] == "driver" else 0
                 still_lost = max(0, lost - (counted.num_repeated - repeated[-1]))
                 at_risk.append(counted.num_prompts - num_durable(root))
